@@ -1,0 +1,96 @@
+package trace
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// A Recorder keeps finished traces of attempts that write nothing else (refusals, connections): it takes them off the caller's
+// path through a bounded queue. What doesn't fit is counted and dropped, so that a flood of refusals can't fill the disk or
+// slow provisioning. A success that writes is recorded in its own transaction instead (store.Tx.PutTrace).
+type Recorder struct {
+	save    func(context.Context, []Finished) error
+	log     *slog.Logger
+	queue   chan Finished
+	wg      sync.WaitGroup
+	dropped atomic.Int64
+	mu      sync.RWMutex
+	closed  bool
+}
+
+// Finished is a record ready to be stored.
+type Finished struct {
+	Scope    fleet.Scope
+	Record   Record
+	Subjects []string
+}
+
+// queueSize bounds the traces that wait to be written, batchSize those that share one transaction.
+const (
+	queueSize = 1024
+	batchSize = 64
+)
+
+// NewRecorder starts a recorder that stores batches with save. Close ends it.
+func NewRecorder(save func(context.Context, []Finished) error, log *slog.Logger) *Recorder {
+	r := &Recorder{save: save, log: log, queue: make(chan Finished, queueSize)}
+	r.wg.Go(r.run)
+	return r
+}
+
+// Finish closes t with the attempt's error and queues it. A nil trace or recorder does nothing.
+func (r *Recorder) Finish(t *Trace, err error) {
+	if t == nil || r == nil {
+		return
+	}
+	rec, subjects := t.Finish(err)
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return
+	}
+	select {
+	case r.queue <- Finished{t.Scope, rec, subjects}:
+	default:
+		r.dropped.Add(1)
+	}
+}
+
+// Dropped returns how many traces found the queue full.
+func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
+
+// Close writes what is queued and stops.
+func (r *Recorder) Close() {
+	r.mu.Lock()
+	if !r.closed {
+		r.closed = true
+		close(r.queue)
+	}
+	r.mu.Unlock()
+	r.wg.Wait()
+}
+
+func (r *Recorder) run() {
+	for first := range r.queue {
+		batch := []Finished{first}
+	more:
+		for len(batch) < batchSize {
+			select {
+			case f, ok := <-r.queue:
+				if !ok {
+					break more
+				}
+				batch = append(batch, f)
+			default:
+				break more
+			}
+		}
+		if err := r.save(context.Background(), batch); err != nil {
+			r.log.Error("keeping traces", "error", err, "lost", len(batch))
+		}
+	}
+}

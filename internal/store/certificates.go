@@ -1,0 +1,184 @@
+package store
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+const certificateColumns = `c.id, c.pem, c.status, c.mode, c.ca_id, c.not_before, c.not_after, c.created, c.modified, c.version, c.generation,
+	c.origin_claim, c.origin_requester, c.origin_template, c.origin_csr, c.expires`
+
+func scanCertificate(s scanner) (c fleet.Certificate, err error) {
+	var status, mode string
+	var notBefore, notAfter, created, modified, expires int64
+	err = s.Scan(&c.ID, &c.PEM, &status, &mode, &c.CAID, &notBefore, &notAfter, &created, &modified, &c.Version, &c.Generation,
+		&c.Origin.ClaimID, &c.Origin.Requester, &c.Origin.Template, &c.Origin.CSRHash, &expires)
+	c.Status, c.Mode = fleet.CertificateStatus(status), fleet.CertificateMode(mode)
+	c.NotBefore, c.NotAfter = fromMillis(notBefore), fromMillis(notAfter)
+	c.Created, c.Modified, c.Origin.Expires = fromMillis(created), fromMillis(modified), fromMillis(expires)
+	return c, err
+}
+
+// Certificate returns a certificate. It fails with KindNotFound.
+func (tx *Tx) Certificate(s fleet.Scope, id string) (fleet.Certificate, error) {
+	c, found, err := one(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c WHERE account = ? AND region = ? AND id = ?`,
+		s.Account, s.Region, id)
+	if err == nil && !found {
+		err = fleet.NotFound("certificate", id)
+	}
+	return c, err
+}
+
+// A ScopedCertificate is a certificate with where it is registered.
+type ScopedCertificate struct {
+	Scope fleet.Scope
+	fleet.Certificate
+}
+
+func scanScopedCertificate(row scanner) (c ScopedCertificate, err error) {
+	c.Certificate, err = scanCertificate(appendScan{row, []any{&c.Scope.Account, &c.Scope.Region}})
+	return c, err
+}
+
+// CertificatesByID returns every registration of a certificate in any scope: one, unless its owner registered it in several
+// accounts (provisioning spec 7.5). It is empty if there is none.
+func (tx *Tx) CertificatesByID(id string) ([]ScopedCertificate, error) {
+	return all(tx, scanScopedCertificate, `SELECT `+certificateColumns+`, c.account, c.region FROM certificates c
+		WHERE c.id = ? ORDER BY c.account, c.region`, id)
+}
+
+// CreateCertificate adds a certificate. It fails with KindExists if the scope has it.
+func (tx *Tx) CreateCertificate(s fleet.Scope, c fleet.Certificate) error {
+	_, err := tx.exec(`INSERT INTO certificates (account, region, id, pem, status, mode, ca_id, not_before, not_after, created, modified,
+		version, generation, origin_claim, origin_requester, origin_template, origin_csr, expires)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		s.Account, s.Region, c.ID, c.PEM, string(c.Status), string(c.Mode), c.CAID, millis(c.NotBefore), millis(c.NotAfter),
+		millis(c.Created), millis(c.Modified), c.Version, c.Generation, c.Origin.ClaimID, c.Origin.Requester, c.Origin.Template,
+		c.Origin.CSRHash, millis(c.Origin.Expires))
+	if isUnique(err) {
+		return fleet.Exists("certificate", c.ID, "The certificate is already provisioned or registered")
+	}
+	tx.Changed(s, ChangedCertificate, c.ID)
+	return err
+}
+
+// UpdateCertificate stores status, modification time, version and expiry of c.
+func (tx *Tx) UpdateCertificate(s fleet.Scope, c fleet.Certificate) error {
+	_, err := tx.exec(`UPDATE certificates SET status = ?, modified = ?, version = ?, expires = ? WHERE account = ? AND region = ? AND id = ?`,
+		string(c.Status), millis(c.Modified), c.Version, millis(c.Origin.Expires), s.Account, s.Region, c.ID)
+	tx.Changed(s, ChangedCertificate, c.ID)
+	return err
+}
+
+// DeleteCertificate removes a certificate and its policy attachments. Things must be detached before.
+func (tx *Tx) DeleteCertificate(s fleet.Scope, id string) error {
+	for q, key := range map[string]string{
+		`DELETE FROM certificates WHERE account = ? AND region = ? AND id = ?`:           id,
+		`DELETE FROM policy_attachments WHERE account = ? AND region = ? AND target = ?`: "cert/" + id,
+	} {
+		if _, err := tx.exec(q, s.Account, s.Region, key); err != nil {
+			return err
+		}
+	}
+	tx.Changed(s, ChangedCertificate, id)
+	return nil
+}
+
+// A CertificateFilter narrows a list of certificates; zero fields do not.
+type CertificateFilter struct {
+	CA    string // signed by this registered CA
+	Claim string // asked for with this claim or bootstrap certificate
+}
+
+// Certificates lists certificates by creation time, oldest first, newest first if p.Desc.
+func (tx *Tx) Certificates(s fleet.Scope, f CertificateFilter, p fleet.Page) ([]fleet.Certificate, string, error) {
+	where, args := `c.account = ? AND c.region = ?`, []any{s.Account, s.Region}
+	if f.CA != "" {
+		where += ` AND c.ca_id = ? AND c.ca_id <> ''`
+		args = append(args, f.CA)
+	}
+	if f.Claim != "" {
+		where += ` AND c.origin_claim = ? AND c.origin_claim <> ''`
+		args = append(args, f.Claim)
+	}
+	keyset, order, keyArgs := timePage(p, "c.created", "c.id")
+	list, err := all(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c WHERE `+where+keyset+order+` LIMIT ?`,
+		append(append(args, keyArgs...), pageLimit(p))...)
+	list, next := cutPage(p, list, func(c fleet.Certificate) string { return timeKey(c.Created, c.ID) })
+	return list, next, err
+}
+
+// CertificateForCSR finds the pending, unexpired certificate that the claim has already got for this CSR, so that a repeated
+// request returns it.
+func (tx *Tx) CertificateForCSR(s fleet.Scope, claimID, csrHash string) (c fleet.Certificate, found bool, err error) {
+	if claimID == "" || csrHash == "" {
+		return c, false, nil
+	}
+	return one(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c
+		WHERE account = ? AND region = ? AND origin_claim = ? AND origin_claim <> '' AND origin_csr = ? AND status = ? AND expires > ?
+		ORDER BY c.created DESC, c.id LIMIT 1`,
+		s.Account, s.Region, claimID, csrHash, string(fleet.PendingActivation), millis(tx.Now()))
+}
+
+// CountPending returns how many certificates that claimID asked for wait for their registration.
+func (tx *Tx) CountPending(s fleet.Scope, claimID string) (n int, err error) {
+	err = tx.row(`SELECT COUNT(*) FROM certificates WHERE account = ? AND region = ? AND origin_claim = ? AND origin_claim <> '' AND status = ?`,
+		s.Account, s.Region, claimID, string(fleet.PendingActivation)).Scan(&n)
+	return n, err
+}
+
+// DeleteExpired removes at most limit pending certificates whose time has passed, and returns how many it looked at: call
+// again while that is limit. One that something was attached to is kept, and expires no more (provisioning spec 9.1).
+func (tx *Tx) DeleteExpired(now time.Time, limit int) (int, error) {
+	list, err := all(tx, scanScopedCertificate, `SELECT `+certificateColumns+`, c.account, c.region FROM certificates c
+		WHERE c.expires > 0 AND c.expires <= ? ORDER BY c.expires LIMIT ?`, millis(now), limit)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range list {
+		used, err := tx.certificateInUse(c.Scope, c.ID)
+		if err != nil {
+			return 0, err
+		}
+		if used || c.Status != fleet.PendingActivation {
+			c.Origin.Expires = time.Time{}
+			err = tx.UpdateCertificate(c.Scope, c.Certificate)
+		} else {
+			err = tx.DeleteCertificate(c.Scope, c.ID)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return len(list), nil
+}
+
+func (tx *Tx) certificateInUse(s fleet.Scope, id string) (used bool, err error) {
+	err = tx.row(`SELECT EXISTS (SELECT 1 FROM thing_principals WHERE account = ? AND region = ? AND principal = ?)
+		OR EXISTS (SELECT 1 FROM policy_attachments WHERE account = ? AND region = ? AND target = ?)`,
+		s.Account, s.Region, "cert/"+id, s.Account, s.Region, "cert/"+id).Scan(&used)
+	return used, err
+}
+
+// timePage continues a list ordered by creation time and id after a key made by timeKey.
+func timePage(p fleet.Page, created, id string) (keyset, order string, args []any) {
+	cmp, dir := ">", "ASC"
+	if p.Desc {
+		cmp, dir = "<", "DESC"
+	}
+	order = fmt.Sprintf(" ORDER BY %s %s, %s %s", created, dir, id, dir)
+	if at, after, ok := strings.Cut(p.After, "/"); ok {
+		if ms, err := strconv.ParseInt(at, 10, 64); err == nil {
+			return fmt.Sprintf(" AND (%s, %s) %s (?, ?)", created, id, cmp), order, []any{ms, after}
+		}
+	}
+	return "", order, nil
+}
+
+func timeKey(created time.Time, id string) string {
+	return strconv.FormatInt(millis(created), 10) + "/" + id
+}

@@ -1,0 +1,78 @@
+package store
+
+import (
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// AttachThing ties a principal (certificate ARN or Cognito identity id) to a thing, or changes the type of the tie.
+func (tx *Tx) AttachThing(s fleet.Scope, a fleet.Attachment) error {
+	_, err := tx.exec(`INSERT INTO thing_principals (account, region, thing, principal, type) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (account, region, thing, principal) DO UPDATE SET type = excluded.type`,
+		s.Account, s.Region, a.Thing, principalKey(s, a.Principal), string(a.Type))
+	tx.Changed(s, ChangedAttachment, a.Principal)
+	return err
+}
+
+// DetachThing unties a principal from a thing. detached is false if they were not tied.
+func (tx *Tx) DetachThing(s fleet.Scope, thing, principal string) (detached bool, err error) {
+	detached, err = changedRows(tx.exec(`DELETE FROM thing_principals WHERE account = ? AND region = ? AND thing = ? AND principal = ?`,
+		s.Account, s.Region, thing, principalKey(s, principal)))
+	if detached {
+		tx.Changed(s, ChangedAttachment, principal)
+	}
+	return detached, err
+}
+
+func attachmentScanner(s fleet.Scope) func(scanner) (fleet.Attachment, error) {
+	return func(row scanner) (a fleet.Attachment, err error) {
+		var principal, kind string
+		err = row.Scan(&a.Thing, &principal, &kind)
+		a.Principal, a.Type = principalName(s, principal), fleet.PrincipalType(kind)
+		return a, err
+	}
+}
+
+// PrincipalsOf lists the principals of a thing, of one type only if it is not "", in the order of their stored keys.
+func (tx *Tx) PrincipalsOf(s fleet.Scope, thing string, only fleet.PrincipalType, p fleet.Page) ([]fleet.Attachment, string, error) {
+	list, err := all(tx, attachmentScanner(s), `SELECT thing, principal, type FROM thing_principals
+		WHERE account = ? AND region = ? AND thing = ? AND principal > ? AND (type = ? OR ? = '') ORDER BY principal LIMIT ?`,
+		s.Account, s.Region, thing, p.After, string(only), string(only), pageLimit(p))
+	list, next := cutPage(p, list, func(a fleet.Attachment) string { return principalKey(s, a.Principal) })
+	return list, next, err
+}
+
+// ThingsOf lists the things of a principal, with attachments of one type only if it is not "", by name.
+func (tx *Tx) ThingsOf(s fleet.Scope, principal string, only fleet.PrincipalType, p fleet.Page) ([]fleet.Attachment, string, error) {
+	list, err := all(tx, attachmentScanner(s), `SELECT thing, principal, type FROM thing_principals
+		WHERE account = ? AND region = ? AND principal = ? AND thing > ? AND (type = ? OR ? = '') ORDER BY thing LIMIT ?`,
+		s.Account, s.Region, principalKey(s, principal), p.After, string(only), string(only), pageLimit(p))
+	list, next := cutPage(p, list, func(a fleet.Attachment) string { return a.Thing })
+	return list, next, err
+}
+
+// An AttachedThing is a thing with the way in which a principal is tied to it.
+type AttachedThing struct {
+	fleet.Thing
+	PrincipalType fleet.PrincipalType
+}
+
+// AssociatedThing returns the thing that a connection of principal with this client id stands for (iot-core spec 5.6): the
+// exclusive one, else the attached one of that name. found is false if there is none.
+func (tx *Tx) AssociatedThing(s fleet.Scope, principal, clientID string) (thing AttachedThing, found bool, err error) {
+	return one(tx, func(row scanner) (AttachedThing, error) {
+		var kind string
+		t, err := scanThing(appendScan{row, []any{&kind}})
+		return AttachedThing{t, fleet.PrincipalType(kind)}, err
+	}, `SELECT `+thingColumns+`, p.type FROM thing_principals p JOIN things t ON t.account = p.account AND t.region = p.region AND t.name = p.thing
+		WHERE p.account = ? AND p.region = ? AND p.principal = ? AND (p.type = ? OR p.thing = ?)
+		ORDER BY CASE p.type WHEN ? THEN 0 ELSE 1 END LIMIT 1`,
+		s.Account, s.Region, principalKey(s, principal), string(fleet.Exclusive), clientID, string(fleet.Exclusive))
+}
+
+// appendScan scans more columns after those that a row's own function knows.
+type appendScan struct {
+	scanner
+	more []any
+}
+
+func (a appendScan) Scan(dest ...any) error { return a.scanner.Scan(append(dest, a.more...)...) }

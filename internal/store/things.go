@@ -1,0 +1,202 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+const thingColumns = `t.name, t.id, t.thing_type, t.attributes, t.billing_group, t.version, t.created`
+
+func scanThing(s scanner) (t fleet.Thing, err error) {
+	var attributes string
+	var created int64
+	if err := s.Scan(&t.Name, &t.ID, &t.Type, &attributes, &t.BillingGroup, &t.Version, &created); err != nil {
+		return t, err
+	}
+	t.Created = fromMillis(created)
+	return t, fromJSON(attributes, &t.Attributes)
+}
+
+// Thing returns a thing. It fails with KindNotFound.
+func (tx *Tx) Thing(s fleet.Scope, name string) (fleet.Thing, error) {
+	t, found, err := one(tx, scanThing, `SELECT `+thingColumns+` FROM things t WHERE account = ? AND region = ? AND name = ?`,
+		s.Account, s.Region, name)
+	if err == nil && !found {
+		err = fleet.NotFound("thing", name)
+	}
+	return t, err
+}
+
+// CreateThing adds a thing. It fails with KindExists if the name is taken.
+func (tx *Tx) CreateThing(s fleet.Scope, t fleet.Thing) error {
+	_, err := tx.exec(`INSERT INTO things (account, region, name, id, thing_type, attributes, billing_group, version, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		s.Account, s.Region, t.Name, t.ID, t.Type, toJSON(t.Attributes), t.BillingGroup, t.Version, millis(t.Created))
+	if isUnique(err) {
+		return fleet.Exists("thing", t.Name, "already exists")
+	}
+	if err != nil {
+		return err
+	}
+	tx.Changed(s, ChangedThing, t.Name)
+	return tx.indexAttributes(s, t.Name, nil, t.Attributes)
+}
+
+// UpdateThing stores type, attributes, billing group and version of t in place of old, which the caller has read in this
+// transaction.
+func (tx *Tx) UpdateThing(s fleet.Scope, old, t fleet.Thing) error {
+	_, err := tx.exec(`UPDATE things SET thing_type = ?, attributes = ?, billing_group = ?, version = ?
+		WHERE account = ? AND region = ? AND name = ?`,
+		t.Type, toJSON(t.Attributes), t.BillingGroup, t.Version, s.Account, s.Region, t.Name)
+	if err != nil {
+		return err
+	}
+	tx.Changed(s, ChangedThing, t.Name)
+	return tx.indexAttributes(s, t.Name, old.Attributes, t.Attributes)
+}
+
+// DeleteThing removes a thing that the caller has read in this transaction, with its group memberships. Principals must be
+// detached before.
+func (tx *Tx) DeleteThing(s fleet.Scope, t fleet.Thing) error {
+	if err := tx.indexAttributes(s, t.Name, t.Attributes, nil); err != nil {
+		return err
+	}
+	for _, q := range []string{
+		`DELETE FROM thing_group_members WHERE account = ? AND region = ? AND thing = ?`,
+		`DELETE FROM things WHERE account = ? AND region = ? AND name = ?`,
+	} {
+		if _, err := tx.exec(q, s.Account, s.Region, t.Name); err != nil {
+			return err
+		}
+	}
+	tx.Changed(s, ChangedThing, t.Name)
+	return nil
+}
+
+// indexAttributes brings the search rows of a thing from one set of attributes to the other, in the order of names.
+func (tx *Tx) indexAttributes(s fleet.Scope, thing string, from, to map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		if v, kept := to[name]; kept && v == from[name] {
+			continue
+		}
+		if _, err := tx.exec(`DELETE FROM thing_attributes WHERE account = ? AND region = ? AND name = ? AND value = ? AND thing = ?`,
+			s.Account, s.Region, name, from[name], thing); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(to)) {
+		if v, had := from[name]; had && v == to[name] {
+			continue
+		}
+		if _, err := tx.exec(`INSERT INTO thing_attributes (account, region, name, value, thing) VALUES (?, ?, ?, ?, ?)`,
+			s.Account, s.Region, name, to[name], thing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A ThingFilter narrows a list of things; zero fields do not.
+type ThingFilter struct {
+	Type      string
+	Attribute string // things that have this attribute
+	Value     string // with this value; needs Attribute
+	Prefix    bool   // Value is only the beginning
+}
+
+// Things lists things that pass f, by name; where f asks for a range of values, by value and name.
+func (tx *Tx) Things(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet.Thing, next string, err error) {
+	from, key := `things t`, func(t fleet.Thing) string { return t.Name }
+	where, order := `t.account = ? AND t.region = ? AND t.name > ?`, `t.name`
+	args := []any{s.Account, s.Region}
+	switch {
+	case f.Attribute == "":
+		args = append(args, p.After)
+	case f.Value != "" && !f.Prefix:
+		from = `thing_attributes a JOIN things t ON t.account = a.account AND t.region = a.region AND t.name = a.thing`
+		where, order = `a.account = ? AND a.region = ? AND a.name = ? AND a.value = ? AND a.thing > ?`, `a.thing`
+		args = append(args, f.Attribute, f.Value, p.After)
+	default: // a key is value and name with a tab between, which neither can hold
+		from = `thing_attributes a JOIN things t ON t.account = a.account AND t.region = a.region AND t.name = a.thing`
+		where = `a.account = ? AND a.region = ? AND a.name = ? AND a.value >= ? AND a.value < ? AND (a.value, a.thing) > (?, ?)`
+		order = `a.value, a.thing`
+		lo, hi := prefixRange(f.Value)
+		value, thing, _ := strings.Cut(p.After, "\t")
+		args = append(args, f.Attribute, lo, hi, value, thing)
+		key = func(t fleet.Thing) string { return t.Attributes[f.Attribute] + "\t" + t.Name }
+	}
+	if f.Type != "" { // the second condition lets the partial index serve
+		where += ` AND t.thing_type = ? AND t.thing_type <> ''`
+		args = append(args, f.Type)
+	}
+	things, err = all(tx, scanThing, fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY %s LIMIT ?`, thingColumns, from, where, order),
+		append(args, pageLimit(p))...)
+	things, next = cutPage(p, things, key)
+	return things, next, err
+}
+
+// ThingsOfTypeExist reports whether any thing has the type.
+func (tx *Tx) ThingsOfTypeExist(s fleet.Scope, thingType string) (bool, error) {
+	_, found, err := one(tx, scanString, `SELECT name FROM things WHERE account = ? AND region = ? AND thing_type = ? AND thing_type <> '' LIMIT 1`,
+		s.Account, s.Region, thingType)
+	return found, err
+}
+
+const thingTypeColumns = `name, id, description, searchable, propagating, deprecated, created`
+
+func scanThingType(s scanner) (t fleet.ThingType, err error) {
+	var searchable, propagating string
+	var deprecated, created int64
+	if err := s.Scan(&t.Name, &t.ID, &t.Description, &searchable, &propagating, &deprecated, &created); err != nil {
+		return t, err
+	}
+	t.Deprecated, t.Created = fromMillis(deprecated), fromMillis(created)
+	if err := fromJSON(searchable, &t.Searchable); err != nil {
+		return t, err
+	}
+	return t, fromJSON(propagating, &t.Propagating)
+}
+
+// ThingType returns a thing type. It fails with KindNotFound.
+func (tx *Tx) ThingType(s fleet.Scope, name string) (fleet.ThingType, error) {
+	t, found, err := one(tx, scanThingType, `SELECT `+thingTypeColumns+` FROM thing_types WHERE account = ? AND region = ? AND name = ?`,
+		s.Account, s.Region, name)
+	if err == nil && !found {
+		err = fleet.NotFound("thing type", name)
+	}
+	return t, err
+}
+
+// PutThingType stores a thing type, new or changed.
+func (tx *Tx) PutThingType(s fleet.Scope, t fleet.ThingType) error {
+	_, err := tx.exec(`INSERT INTO thing_types (account, region, name, id, description, searchable, propagating, deprecated, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (account, region, name) DO UPDATE SET description = excluded.description, searchable = excluded.searchable,
+			propagating = excluded.propagating, deprecated = excluded.deprecated`,
+		s.Account, s.Region, t.Name, t.ID, t.Description, toJSON(t.Searchable), toJSON(t.Propagating), millis(t.Deprecated), millis(t.Created))
+	tx.Changed(s, ChangedThingType, t.Name)
+	return err
+}
+
+// DeleteThingType removes a thing type and its tags.
+func (tx *Tx) DeleteThingType(s fleet.Scope, name string) error {
+	if _, err := tx.exec(`DELETE FROM thing_types WHERE account = ? AND region = ? AND name = ?`, s.Account, s.Region, name); err != nil {
+		return err
+	}
+	tx.Changed(s, ChangedThingType, name)
+	return tx.deleteTags(s, "thingtype/"+name)
+}
+
+// ThingTypes lists the thing types whose name begins with prefix, by name.
+func (tx *Tx) ThingTypes(s fleet.Scope, prefix string, p fleet.Page) ([]fleet.ThingType, string, error) {
+	lo, hi := prefixRange(prefix)
+	types, err := all(tx, scanThingType, `SELECT `+thingTypeColumns+` FROM thing_types
+		WHERE account = ? AND region = ? AND name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?`,
+		s.Account, s.Region, lo, hi, p.After, pageLimit(p))
+	types, next := cutPage(p, types, func(t fleet.ThingType) string { return t.Name })
+	return types, next, err
+}

@@ -1,0 +1,59 @@
+# Two targets do all the set-up: `make demo` and `make test`. CONTRIBUTING.md tells the others.
+
+GO      ?= go
+INSTALL ?= 1
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+export CGO_ENABLED = 0
+
+.PHONY: all build demo test unit compat bench soak fuzz generate lint deps clean go-version
+
+all: build
+
+# The Go version that go.mod asks for, told before the compiler says it less clearly.
+go-version:
+	@sh scripts/go-version "$(GO)"
+
+build: go-version
+	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/imprint ./cmd/imprint-device
+
+demo: build
+	bin/imprint demo
+
+# Everything that must hold: formatting, vet, generated files fresh, unit tests, and real clients against the real binary.
+test: deps build lint unit compat
+
+deps: go-version
+	@INSTALL=$(INSTALL) sh scripts/deps
+
+lint:
+	@test -z "$$(gofmt -l cmd device internal test)" || { echo "not formatted:"; gofmt -l cmd device internal test; exit 1; }
+	$(GO) vet ./...
+	cd test/compat && $(GO) vet ./...
+
+unit:
+	$(GO) test ./...
+
+compat: build
+	cd test/compat && $(GO) test -count=1 -timeout 20m ./...
+
+# The race detector needs cgo, hence a C compiler.
+race:
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+# Prints the table and writes build/bench.json; the physical floor is measured in the same run.
+bench: build
+	@mkdir -p build
+	cd test/compat && $(GO) run ./bench -out ../../build/bench.json -bin ../../bin
+
+soak: build
+	cd test/compat && IMPRINT_SOAK=1 $(GO) test -count=1 -timeout 6h ./...
+
+FUZZTIME ?= 20s
+fuzz:
+	@sh scripts/fuzz "$(GO)" "$(FUZZTIME)"
+
+generate:
+	$(GO) generate ./...
+
+clean:
+	rm -rf bin build

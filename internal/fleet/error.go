@@ -41,6 +41,9 @@ type Error struct {
 	Msg      string // a sentence for the caller
 	Code     string // set where the protocol has several codes for one kind, for example "CodeMismatchException"
 	Err      error  // the cause, for the log
+
+	// Details are further members of the protocol's error, for example resourceArn of what exists already.
+	Details map[string]string
 }
 
 func (e *Error) Error() string {
@@ -101,6 +104,15 @@ func OverLimit(resource, name, format string, args ...any) *Error {
 
 func Denied(format string, args ...any) *Error {
 	return newError(KindDenied, "", "", format, args)
+}
+
+// WithDetail returns e with one more member of the protocol's error.
+func (e *Error) WithDetail(member, value string) *Error {
+	if e.Details == nil {
+		e.Details = map[string]string{}
+	}
+	e.Details[member] = value
+	return e
 }
 
 // WithCode returns e with the protocol's own code.

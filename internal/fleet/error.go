@@ -106,8 +106,8 @@ func Denied(format string, args ...any) *Error {
 	return newError(KindDenied, "", "", format, args)
 }
 
-// WithDetail returns e with one more member of the protocol's error.
-func (e *Error) WithDetail(member, value string) *Error {
+// With returns e with one more member of the protocol's error.
+func (e *Error) With(member, value string) *Error {
 	if e.Details == nil {
 		e.Details = map[string]string{}
 	}

@@ -51,14 +51,12 @@ type Certificate struct {
 	Status  fleet.CertificateStatus // Active or Inactive
 	// Override is what happens to the status of a certificate that is no longer pending: DoNothing, Replace or Fail.
 	Override      Override
-	PrincipalType fleet.PrincipalType
+	PrincipalType fleet.PrincipalType // ThingPrincipalType of either resource: it speaks about the attachment
 
 	// Issued is set by the caller of Resolve where the certificate comes from a CSR or PEM: the record to store, its ID is
 	// then the certificate's. A record that exists already wins.
 	Issued *fleet.Certificate
 }
-
-// ThingPrincipalType may stand on either resource; it lives on Certificate because it speaks about the attachment.
 
 // Policy is a desired AWS::IoT::Policy: one that exists, by Name, or a Document whose Name is derived from its hash.
 type Policy struct {

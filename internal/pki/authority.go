@@ -1,0 +1,374 @@
+package pki
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// Config is how an authority is set up.
+type Config struct {
+	Dir   string   // folder of authority.json and of the server's certificates, for example DATA/pki
+	Keys  KeyStore // where signing keys live
+	Clock fleet.Clock
+
+	// Names are DNS names (a leading "*." is a wildcard) and IP addresses of the server's certificate, the first one being
+	// its common name. localhost, 127.0.0.1 and ::1 are always added.
+	Names []string
+	// NoRSA leaves out the RSA root and server certificate; clients that cannot do ECDSA then fail.
+	NoRSA bool
+	// Device and Claim are the issuers of device and claim certificates. If one no longer is as configured, a new issuer
+	// is made beside the old one at the next start.
+	Device, Claim IssuerConfig
+	// DeviceValidity is how long device certificates live; 0: until 2049-12-31T23:59:59Z (provisioning spec 9.3).
+	DeviceValidity time.Duration
+}
+
+// IssuerConfig is an issuer's key and name. Empty fields mean whatever it was made with: P-256, and the names that AWS's
+// issuers have, unless said otherwise.
+type IssuerConfig struct {
+	Key  KeyType
+	Name string // see ParseName
+}
+
+// Names of AWS's issuers (provisioning spec 1.3, 9.3). The first is one OU that holds the whole text.
+const (
+	DefaultDeviceIssuer = "OU=Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US"
+	DefaultClaimIssuer  = "C=US, ST=Washington, L=Seattle, O=Amazon.com Inc., OU=Amazon IoT Provisioning, serialNumber=1.0"
+)
+
+// endOfTime is when AWS's device certificates, and our CAs, end. It is the last date that a UTCTime can hold.
+var endOfTime = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// An Authority issues certificates. It consists of roots, which devices and clients pin, of issuers below them, and of the
+// server's own certificate, which it renews. All methods may be called concurrently.
+type Authority struct {
+	cfg    Config
+	cas    []*ca // in the order of their making
+	device *ca   // the current issuers
+	claim  *ca
+
+	mu     sync.Mutex // guards names and renewal
+	names  []string
+	server atomic.Pointer[serverCerts]
+}
+
+// role is what a CA is for.
+type role string
+
+const (
+	roleServerRoot    role = "server-root"
+	roleServerRootRSA role = "server-root-rsa"
+	roleDeviceRoot    role = "device-root"
+	roleServer        role = "server"
+	roleServerRSA     role = "server-rsa"
+	roleDevice        role = "device"
+	roleClaim         role = "claim"
+)
+
+// A ca is a root or an issuer. signer is nil for what does not sign any more, and for roots until they are needed, so that
+// their keys can be kept elsewhere.
+type ca struct {
+	role   role
+	key    string // name in the KeyStore
+	cert   *x509.Certificate
+	signer crypto.Signer
+}
+
+func (c *ca) issuer() issuer {
+	return issuer{subject: c.cert.RawSubject, keyID: c.cert.SubjectKeyId, notAfter: c.cert.NotAfter, signer: c.signer}
+}
+
+const authorityFile = "authority.json"
+
+// The state file names every CA with its certificate; the last of a role is the current one. It is written in one step after
+// all keys that it names are durable, so that a power cut leaves the state before or the state after.
+type stateFile struct {
+	Version int       `json:"version"`
+	CAs     []stateCA `json:"authorities"`
+}
+
+type stateCA struct {
+	Role        role   `json:"role"`
+	Key         string `json:"key"`
+	Certificate string `json:"certificate"`
+}
+
+// OpenAuthority opens the authority in c.Dir and makes what is missing, everything at the first start.
+func OpenAuthority(ctx context.Context, c Config) (*Authority, error) {
+	if c.DeviceValidity < 0 {
+		return nil, fmt.Errorf("authority: the validity of device certificates is negative")
+	}
+	if err := makeDir(c.Dir); err != nil {
+		return nil, fmt.Errorf("authority: %w", err)
+	}
+	a := &Authority{cfg: c}
+	if err := a.load(); err != nil {
+		return nil, fmt.Errorf("authority: %w", err)
+	}
+	if err := a.complete(ctx); err != nil {
+		return nil, fmt.Errorf("authority: %w", err)
+	}
+	if err := a.SetNames(ctx, c.Names); err != nil {
+		return nil, fmt.Errorf("authority: %w", err)
+	}
+	return a, nil
+}
+
+// load reads the state file, if there is one.
+func (a *Authority) load() error {
+	path := filepath.Join(a.cfg.Dir, authorityFile)
+	text, err := readBounded(path, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var state stateFile
+	if err := json.Unmarshal(text, &state); err != nil {
+		return fmt.Errorf("%s is damaged, put it back from a backup: %w", path, err)
+	}
+	if state.Version != 1 {
+		return fmt.Errorf("%s has version %d: it was written by a newer release", path, state.Version)
+	}
+	for _, s := range state.CAs {
+		block, _ := pem.Decode([]byte(s.Certificate))
+		if block == nil {
+			return fmt.Errorf("%s: the certificate of %s is damaged, put the file back from a backup", path, s.Key)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return fmt.Errorf("%s: the certificate of %s: %w", path, s.Key, err)
+		}
+		a.cas = append(a.cas, &ca{role: s.Role, key: s.Key, cert: cert})
+	}
+	return nil
+}
+
+func (a *Authority) save() error {
+	state := stateFile{Version: 1}
+	for _, c := range a.cas {
+		state.CAs = append(state.CAs, stateCA{c.role, c.key, CertificatePEM(c.cert.Raw)})
+	}
+	text, err := json.MarshalIndent(state, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(a.cfg.Dir, authorityFile), append(text, '\n'), 0o600)
+}
+
+// A plan says how the CA of a role is made.
+type plan struct {
+	role    role
+	parent  role // empty: a root
+	profile *profile
+	key     KeyType // default
+	name    string  // default; for roots and server issuers a text to which the key's identifier is added
+	config  IssuerConfig
+}
+
+func (a *Authority) plans() []plan {
+	plans := []plan{
+		{role: roleServerRoot, profile: &rootProfile, key: P256, name: "O=Imprint, CN=Imprint Root"},
+		{role: roleDeviceRoot, profile: &rootProfile, key: P256, name: "O=Imprint, CN=Imprint Device Root"},
+		{role: roleServer, parent: roleServerRoot, profile: &serverIssuerProfile, key: P256, name: "O=Imprint, CN=Imprint Server CA"},
+		{role: roleDevice, parent: roleDeviceRoot, profile: &clientIssuerProfile, key: P256, name: DefaultDeviceIssuer, config: a.cfg.Device},
+		{role: roleClaim, parent: roleDeviceRoot, profile: &clientIssuerProfile, key: P256, name: DefaultClaimIssuer, config: a.cfg.Claim},
+	}
+	if !a.cfg.NoRSA {
+		plans = append(plans,
+			plan{role: roleServerRootRSA, profile: &rootProfile, key: RSA2048, name: "O=Imprint, CN=Imprint Root RSA"},
+			plan{role: roleServerRSA, parent: roleServerRootRSA, profile: &serverIssuerProfile, key: RSA2048, name: "O=Imprint, CN=Imprint Server CA RSA"})
+	}
+	return plans
+}
+
+// complete makes the CAs that are missing or no longer as configured, and opens the keys of the current issuers.
+func (a *Authority) complete(ctx context.Context) error {
+	known := len(a.cas)
+	for _, p := range a.plans() {
+		c := a.current(p.role)
+		same, err := p.matches(c)
+		if err != nil {
+			return err
+		}
+		if !same {
+			if c, err = a.make(ctx, p); err != nil {
+				return fmt.Errorf("making the %s CA: %w", p.role, err)
+			}
+			a.cas = append(a.cas, c)
+		}
+		if p.parent != "" {
+			if err := a.open(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+	a.device, a.claim = a.current(roleDevice), a.current(roleClaim)
+	if len(a.cas) == known {
+		return nil
+	}
+	return a.save()
+}
+
+// current returns the newest CA of a role, nil if there is none.
+func (a *Authority) current(r role) (c *ca) {
+	for _, x := range a.cas {
+		if x.role == r {
+			c = x
+		}
+	}
+	return c
+}
+
+// matches reports whether a CA is as configured.
+func (p plan) matches(c *ca) (bool, error) {
+	if c == nil {
+		return false, nil
+	}
+	if p.config.Key != "" && typeOf(c.cert.PublicKey) != p.config.Key {
+		return false, nil
+	}
+	if p.config.Name == "" {
+		return true, nil
+	}
+	name, err := ParseName(p.config.Name)
+	return bytes.Equal(name, c.cert.RawSubject), err
+}
+
+// open opens the key of a CA and checks that it is the certificate's.
+func (a *Authority) open(ctx context.Context, c *ca) error {
+	if c.signer != nil {
+		return nil
+	}
+	signer, err := a.cfg.Keys.Signer(ctx, c.key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the %s CA's key is missing: put it back, if only for this start when it is kept offline: %w", c.role, err)
+	}
+	if err != nil {
+		return fmt.Errorf("the %s CA's key: %w", c.role, err)
+	}
+	if !samePublicKey(signer.Public(), c.cert.PublicKey) {
+		return fmt.Errorf("the %s CA's key %q does not belong to its certificate: keys and %s come from different backups", c.role, c.key, authorityFile)
+	}
+	c.signer = signer
+	return nil
+}
+
+func samePublicKey(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
+
+// make makes the CA of a plan. A key that an interrupted attempt left behind is used, never replaced: should the state file
+// have been lost, the same roots come back from their keys.
+func (a *Authority) make(ctx context.Context, p plan) (*ca, error) {
+	c := &ca{role: p.role}
+	generation := 1
+	for _, x := range a.cas {
+		if x.role == p.role {
+			generation++
+		}
+	}
+	c.key = fmt.Sprintf("%s-%d", p.role, generation)
+	want := p.key
+	if p.config.Key != "" {
+		want = p.config.Key
+	}
+	var err error
+	c.signer, err = a.cfg.Keys.Create(ctx, c.key, want)
+	if errors.Is(err, fs.ErrExist) {
+		c.signer, err = a.cfg.Keys.Signer(ctx, c.key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if got := typeOf(c.signer.Public()); got != want {
+		return nil, fmt.Errorf("the key %q left by an earlier attempt is %s, not %s: remove it and start again", c.key, got, want)
+	}
+	der, err := a.certify(ctx, p, c.signer)
+	if err != nil {
+		return nil, err
+	}
+	c.cert, err = x509.ParseCertificate(der)
+	return c, err
+}
+
+// certify makes the certificate of a CA.
+func (a *Authority) certify(ctx context.Context, p plan, signer crypto.Signer) ([]byte, error) {
+	subject, err := p.subject(signer.Public())
+	if err != nil {
+		return nil, err
+	}
+	now := a.cfg.Clock.Now().Truncate(time.Second)
+	r := request{key: signer.Public(), subject: subject, notBefore: now.Add(-p.profile.backdate), notAfter: endOfTime}
+	if r.notAfter.Before(now.AddDate(20, 0, 0)) {
+		r.notAfter = now.AddDate(25, 0, 0)
+	}
+	by := issuer{subject: subject, notAfter: r.notAfter, signer: signer}
+	if p.parent != "" {
+		parent := a.current(p.parent)
+		if err := a.open(ctx, parent); err != nil {
+			return nil, err
+		}
+		by = parent.issuer()
+		r.notAfter = earlier(r.notAfter, by.notAfter)
+	}
+	return p.profile.issue(r, by)
+}
+
+// subject returns the CA's name. Names of our own carry the beginning of the key's identifier: browsers mistrust two roots
+// with one name, and a root made again from its key must have its name again.
+func (p plan) subject(key crypto.PublicKey) ([]byte, error) {
+	switch {
+	case p.config.Name != "":
+		return ParseName(p.config.Name)
+	case p.role == roleDevice || p.role == roleClaim:
+		return ParseName(p.name)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return ParseName(fmt.Sprintf("%s %x", p.name, keyIdentifier(spki)[:4]))
+}
+
+// RootsPEM returns the roots that clients and devices need in order to verify the server, newest last. The root of device
+// certificates is not among them: see DESIGN.md.
+func (a *Authority) RootsPEM() string { return a.pem(roleServerRoot, roleServerRootRSA) }
+
+// DeviceRootsPEM returns the root and the issuers of device and claim certificates, for whoever else verifies those.
+func (a *Authority) DeviceRootsPEM() string { return a.pem(roleDeviceRoot, roleDevice, roleClaim) }
+
+func (a *Authority) pem(roles ...role) string {
+	var b strings.Builder
+	for _, r := range roles {
+		for _, c := range a.cas {
+			if c.role == r {
+				b.WriteString(CertificatePEM(c.cert.Raw))
+			}
+		}
+	}
+	return b.String()
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

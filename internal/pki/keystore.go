@@ -1,0 +1,192 @@
+package pki
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"sync"
+)
+
+// KeyType is an algorithm with its size.
+type KeyType string
+
+const (
+	P256    KeyType = "P-256"
+	RSA2048 KeyType = "RSA-2048"
+)
+
+// GenerateKey makes a key. RSA-2048 costs about 60 ms of CPU; see KeyPool for keys that are wanted at once.
+func GenerateKey(t KeyType) (crypto.Signer, error) {
+	switch t {
+	case P256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case RSA2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
+	}
+	return nil, fmt.Errorf("key type %q is neither %s nor %s", t, P256, RSA2048)
+}
+
+// typeOf returns the type of a public key, "" if it is none of ours.
+func typeOf(pub crypto.PublicKey) KeyType {
+	switch k := pub.(type) {
+	case *ecdsa.PublicKey:
+		if k.Curve == elliptic.P256() {
+			return P256
+		}
+	case *rsa.PublicKey:
+		if k.N.BitLen() == 2048 {
+			return RSA2048
+		}
+	}
+	return ""
+}
+
+// A KeyStore keeps the authority's signing keys by name. Names are 1 to 64 characters of a-z, 0-9 and hyphen. All methods
+// may be called concurrently.
+type KeyStore interface {
+	// Signer opens a key. The error is an fs.ErrNotExist if there is none of that name.
+	Signer(ctx context.Context, name string) (crypto.Signer, error)
+	// Create makes a key; it is durable when Create returns. The error is an fs.ErrExist if the name is taken.
+	Create(ctx context.Context, name string, t KeyType) (crypto.Signer, error)
+	// Replace makes a key in place of the one of that name, if there is one.
+	Replace(ctx context.Context, name string, t KeyType) (crypto.Signer, error)
+}
+
+var (
+	_ KeyStore = (*FileKeys)(nil)
+	_ KeyStore = (*MemoryKeys)(nil)
+
+	keyName = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+)
+
+const (
+	keySuffix  = ".key"
+	keyPEM     = "IMPRINT SEALED PRIVATE KEY"
+	keyPurpose = "signing key"
+	maxKeyFile = 16 << 10 // bytes
+)
+
+// FileKeys keeps each key in a file of its own: PKCS#8, sealed under the master key and bound to its name, mode 0600.
+type FileKeys struct {
+	dir    string
+	sealer *Sealer
+}
+
+// NewFileKeys returns the store of the keys in dir, which is made if it does not exist.
+func NewFileKeys(dir string, s *Sealer) (*FileKeys, error) {
+	if err := makeDir(dir); err != nil {
+		return nil, fmt.Errorf("key folder: %w", err)
+	}
+	return &FileKeys{dir, s}, nil
+}
+
+func (f *FileKeys) path(name string) (string, error) {
+	if !keyName.MatchString(name) {
+		return "", fmt.Errorf("key name %q: 1 to 64 characters of a-z, 0-9 and hyphen", name)
+	}
+	return filepath.Join(f.dir, name+keySuffix), nil
+}
+
+func (f *FileKeys) Signer(_ context.Context, name string) (crypto.Signer, error) {
+	path, err := f.path(name)
+	if err != nil {
+		return nil, err
+	}
+	text, err := readBounded(path, maxKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	if err := checkMode(path, false); err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != keyPEM {
+		return nil, fmt.Errorf("signing key %s: the file is damaged: put it back from a backup", path)
+	}
+	der, err := f.sealer.Open(keyPurpose, block.Bytes, []byte(name))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: give the master key of the earlier starts", path, err)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
+	clear(der)
+	signer, ok := key.(crypto.Signer)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("signing key %s: holds no private key", path)
+	}
+	return signer, nil
+}
+
+func (f *FileKeys) Create(_ context.Context, name string, t KeyType) (crypto.Signer, error) {
+	return f.put(name, t, createFile)
+}
+
+func (f *FileKeys) Replace(_ context.Context, name string, t KeyType) (crypto.Signer, error) {
+	return f.put(name, t, writeFile)
+}
+
+func (f *FileKeys) put(name string, t KeyType, write func(string, []byte, fs.FileMode) error) (crypto.Signer, error) {
+	path, err := f.path(name)
+	if err != nil {
+		return nil, err
+	}
+	key, err := GenerateKey(t)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	sealed := pem.EncodeToMemory(&pem.Block{Type: keyPEM, Bytes: f.sealer.Seal(keyPurpose, der, []byte(name))})
+	clear(der)
+	if err := write(path, sealed, 0o600); err != nil {
+		return nil, fmt.Errorf("keeping signing key: %w", err)
+	}
+	return key, nil
+}
+
+// MemoryKeys is a KeyStore that forgets everything at the end: for tests and trials.
+type MemoryKeys struct {
+	mu   sync.Mutex
+	keys map[string]crypto.Signer
+}
+
+// NewMemoryKeys returns an empty store.
+func NewMemoryKeys() *MemoryKeys { return &MemoryKeys{keys: map[string]crypto.Signer{}} }
+
+func (m *MemoryKeys) Signer(_ context.Context, name string) (crypto.Signer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k := m.keys[name]; k != nil {
+		return k, nil
+	}
+	return nil, fmt.Errorf("signing key %q: %w", name, fs.ErrNotExist)
+}
+
+func (m *MemoryKeys) Create(ctx context.Context, name string, t KeyType) (crypto.Signer, error) {
+	if _, err := m.Signer(ctx, name); !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("signing key %q: %w", name, fs.ErrExist)
+	}
+	return m.Replace(ctx, name, t)
+}
+
+func (m *MemoryKeys) Replace(_ context.Context, name string, t KeyType) (crypto.Signer, error) {
+	key, err := GenerateKey(t)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keys[name] = key
+	return key, nil
+}

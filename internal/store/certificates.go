@@ -60,7 +60,7 @@ func (tx *Tx) CreateCertificate(s fleet.Scope, c fleet.Certificate) error {
 		millis(c.Created), millis(c.Modified), c.Version, c.Generation, c.Origin.ClaimID, c.Origin.Requester, c.Origin.Template,
 		c.Origin.CSRHash, millis(c.Origin.Expires))
 	if isUnique(err) {
-		return fleet.Exists("certificate", c.ID, "The certificate is already provisioned or registered")
+		return fleet.Exists("certificate", c.ID, "is registered already")
 	}
 	tx.Changed(s, ChangedCertificate, c.ID)
 	return err

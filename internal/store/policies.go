@@ -28,7 +28,7 @@ func (tx *Tx) CreatePolicy(s fleet.Scope, p fleet.Policy) error {
 	_, err := tx.exec(`INSERT INTO policies (account, region, name, default_version, last_version, created, modified, generation)
 		VALUES (?, ?, ?, 1, 1, ?, ?, ?)`, s.Account, s.Region, p.Name, millis(p.Created), millis(p.Modified), p.Generation)
 	if isUnique(err) {
-		return fleet.Exists("policy", p.Name, "Policy cannot be created - name already exists (name=%s)", p.Name)
+		return fleet.Exists("policy", p.Name, "already exists")
 	}
 	if err != nil {
 		return err
@@ -54,9 +54,9 @@ func (tx *Tx) AddPolicyVersion(s fleet.Scope, policy, document string) (id int, 
 }
 
 // SetDefaultPolicyVersion makes an existing version the default.
-func (tx *Tx) SetDefaultPolicyVersion(s fleet.Scope, policy string, id int, generation string) error {
-	_, err := tx.exec(`UPDATE policies SET default_version = ?, modified = ?, generation = ? WHERE account = ? AND region = ? AND name = ?`,
-		id, millis(tx.Now()), generation, s.Account, s.Region, policy)
+func (tx *Tx) SetDefaultPolicyVersion(s fleet.Scope, policy string, id int) error {
+	_, err := tx.exec(`UPDATE policies SET default_version = ?, modified = ? WHERE account = ? AND region = ? AND name = ?`,
+		id, millis(tx.Now()), s.Account, s.Region, policy)
 	tx.Changed(s, ChangedPolicy, policy)
 	return err
 }

@@ -1,0 +1,84 @@
+package registry
+
+import (
+	"regexp"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store"
+)
+
+// cognitoIdentity is the form of a Cognito identity id, region:uuid.
+var cognitoIdentity = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// CheckPrincipal checks that principal is a certificate of the scope or looks like a Cognito identity id. A certificate that
+// does not exist, or one of another scope, is KindNotFound; anything else is KindInvalid.
+func CheckPrincipal(tx *store.Tx, s fleet.Scope, principal string) error {
+	a, ok := fleet.ParseARN(principal)
+	switch {
+	case cognitoIdentity.MatchString(principal):
+		return nil // identities are not ours to know (iot-core spec 3.13)
+	case !ok || a.Service != "iot" || a.Kind() != "cert":
+		return fleet.Invalid("principal", principal, "must be the ARN of a certificate or a Cognito identity id")
+	case !a.In(s, "iot"):
+		return fleet.NotFound("certificate", principal)
+	}
+	_, err := tx.Certificate(s, a.Name())
+	return err
+}
+
+// CheckTarget is CheckPrincipal for what a policy may be attached to: principals and thing groups.
+func CheckTarget(tx *store.Tx, s fleet.Scope, target string) error {
+	a, ok := fleet.ParseARN(target)
+	if !ok || a.Service != "iot" || a.Kind() != "thinggroup" {
+		return CheckPrincipal(tx, s, target)
+	}
+	if !a.In(s, "iot") {
+		return fleet.NotFound("thing group", target)
+	}
+	_, err := tx.Group(s, a.Name())
+	return err
+}
+
+// AttachPrincipal ties a principal to a thing. Again is no error; a type other than before changes it, and "" leaves it, or
+// means non-exclusive for a new tie. A certificate that is tied exclusively has no other thing (iot-core spec 3.1).
+func AttachPrincipal(tx *store.Tx, s fleet.Scope, thing, principal string, kind fleet.PrincipalType) error {
+	if _, err := tx.Thing(s, thing); err != nil {
+		return err
+	}
+	if err := CheckPrincipal(tx, s, principal); err != nil {
+		return err
+	}
+	if kind == fleet.Exclusive && cognitoIdentity.MatchString(principal) {
+		return fleet.Invalid("principal", principal, "only certificates can be attached exclusively")
+	}
+	things, _, err := tx.ThingsOf(s, principal, "", fleet.Page{})
+	if err != nil {
+		return err
+	}
+	for _, a := range things {
+		switch {
+		case a.Thing == thing && (kind == "" || kind == a.Type):
+			return nil
+		case a.Thing != thing && a.Type == fleet.Exclusive:
+			return fleet.Invalid("principal", principal, "is attached exclusively to thing %s", a.Thing)
+		case a.Thing != thing && kind == fleet.Exclusive:
+			return fleet.Invalid("principal", principal, "cannot be attached exclusively: it is attached to thing %s, too", a.Thing)
+		}
+	}
+	if kind == "" {
+		kind = fleet.NonExclusive
+	}
+	return tx.AttachThing(s, fleet.Attachment{Thing: thing, Principal: principal, Type: kind})
+}
+
+// DetachPrincipal unties a principal from a thing; if they are not tied that is no error.
+func DetachPrincipal(tx *store.Tx, s fleet.Scope, thing, principal string) error {
+	if _, err := tx.Thing(s, thing); err != nil {
+		return err
+	}
+	if err := CheckPrincipal(tx, s, principal); err != nil {
+		return err
+	}
+	_, err := tx.DetachThing(s, thing, principal)
+	return err
+}

@@ -61,6 +61,9 @@ const maxName = 1024
 // the certificate, separated by commas; a backslash makes the next character literal. It knows the attributes CN, SN,
 // serialNumber, C, L, ST, O, OU, title, GN, initials, generationQualifier, dnQualifier and pseudonym.
 func ParseName(text string) ([]byte, error) {
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("name %q is not UTF-8", text)
+	}
 	var b cryptobyte.Builder
 	var failed error
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -104,7 +107,7 @@ func splitName(text string) (parts []string) {
 func addAttribute(b *cryptobyte.Builder, part string) error {
 	kind, value, ok := strings.Cut(part, "=")
 	kind, value = strings.TrimSpace(kind), strings.TrimSpace(value)
-	if !ok || value == "" || !utf8.ValidString(value) {
+	if !ok || value == "" {
 		return fmt.Errorf("%q is not of the form ATTRIBUTE=value", part)
 	}
 	for _, a := range attributes {

@@ -1,0 +1,54 @@
+package sigv4
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// Credentials sign requests. Token is set for temporary ones.
+type Credentials struct {
+	AccessKeyID string
+	Secret      fleet.Secret
+	Token       fleet.Secret
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// Sign puts a signature of now into r's headers: host, content-type and every x-amz header are signed, and the body.
+func Sign(r *http.Request, body []byte, c Credentials, region, service string, now time.Time) {
+	s := &Signature{AccessKeyID: c.AccessKeyID, Region: region, Service: service}
+	s.amzDate = now.UTC().Format(dateForm)
+	s.scopeDate = s.amzDate[:8]
+	r.Header.Set("X-Amz-Date", s.amzDate)
+	if c.Token != "" {
+		r.Header.Set("X-Amz-Security-Token", c.Token.Reveal())
+	}
+	host := r.Host
+	if host == "" {
+		host = r.URL.Host
+	}
+	s.SignedHeaders = []string{"host"}
+	for name := range r.Header {
+		if lower := strings.ToLower(name); lower == "content-type" || strings.HasPrefix(lower, "x-amz-") {
+			s.SignedHeaders = append(s.SignedHeaders, lower)
+		}
+	}
+	slices.Sort(s.SignedHeaders)
+	sum := sha256.Sum256(body)
+	names := strings.Join(s.SignedHeaders, ";")
+	path := r.URL.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	canonical := r.Method + "\n" + escapePath(normalize(path)) + "\n" + joinQuery(r.URL.RawQuery, nil, strictly) + "\n" +
+		canonicalHeaders(r, s.SignedHeaders, host) + "\n" + names + "\n" + hex.EncodeToString(sum[:])
+	signature := mac(deriveKey(c.Secret.Reveal(), s.scopeDate, region, service), stringToSign(s, canonical))
+	r.Header.Set("Authorization", algorithm+" Credential="+c.AccessKeyID+"/"+s.scope()+", SignedHeaders="+names+", Signature="+hex.EncodeToString(signature))
+}

@@ -1,0 +1,293 @@
+package identitypool
+
+import (
+	"context"
+	"crypto/rsa"
+	"fmt"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/jwt"
+	"github.com/imprint-iot/imprint/internal/store"
+)
+
+// Issuer is the provider name of identity pools in trust policies and, after https://, the issuer of their tokens. It is AWS's
+// own, literally, because trust policies name it.
+const Issuer = "cognito-identity.amazonaws.com"
+
+// Lifetimes that AWS fixes (identity spec 2.4).
+const (
+	sessionLife = time.Hour
+	tokenLife   = 10 * time.Minute
+	sessionName = "CognitoIdentityCredentials"
+)
+
+// Tokens checks Id tokens of our user pools: signature, issuer, time, token_use, and that the user and session still stand.
+type Tokens interface {
+	VerifyIDToken(ctx context.Context, scope fleet.Scope, poolID, token string) (jwt.Claims, error)
+}
+
+// Sessions issues the temporary credentials of a role after asking its trust policy.
+type Sessions interface {
+	WebIdentitySession(ctx context.Context, r SessionRequest) (Credentials, error)
+}
+
+// A SessionRequest asks for a session of a role for somebody whom an identity pool knows.
+type SessionRequest struct {
+	Scope      fleet.Scope
+	RoleARN    string
+	Name       string
+	Duration   time.Duration
+	Federation *fleet.Federation
+	Tags       map[string]string
+}
+
+// Credentials are temporary keys.
+type Credentials struct {
+	AccessKeyID   string
+	Secret, Token fleet.Secret
+	Expires       time.Time
+}
+
+// Config says what the rules stand on.
+type Config struct {
+	Store      *store.DB
+	Tokens     Tokens
+	Sessions   Sessions
+	Key        *rsa.PrivateKey // signs the tokens of GetOpenIdToken
+	IssuerHost string          // host[:port] of the user pools' issuer
+	Clock      fleet.Clock
+}
+
+// A Service holds the rules. It is safe for concurrent use.
+type Service struct {
+	db         *store.DB
+	tokens     Tokens
+	sessions   Sessions
+	key        *rsa.PrivateKey
+	issuerHost string
+	clock      fleet.Clock
+}
+
+// New makes the rules.
+func New(c Config) *Service {
+	return &Service{c.Store, c.Tokens, c.Sessions, c.Key, c.IssuerHost, c.Clock}
+}
+
+// KeySet is the JSON Web Key Set of the tokens that OpenIDToken issues.
+func (s *Service) KeySet() []byte {
+	return jwt.KeySet([]jwt.Key{{ID: jwt.Thumbprint(&s.key.PublicKey), Public: &s.key.PublicKey}})
+}
+
+func (s *Service) find(ctx context.Context, id string) (p *Pool, err error) {
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		p, err = anyPool(tx, id)
+		return err
+	})
+	return p, err
+}
+
+// ID returns the identity of whoever holds the logins, making one at first sight. Without logins it makes a guest.
+func (s *Service) ID(ctx context.Context, poolID string, tokens map[string]fleet.Secret) (identity string, err error) {
+	p, err := s.find(ctx, poolID)
+	if err != nil {
+		return "", err
+	}
+	if len(tokens) == 0 && !p.Guests {
+		return "", guestsRefused()
+	}
+	logins, err := s.verify(ctx, p, tokens)
+	if err != nil {
+		return "", err
+	}
+	fresh := p.Scope.Region + ":" + fleet.NewUUID()
+	err = s.db.Tx(ctx, func(tx *store.Tx) error {
+		identity, err = resolve(tx, p, fresh, "", logins)
+		return err
+	})
+	return identity, err
+}
+
+func guestsRefused() error {
+	return notAuthorized("Unauthenticated access is not supported for this identity pool.")
+}
+
+// resolve finds the identity that owns any of the logins and gives it the others; if none does, wanted gets them, or, without
+// wanted, the fresh id becomes an identity.
+func resolve(tx *store.Tx, p *Pool, fresh, wanted string, logins []login) (string, error) {
+	owners := make([]string, len(logins))
+	owner := ""
+	for i, l := range logins {
+		id, err := tx.IdentityOf(p.Scope, p.ID, l.provider, l.subject)
+		if err != nil {
+			return "", err
+		}
+		if owners[i] = id; owner == "" {
+			owner = id
+		}
+	}
+	switch {
+	case owner == "" && wanted != "":
+		owner = wanted
+	case owner == "":
+		owner = fresh
+		if err := tx.CreateIdentity(p.Scope, p.ID, owner); err != nil {
+			return "", err
+		}
+	}
+	for i, l := range logins {
+		switch owners[i] {
+		case owner:
+		case "":
+			if err := tx.LinkLogin(p.Scope, p.ID, owner, l.provider, l.subject); err != nil {
+				return "", conflict(err)
+			}
+		default:
+			return "", conflict(nil)
+		}
+	}
+	return owner, nil
+}
+
+func conflict(err error) error {
+	if err != nil && fleet.KindOf(err) != fleet.KindConflict {
+		return err
+	}
+	return &fleet.Error{Kind: fleet.KindConflict, Code: "ResourceConflictException",
+		Msg: "Token is already associated with another identity, or the identity with another login of this provider.", Err: err}
+}
+
+// who checks the logins presented for an identity and returns the identity to use, which may be another one that the logins
+// already belong to (identity spec 2.4, linking).
+func (s *Service) who(ctx context.Context, id string, tokens map[string]fleet.Secret) (*Pool, string, []login, error) {
+	var known store.Identity
+	var p *Pool
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		if known, err = tx.FindIdentity(id); err != nil {
+			return err
+		}
+		p, err = anyPool(tx, known.Pool)
+		return err
+	})
+	if isNotFound(err) {
+		return nil, "", nil, notFound("Identity", id)
+	}
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if len(tokens) == 0 {
+		switch {
+		case len(known.Logins) > 0:
+			return nil, "", nil, notAuthorized("Access to Identity '%s' is forbidden.", id)
+		case !p.Guests:
+			return nil, "", nil, guestsRefused()
+		}
+		return p, id, nil, nil
+	}
+	logins, err := s.verify(ctx, p, tokens)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	if len(known.Logins) > 0 && !owns(known, logins) {
+		return nil, "", nil, notAuthorized("Logins don't match. Please include at least one valid login for this identity or identity pool.")
+	}
+	err = s.db.Tx(ctx, func(tx *store.Tx) error {
+		id, err = resolve(tx, p, "", known.ID, logins)
+		return err
+	})
+	return p, id, logins, err
+}
+
+func owns(i store.Identity, logins []login) bool {
+	for _, l := range logins {
+		if i.Logins[l.provider] == l.subject {
+			return true
+		}
+	}
+	return false
+}
+
+// Credentials gives an identity temporary credentials of the role that its login selects (the enhanced flow). The identity
+// returned may differ from the one asked for; clients adopt it.
+func (s *Service) Credentials(ctx context.Context, id string, tokens map[string]fleet.Secret, customRole string) (string, Credentials, error) {
+	p, id, logins, err := s.who(ctx, id, tokens)
+	if err != nil {
+		return "", Credentials{}, err
+	}
+	r := SessionRequest{Scope: p.Scope, Name: sessionName, Duration: sessionLife}
+	if len(logins) == 0 {
+		if r.RoleARN = p.Roles["unauthenticated"]; r.RoleARN == "" {
+			return "", Credentials{}, badConfiguration(nil)
+		}
+		r.Federation = &fleet.Federation{Provider: Issuer, Audience: p.ID, Subject: id, AMR: []string{"unauthenticated"}}
+	} else {
+		l := logins[0]
+		if r.RoleARN, err = s.chooseRole(p, l, customRole); err != nil {
+			return "", Credentials{}, err
+		}
+		r.Federation, r.Tags = federation(p, id, l), s.tags(p, l)
+	}
+	c, err := s.sessions.WebIdentitySession(ctx, r)
+	if err != nil && fleet.KindOf(err) != fleet.KindInternal && fleet.KindOf(err) != fleet.KindUnavailable {
+		return "", Credentials{}, badConfiguration(err)
+	}
+	return id, c, err
+}
+
+// OpenIDToken gives an identity a token that STS trades for credentials (the basic flow).
+func (s *Service) OpenIDToken(ctx context.Context, id string, tokens map[string]fleet.Secret) (string, fleet.Secret, error) {
+	p, id, logins, err := s.who(ctx, id, tokens)
+	if err != nil {
+		return "", "", err
+	}
+	if !p.Classic {
+		return "", "", invalid("Basic (classic) flow is not enabled, please use enhanced flow.")
+	}
+	now := s.clock.Now()
+	claims := jwt.Claims{"iss": "https://" + Issuer, "aud": p.ID, "sub": id, "iat": now.Unix(), "exp": now.Add(tokenLife).Unix(), "amr": []string{"unauthenticated"}}
+	if len(logins) > 0 {
+		f := federation(p, id, logins[0])
+		claims["amr"] = f.AMR
+		// Not in AWS's token: who it is, so that signing the person out ends the session that STS makes of this.
+		claims["imprint:user"] = f.PoolID + "/" + f.UserSub + "/" + f.Username
+	}
+	text, err := jwt.Sign(s.key, jwt.Thumbprint(&s.key.PublicKey), claims)
+	if err != nil {
+		return "", "", fmt.Errorf("signing an identity token: %w", err)
+	}
+	return id, fleet.Secret(text), nil
+}
+
+// VerifyToken checks a token that OpenIDToken issued and returns its claims.
+func (s *Service) VerifyToken(token string) (jwt.Claims, error) {
+	t, err := jwt.Parse(token)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.Verify(&s.key.PublicKey); err != nil {
+		return nil, err
+	}
+	if exp, ok := t.Claims.Time("exp"); !ok || !s.clock.Now().Before(exp) || t.Claims.String("iss") != "https://"+Issuer {
+		return nil, fleet.Denied("Token expired or of another issuer").WithCode("ExpiredTokenException")
+	}
+	return t.Claims, nil
+}
+
+// Unlink takes logins from an identity; the caller proves to own it by a valid login.
+func (s *Service) Unlink(ctx context.Context, id string, tokens map[string]fleet.Secret, remove []string) error {
+	p, id, _, err := s.who(ctx, id, tokens)
+	if err != nil {
+		return err
+	}
+	return s.db.Tx(ctx, func(tx *store.Tx) error {
+		for _, name := range remove {
+			if poolID, ok := s.userPoolOf(name); ok {
+				name = canonical(poolID)
+			}
+			if err := tx.UnlinkLogin(p.Scope, p.ID, id, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -107,7 +107,7 @@ func (d *document) build(sc *scope) (doc, canonical string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	n, err := tree.render()
+	n, err := tree.render(sc.t != nil && sc.t.kind == Inline)
 	if err != nil {
 		return "", "", err
 	}
@@ -192,7 +192,7 @@ func evalDocumentText(sc *scope, e expr) (tree *docNode, verbatim string, err er
 	n, err := decode(b.String())
 	switch {
 	case err != nil && len(values) > 0:
-		return nil, "", fmt.Errorf("%w (a parameter may stand only inside a string of the document: %s)", err, strings.Join(values.params(), ", "))
+		return nil, "", fmt.Errorf("is not JSON; a parameter may stand only inside a string of the document, as %s must", clip(strings.Join(values.params(), ", ")))
 	case err != nil:
 		return nil, "", err
 	case len(values) == 0:
@@ -249,9 +249,10 @@ func unmarkText(s string, values text) (text, error) {
 	}
 }
 
-// render makes plain JSON of an evaluated document, with the values of parameters made literal.
-func (d *docNode) render() (node, error) {
-	r := renderer{}
+// render makes plain JSON of an evaluated document, with the values of parameters made literal. own says that whoever gave the
+// values wrote the template, too.
+func (d *docNode) render(own bool) (node, error) {
+	r := renderer{own: own}
 	for i, k := range d.keys { // the version decides how a literal asterisk is written
 		if k.String() == "Version" && d.items[i].kind == stringNode {
 			r.variables = d.items[i].text.String() == "2012-10-17"
@@ -260,7 +261,7 @@ func (d *docNode) render() (node, error) {
 	return r.node(d, nil)
 }
 
-type renderer struct{ variables bool }
+type renderer struct{ variables, own bool }
 
 func (r renderer) node(d *docNode, path []string) (node, error) {
 	switch d.kind {
@@ -305,6 +306,9 @@ func (r renderer) string(t text, path []string) (string, error) {
 	open := false // within a ${…} of the author
 	parts := merge(t)
 	for i, seg := range parts {
+		if in == "resource" && !r.own && seg.param != "" && !seg.listed && !namesKind(b.String()) && strings.ContainsAny(seg.s, ":/") {
+			return "", fleet.Invalid("", "", "parameter %q may not choose what kind of resource a policy is about: write the beginning of the ARN, up to topic/ or the like, into the template", clip(seg.param))
+		}
 		if seg.param == "" {
 			s := seg.s
 			open = opensVariable(s, open)
@@ -324,6 +328,12 @@ func (r renderer) string(t text, path []string) (string, error) {
 		b.WriteString(s)
 	}
 	return b.String(), nil
+}
+
+// namesKind reports whether s has the beginning of an ARN with the kind of its resource: arn:aws:iot:REGION:ACCOUNT:topic/.
+func namesKind(s string) bool {
+	parts := strings.SplitN(s, ":", 6)
+	return len(parts) == 6 && strings.Contains(parts[5], "/")
 }
 
 // literal writes a parameter's value so that a policy takes it as it stands.

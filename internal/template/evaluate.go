@@ -3,6 +3,7 @@ package template
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -77,7 +78,8 @@ func (t *Template) evaluate(sc *scope) (d *Desired, err error) {
 // checkParameters checks sizes, and for JITP that the certificate has every pseudo parameter that is declared, used or not
 // (provisioning spec 4.6).
 func (t *Template) checkParameters(sc *scope) error {
-	for name, v := range sc.params {
+	for _, name := range slices.Sorted(maps.Keys(sc.params)) {
+		v := sc.params[name]
 		if name == "" || utf8.RuneCountInString(name) > MaxParameterName {
 			return fleet.Invalid("", "", "the name of a parameter has 1 to %d characters", MaxParameterName)
 		}
@@ -88,7 +90,7 @@ func (t *Template) checkParameters(sc *scope) error {
 	if t.kind != JITP {
 		return nil
 	}
-	for name := range t.parameters {
+	for _, name := range slices.Sorted(maps.Keys(t.parameters)) {
 		if _, ok := sc.service[name]; !ok && strings.HasPrefix(name, pseudoPrefix) {
 			return unresolved(name)
 		}
@@ -162,12 +164,15 @@ func (sc *scope) property(props map[string]expr, name string, required bool) (te
 
 func (t *Template) evalThing(sc *scope, spec *thingSpec) (*Thing, error) {
 	out := &Thing{Logical: spec.logical, Override: spec.override}
-	for name, into := range map[string]*string{"ThingName": &out.Name, "ThingTypeName": &out.Type, "BillingGroup": &out.BillingGroup} {
-		v, err := sc.property(spec.props, name, name == "ThingName")
+	for _, p := range []struct {
+		name string
+		into *string
+	}{{"ThingName", &out.Name}, {"ThingTypeName", &out.Type}, {"BillingGroup", &out.BillingGroup}} {
+		v, err := sc.property(spec.props, p.name, p.name == "ThingName")
 		if err != nil {
 			return nil, err
 		}
-		*into = v.String()
+		*p.into = v.String()
 	}
 	var err error
 	if spec.hasAttributes {
@@ -238,12 +243,15 @@ func (t *Template) mayChoose(name text, listed []string, what, setting string) e
 
 func (t *Template) evalCertificate(sc *scope, spec *certSpec) (*Certificate, error) {
 	out := &Certificate{Logical: spec.logical, Override: spec.override, Status: fleet.Active, PrincipalType: fleet.NonExclusive}
-	for name, into := range map[string]*string{"CertificateId": &out.ID, "CertificateSigningRequest": &out.CSR, "CertificatePem": &out.PEM, "CACertificatePem": &out.CAPEM} {
-		v, err := sc.property(spec.props, name, name == spec.source)
+	for _, p := range []struct {
+		name string
+		into *string
+	}{{"CertificateId", &out.ID}, {"CertificateSigningRequest", &out.CSR}, {"CertificatePem", &out.PEM}, {"CACertificatePem", &out.CAPEM}} {
+		v, err := sc.property(spec.props, p.name, p.name == spec.source)
 		if err != nil {
 			return nil, err
 		}
-		*into = v.String()
+		*p.into = v.String()
 	}
 	status, err := sc.property(spec.props, "Status", false)
 	if err != nil {

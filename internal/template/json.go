@@ -123,8 +123,11 @@ func decodeArray(dec *json.Decoder, depth int) (node, error) {
 }
 
 func jsonError(err error) error {
-	if err == nil {
+	switch err {
+	case nil:
 		return nil
+	case io.EOF:
+		return fmt.Errorf("is not JSON: it ends too early")
 	}
 	return fmt.Errorf("is not JSON: %w", err)
 }

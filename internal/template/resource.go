@@ -191,8 +191,8 @@ func (t *Template) addPolicy(logical string, r parsedResource) error {
 
 // constants checks the properties that need no parameter, so that a typing mistake shows when the template is created.
 func (t *Template) constants(place string, props map[string]expr) error {
-	for name, e := range props {
-		c, ok := e.(constant)
+	for _, name := range slices.Sorted(maps.Keys(props)) {
+		c, ok := props[name].(constant)
 		if !ok || c.v.text.len() == 0 && name != "ThingName" {
 			continue
 		}

@@ -2,6 +2,7 @@ package template
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -76,16 +77,16 @@ func AllSettings() []SettingInfo {
 // parseSettings reads Mappings.Imprint; m is nil if the template has none.
 func parseSettings(m map[string]map[string]string) (Settings, error) {
 	out := Settings{Reprovision: ReprovisionDeny}
-	for top, values := range m {
+	for _, top := range slices.Sorted(maps.Keys(m)) {
 		if top != settingsTop {
 			return out, fmt.Errorf("%q is unknown: settings stand in Mappings.Imprint.Settings", clip(top))
 		}
-		for key, v := range values {
+		for _, key := range slices.Sorted(maps.Keys(m[top])) {
 			i := slices.IndexFunc(settings, func(s setting) bool { return s.Name == key })
 			if i < 0 {
 				return out, fmt.Errorf("Settings.%s: there is no such setting; those are %s", clip(key), settingNames())
 			}
-			if err := settings[i].parse(&out, v); err != nil {
+			if err := settings[i].parse(&out, m[top][key]); err != nil {
 				return out, fmt.Errorf("Settings.%s: %w", key, err)
 			}
 		}

@@ -175,6 +175,9 @@ func (o *operand) compile(by comparison, v string, variables bool, kind Kind) (e
 // hold, others do not.
 func (c *condition) holds(e *evaluation) bool {
 	values := e.request.Context[c.key]
+	if len(values) == 0 && e.request.Partial {
+		return e.lenient()
+	}
 	if c.by == compareNull {
 		for i := range c.values {
 			if c.values[i].null == (len(values) == 0) {
@@ -186,8 +189,13 @@ func (c *condition) holds(e *evaluation) bool {
 	if len(values) == 0 {
 		return c.ifExists || c.quantifier == forAllValues || (c.negated && c.quantifier == single)
 	}
-	if !c.usable(e) {
-		return false
+	if !c.resolved(e) {
+		if e.request.Partial {
+			return e.lenient()
+		}
+		if c.negated && e.kind == IoT && e.effect == Allow {
+			return false
+		}
 	}
 	for _, v := range values {
 		hit := c.matchesAny(v, e)
@@ -216,17 +224,17 @@ func (c *condition) holds(e *evaluation) bool {
 	}
 }
 
-// usable notes the variables without value. Such an operand matches nothing, so positive operators fail and negated ones hold
-// (identity spec 4.3). In an Allow of an IoT policy an unresolved variable grants nothing, whatever the operator (iot-core
-// spec 5.4): there usable returns false.
-func (c *condition) usable(e *evaluation) bool {
+// resolved reports whether all variables of the condition have values, and notes those that have not. An operand without value
+// matches nothing, so positive operators fail and negated ones hold (identity spec 4.3); but in an Allow of an IoT policy an
+// unresolved variable grants nothing, whatever the operator (iot-core spec 5.4).
+func (c *condition) resolved(e *evaluation) bool {
 	ok := true
 	for i := range c.values {
 		if c.values[i].vars && !e.resolved(c.values[i].text) {
 			ok = false
 		}
 	}
-	return ok || !c.negated || e.kind != IoT || e.effect != Allow
+	return ok
 }
 
 func (c *condition) matchesAny(v string, e *evaluation) bool {

@@ -17,6 +17,7 @@ import (
 //	from aws 123456789012 NAME NAME…      (trust: who asks; also: from service NAME, from federated NAME)
 //	set iot:ClientId = lamp | other       (context key and its values)
 //	want allowed by policy "P" statement 1
+//	partial                               (the context is only partly known)
 //	missing iot:ClientId                  (variables without value)
 func TestDecisionsInGoldenFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -96,6 +97,8 @@ func goldenRequest(t *testing.T, body string) (r Request, want string) {
 		case "set":
 			key, values, _ := strings.Cut(rest, " = ")
 			r.Context.Set(key, strings.Split(values, " | ")...)
+		case "partial":
+			r.Partial = true
 		case "want":
 			want = rest
 		case "missing":

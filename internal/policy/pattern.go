@@ -118,7 +118,7 @@ func (g glob) match(s string, e *evaluation, fold bool) bool {
 			if pos == len(s) {
 				return true
 			}
-		case g[t].op == anyRun:
+		case g[t].op == anyRun || g[t].op == variable && e.unknown(&g[t]):
 			if t == len(g)-1 {
 				return true
 			}
@@ -150,6 +150,15 @@ func (g glob) match(s string, e *evaluation, fold bool) bool {
 		starPos += w
 		pos, t = starPos, star
 	}
+}
+
+// unknown reports whether a variable has no value but could have had any.
+func (e *evaluation) unknown(t *token) bool {
+	if !e.lenient() {
+		return false
+	}
+	_, found := e.value(t)
+	return !found
 }
 
 func hasPrefix(s, prefix string, fold bool) bool {

@@ -96,6 +96,10 @@ type Request struct {
 	Resource  string    // an ARN, or "*" for actions without resource
 	Principal Principal // trust policies only: who asks
 	Context   Context   // never written to
+
+	// Partial says that Context holds only part of what was known when the request was made, for example when a right is looked
+	// at again later. The answer is then about what could have been: an absent key fits every Allow and no Deny.
+	Partial bool
 }
 
 // A Result says how a request was decided and by which statement.
@@ -169,6 +173,9 @@ type evaluation struct {
 	effect  Effect
 	missing []string
 }
+
+// lenient reports whether an absent key is taken to fit.
+func (e *evaluation) lenient() bool { return e.request.Partial && e.effect == Allow }
 
 // note records a variable without value, once.
 func (e *evaluation) note(name string) {
@@ -276,7 +283,7 @@ func (st *statement) matchesResource(e *evaluation) bool {
 	unresolved := false
 	for i := range st.resources {
 		p := &st.resources[i]
-		if p.vars && !p.resolved(e) {
+		if p.vars && !p.resolved(e) && !e.lenient() {
 			unresolved = true
 			continue
 		}

@@ -37,6 +37,9 @@ func (s Scope) IAM(resource string) string {
 	return "arn:" + Partition + ":iam::" + s.Account + ":" + resource
 }
 
+// Global is the scope of what belongs to an account and to no region: users, roles and policies of IAM, and their cut-offs.
+func (s Scope) Global() Scope { return Scope{s.Account, "aws-global"} }
+
 func (s Scope) String() string { return s.Account + "/" + s.Region }
 
 // An ARN is an Amazon Resource Name taken apart.

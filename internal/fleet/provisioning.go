@@ -57,6 +57,7 @@ type Claim struct {
 type Installer struct {
 	CallerARN   string
 	AccessKeyID string
+	ParentKeyID string
 	RoleARN     string
 	PoolID      string
 	UserSub     string
@@ -66,7 +67,7 @@ type Installer struct {
 
 // InstallerOf takes from a caller what a claim must remember.
 func InstallerOf(c *Caller) Installer {
-	i := Installer{CallerARN: c.ARN, AccessKeyID: c.AccessKeyID, RoleARN: c.RoleARN}
+	i := Installer{CallerARN: c.ARN, AccessKeyID: c.AccessKeyID, ParentKeyID: c.ParentKeyID, RoleARN: c.RoleARN}
 	if f := c.Federation; f != nil {
 		i.PoolID, i.UserSub, i.Username, i.IdentityID = f.PoolID, f.UserSub, f.Username, f.Subject
 	}

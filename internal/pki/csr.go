@@ -72,16 +72,13 @@ func ParseCSR(text string) (*CSR, error) {
 
 // subjectOf returns the subject if it names anything at all.
 func subjectOf(req *x509.CertificateRequest) ([]byte, error) {
-	if len(req.RawSubject) > maxName {
-		return nil, badCSR("its subject is longer than %d bytes", maxName)
-	}
-	seq, err := readName(req.RawSubject)
+	names, err := readName(req.RawSubject)
 	if err != nil {
-		return nil, badCSR("its subject cannot be parsed: %v", err)
+		return nil, badCSR("its subject %v", err)
 	}
-	for _, rdn := range seq {
-		for _, a := range rdn {
-			if s, ok := a.Value.(string); !ok || s != "" {
+	for _, rdn := range names {
+		for _, v := range rdn {
+			if v.text != "" {
 				return req.RawSubject, nil
 			}
 		}

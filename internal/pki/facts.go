@@ -133,19 +133,19 @@ func generalName(tag cbasn1.Tag, v []byte) (kind, text string) {
 // attribute names (use-policy-variables.md). Special characters in values are escaped as in RFC 4514 section 2.4, so that a
 // value cannot pose as several attributes.
 func directoryName(der []byte) string {
-	seq, err := readName(der)
+	names, err := readName(der)
 	if err != nil {
 		return ""
 	}
 	var out []string
-	for _, rdn := range slices.Backward(seq) {
+	for _, rdn := range slices.Backward(names) {
 		var parts []string
 		for _, v := range rdn {
-			kind := v.Type.String()
-			if a, ok := attributeOf(v.Type); ok {
+			kind := v.oid.String()
+			if a, ok := attributeOf(v.oid); ok {
 				kind = strings.ToLower(a.short)
 			}
-			parts = append(parts, kind+"="+escape(fmt.Sprint(v.Value)))
+			parts = append(parts, kind+"="+escape(v.text))
 		}
 		out = append(out, strings.Join(parts, "+"))
 	}

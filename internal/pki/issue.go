@@ -36,8 +36,8 @@ func (a *Authority) IssueDevice(d DeviceRequest) (*Leaf, error) {
 	r := request{key: d.PublicKey, subject: d.Subject, notBefore: now.Add(-deviceProfile.backdate), notAfter: endOfTime}
 	if len(r.subject) == 0 {
 		r.subject = defaultSubject
-	} else if _, err := readName(r.subject); err != nil || len(r.subject) > maxName {
-		return nil, fleet.Invalid("", "", "the subject is no distinguished name of at most %d bytes", maxName)
+	} else if _, err := readName(r.subject); err != nil {
+		return nil, fleet.Invalid("", "", "the subject %v", err)
 	}
 	validity := d.Validity
 	if validity == 0 {

@@ -1,10 +1,13 @@
 package pki
 
 import (
-	"crypto/x509/pkix"
 	"encoding/asn1"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -144,13 +147,87 @@ func mustName(text string) []byte {
 	return der
 }
 
-// readName parses the DER of a name.
-func readName(der []byte) (pkix.RDNSequence, error) {
-	var seq pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(der, &seq); err != nil {
-		return nil, err
-	} else if len(rest) > 0 {
-		return nil, fmt.Errorf("%d bytes follow the name", len(rest))
+// A nameValue is one attribute of a name as read from a certificate or request.
+type nameValue struct {
+	oid  asn1.ObjectIdentifier
+	text string
+}
+
+// readName parses the DER of a name: a list of RDNs, each with one attribute or more. It is as strict as crypto/x509 is about
+// certificates, which is more than it is about requests: a name that passes here can be read back from the certificate that
+// it gets into. Control characters are refused besides, since programs that stop at a NUL see another name.
+func readName(der []byte) ([][]nameValue, error) {
+	var names [][]nameValue
+	var set cryptobyte.String
+	s := cryptobyte.String(der)
+	if len(der) > maxName {
+		return nil, fmt.Errorf("is longer than %d bytes", maxName)
 	}
-	return seq, nil
+	if !s.ReadASN1(&set, cbasn1.SEQUENCE) || !s.Empty() {
+		return nil, errors.New("is no list of attributes")
+	}
+	for !set.Empty() {
+		var attrs cryptobyte.String
+		if !set.ReadASN1(&attrs, cbasn1.SET) || attrs.Empty() {
+			return nil, errors.New("is no list of attributes")
+		}
+		var rdn []nameValue
+		for !attrs.Empty() {
+			v, err := readAttribute(&attrs)
+			if err != nil {
+				return nil, err
+			}
+			rdn = append(rdn, v)
+		}
+		names = append(names, rdn)
+	}
+	return names, nil
+}
+
+func readAttribute(attrs *cryptobyte.String) (v nameValue, err error) {
+	var pair, value cryptobyte.String
+	var tag cbasn1.Tag
+	if !attrs.ReadASN1(&pair, cbasn1.SEQUENCE) || !pair.ReadASN1ObjectIdentifier(&v.oid) || !pair.ReadAnyASN1(&value, &tag) || !pair.Empty() {
+		return v, errors.New("is no list of attributes")
+	}
+	text, ok := decodeString(tag, value)
+	if !ok || strings.ContainsFunc(text, unicode.IsControl) {
+		return v, fmt.Errorf("has an unreadable value for the attribute %v", v.oid)
+	}
+	v.text = text
+	return v, nil
+}
+
+// decodeString decodes the string types that names use: RFC 5280 wants the first two, old tools write the others.
+func decodeString(tag cbasn1.Tag, value []byte) (text string, ok bool) {
+	all := func(good func(byte) bool) bool {
+		return !slices.ContainsFunc(value, func(c byte) bool { return !good(c) })
+	}
+	switch tag {
+	case cbasn1.UTF8String:
+		return string(value), utf8.Valid(value)
+	case cbasn1.PrintableString: // * and & are not allowed but common
+		return string(value), all(func(c byte) bool { return isPrintable(c) || c == '*' || c == '&' })
+	case cbasn1.IA5String:
+		return string(value), all(func(c byte) bool { return c < 0x80 })
+	case asn1.TagNumericString:
+		return string(value), all(func(c byte) bool { return c == ' ' || c >= '0' && c <= '9' })
+	case cbasn1.T61String: // in practice Latin-1
+		runes := make([]rune, len(value))
+		for i, c := range value {
+			runes[i] = rune(c)
+		}
+		return string(runes), true
+	case asn1.TagBMPString:
+		var units []uint16
+		for ; len(value) >= 2; value = value[2:] {
+			u := uint16(value[0])<<8 | uint16(value[1])
+			if utf16.IsSurrogate(rune(u)) || u >= 0xfffe || u >= 0xfdd0 && u <= 0xfdef {
+				return "", false
+			}
+			units = append(units, u)
+		}
+		return string(utf16.Decode(units)), len(value) == 0
+	}
+	return "", false
 }

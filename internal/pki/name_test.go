@@ -1,7 +1,6 @@
 package pki
 
 import (
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"strings"
 	"testing"
@@ -62,12 +61,63 @@ func TestAWSNamesAreDecodedAsInItsCertificates(t *testing.T) {
 		}
 		var got []string
 		for _, rdn := range seq {
-			for _, v := range []pkix.AttributeTypeAndValue(rdn) {
-				got = append(got, v.Type.String()+"="+v.Value.(string))
+			for _, v := range rdn {
+				got = append(got, v.oid.String()+"="+v.text)
 			}
 		}
 		if strings.Join(got, "|") != strings.Join(want, "|") {
 			t.Errorf("%q is %q", text, got)
+		}
+	}
+}
+
+func TestOnlyReadableNamesAreRead(t *testing.T) {
+	t.Parallel()
+	// A name with one attribute CN of the type and content given in hex.
+	cn := func(value string) string {
+		v, err := hex.DecodeString(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := byte(len(v))
+		return hex.EncodeToString([]byte{0x30, n + 9, 0x31, n + 7, 0x30, n + 5, 6, 3, 0x55, 4, 3}) + value
+	}
+	for name, tc := range map[string]struct{ der, want string }{
+		"UTF8String":           {cn("0c02c3bc"), "ü"},
+		"PrintableString":      {cn("1302612a"), "a*"},
+		"IA5String":            {cn("160361406" + "2"), "a@b"},
+		"NumericString":        {cn("12023120"), "1 "},
+		"T61String":            {cn("1402fc5f"), "ü_"},
+		"BMPString":            {cn("1e0400fc0061"), "üa"},
+		"an empty value":       {cn("0c00"), ""},
+		"broken UTF-8":         {cn("0c01ff"), "!unreadable value for the attribute 2.5.4.3"},
+		"no printable":         {cn("130140"), "!unreadable"},
+		"no ASCII":             {cn("1601fc"), "!unreadable"},
+		"no number":            {cn("120161"), "!unreadable"},
+		"half a character":     {cn("1e0100"), "!unreadable"},
+		"a surrogate":          {cn("1e02d800"), "!unreadable"},
+		"a NUL":                {cn("0c03610062"), "!unreadable"},
+		"a line feed":          {cn("0c010a"), "!unreadable"},
+		"a sequence":           {cn("3000"), "!unreadable"},
+		"an integer":           {cn("020100"), "!unreadable"},
+		"an empty RDN":         {"30023100", "!is no list"},
+		"bytes behind":         {"300000", "!is no list"},
+		"bytes behind a value": {"300f310d300b06035504030c01610c0162", "!is no list"},
+		"something else":       {"0500", "!is no list"},
+		"nothing":              {"", "!is no list"},
+		"more than a kilobyte": {strings.Repeat("30", 1025), "!longer than 1024"},
+	} {
+		der, err := hex.DecodeString(tc.der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := readName(der)
+		if want, bad := strings.CutPrefix(tc.want, "!"); bad {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, %v; want %q", name, got, err, want)
+			}
+		} else if err != nil || got[0][0].text != tc.want {
+			t.Errorf("%s: %v, %v; want %q", name, got, err, tc.want)
 		}
 	}
 }

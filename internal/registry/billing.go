@@ -23,7 +23,7 @@ func CreateBillingGroup(tx *store.Tx, s fleet.Scope, name, text string, tags []f
 	case !missing(err):
 		return fleet.BillingGroup{}, err
 	}
-	if err := putNewTags(tx, s, "billinggroup/"+name, tags); err != nil {
+	if err := PutNewTags(tx, s, "billinggroup/"+name, tags); err != nil {
 		return fleet.BillingGroup{}, err
 	}
 	g := fleet.BillingGroup{Name: name, ID: fleet.NewUUID(), Description: text, Version: 1, Created: tx.Now()}

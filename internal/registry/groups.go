@@ -57,7 +57,7 @@ func CreateGroup(tx *store.Tx, s fleet.Scope, spec GroupSpec) (fleet.ThingGroup,
 	if err := checkPlace(tx, s, g); err != nil {
 		return fleet.ThingGroup{}, err
 	}
-	if err := putNewTags(tx, s, "thinggroup/"+g.Name, spec.Tags); err != nil {
+	if err := PutNewTags(tx, s, "thinggroup/"+g.Name, spec.Tags); err != nil {
 		return fleet.ThingGroup{}, err
 	}
 	return g, tx.CreateGroup(s, g)

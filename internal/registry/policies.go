@@ -32,7 +32,7 @@ func CreatePolicy(tx *store.Tx, s fleet.Scope, name, document string, tags []fle
 		}
 		return fleet.Policy{}, err
 	}
-	return p, putNewTags(tx, s, "policy/"+name, tags)
+	return p, PutNewTags(tx, s, "policy/"+name, tags)
 }
 
 // AddPolicyVersion adds a version to a policy, of which there may be five, and makes it the default if asked.

@@ -27,8 +27,8 @@ func checkTags(resource string, tags []fleet.Tag) error {
 	return nil
 }
 
-// putNewTags stores the tags that a resource is created with.
-func putNewTags(tx *store.Tx, s fleet.Scope, resource string, tags []fleet.Tag) error {
+// PutNewTags stores the tags that a resource is created with; resource is the resource part of its ARN.
+func PutNewTags(tx *store.Tx, s fleet.Scope, resource string, tags []fleet.Tag) error {
 	if err := checkTags(resource, tags); err != nil {
 		return err
 	}

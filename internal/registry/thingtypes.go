@@ -72,7 +72,7 @@ func CreateThingType(tx *store.Tx, s fleet.Scope, name string, spec ThingTypeSpe
 	case !missing(err):
 		return fleet.ThingType{}, err
 	}
-	if err := putNewTags(tx, s, "thingtype/"+name, spec.Tags); err != nil {
+	if err := PutNewTags(tx, s, "thingtype/"+name, spec.Tags); err != nil {
 		return fleet.ThingType{}, err
 	}
 	return t, tx.PutThingType(s, t)

@@ -207,7 +207,7 @@ func (a *Authority) complete(ctx context.Context) error {
 			return err
 		}
 		if !same {
-			if c, err = a.make(ctx, p); err != nil {
+			if c, err = a.create(ctx, p); err != nil {
 				return fmt.Errorf("making the %s CA: %w", p.role, err)
 			}
 			a.cas = append(a.cas, c)
@@ -274,9 +274,9 @@ func samePublicKey(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
-// make makes the CA of a plan. A key that an interrupted attempt left behind is used, never replaced: should the state file
+// create makes the CA of a plan. A key that an interrupted attempt left behind is used, never replaced: should the state file
 // have been lost, the same roots come back from their keys.
-func (a *Authority) make(ctx context.Context, p plan) (*ca, error) {
+func (a *Authority) create(ctx context.Context, p plan) (*ca, error) {
 	c := &ca{role: p.role}
 	generation := 1
 	for _, x := range a.cas {

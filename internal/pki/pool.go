@@ -20,7 +20,7 @@ type KeyPool struct {
 	size     int
 	parallel int
 	busy     func() bool
-	make     func() *rsa.PrivateKey
+	generate func() *rsa.PrivateKey
 
 	done  chan struct{} // closed by Close
 	ready chan *rsa.PrivateKey
@@ -63,7 +63,7 @@ var ErrPoolClosed = errors.New("the key pool is closed")
 
 // NewKeyPool starts filling a pool. Close ends it.
 func NewKeyPool(c PoolConfig) *KeyPool {
-	p := &KeyPool{size: c.Size, parallel: max(c.Parallel, 1), busy: c.Busy, make: c.generate,
+	p := &KeyPool{size: c.Size, parallel: max(c.Parallel, 1), busy: c.Busy, generate: c.generate,
 		done: make(chan struct{}), wake: make(chan struct{}, 1)}
 	switch {
 	case c.Size == 0:
@@ -71,8 +71,8 @@ func NewKeyPool(c PoolConfig) *KeyPool {
 	case c.Size < 0:
 		p.size = 0
 	}
-	if p.make == nil {
-		p.make = func() *rsa.PrivateKey {
+	if p.generate == nil {
+		p.generate = func() *rsa.PrivateKey {
 			k, err := rsa.GenerateKey(rand.Reader, 2048)
 			if err != nil {
 				panic(err) // fails for a bad size only; crypto/rand aborts the program instead of failing
@@ -187,7 +187,7 @@ func (p *KeyPool) someoneWaits() bool {
 
 // makeOne adds a key.
 func (p *KeyPool) makeOne() {
-	k := p.make()
+	k := p.generate()
 	p.mu.Lock()
 	p.stats.Made++
 	p.mu.Unlock()

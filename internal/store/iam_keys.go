@@ -44,7 +44,7 @@ func (tx *Tx) AccessKeys(s fleet.Scope, user fleet.Entity, p fleet.Page) ([]flee
 // CreateAccessKey adds a key to a user. It fails with KindExists if any account has the id.
 func (tx *Tx) CreateAccessKey(s fleet.Scope, user fleet.Entity, k fleet.AccessKey) error {
 	_, err := tx.exec(`INSERT INTO iam_access_keys (account, region, id, usr, sealed, active, created, last_used, last_service, last_region)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', '')`, s.Account, GlobalRegion, k.ID, user.ID, k.Sealed, boolInt(k.Active), millis(k.Created))
+		VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', '')`, s.Account, GlobalRegion, k.ID, user.ID, k.Sealed, flag(k.Active), millis(k.Created))
 	if isUnique(err) {
 		return fleet.Exists("access key", k.ID, "already exists")
 	}
@@ -54,17 +54,9 @@ func (tx *Tx) CreateAccessKey(s fleet.Scope, user fleet.Entity, k fleet.AccessKe
 
 // SetAccessKeyActive switches a key on or off.
 func (tx *Tx) SetAccessKeyActive(s fleet.Scope, id string, active bool) error {
-	_, err := tx.exec(`UPDATE iam_access_keys SET active = ? WHERE account = ? AND region = ? AND id = ?`, boolInt(active), s.Account, GlobalRegion, id)
+	_, err := tx.exec(`UPDATE iam_access_keys SET active = ? WHERE account = ? AND region = ? AND id = ?`, flag(active), s.Account, GlobalRegion, id)
 	tx.Changed(global(s), ChangedKey, id)
 	return err
-}
-
-// boolInt is how a flag is stored: the dialects' own booleans differ.
-func boolInt(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // DeleteAccessKey removes a key.

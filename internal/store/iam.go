@@ -1,170 +1,302 @@
 package store
 
 import (
+	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
-// GlobalRegion is the region of everything in IAM, which belongs to an account as a whole. Methods of this subject take any
-// scope of the account.
-const GlobalRegion = "aws-global"
+// ChangedIAM is the kind of Change that every write to an account's IAM announces; the key is "".
+const ChangedIAM = "iam"
 
-// Kinds of Change that writes to IAM announce, in the account's global region.
+// Kinds of IAM entity.
 const (
-	ChangedEntity = "iam-entity" // KIND/NAME: created, deleted, renamed, or may do other things
-	ChangedKey    = "iam-key"    // access key id: another status, deleted
-	ChangedGrants = "iam-grants" // ARN of a managed policy: another default document, deleted
-	ChangedOIDC   = "iam-oidc"   // URL of an OIDC provider
+	IAMUser   = "user"
+	IAMRole   = "role"
+	IAMGroup  = "group"
+	IAMPolicy = "policy" // managed by the account
+	IAMOIDC   = "oidc"
 )
 
-// global is where the account of s keeps its IAM.
-func global(s fleet.Scope) fleet.Scope { return fleet.Scope{Account: s.Account, Region: GlobalRegion} }
-
-func (tx *Tx) changedEntity(s fleet.Scope, e fleet.Entity) {
-	tx.Changed(global(s), ChangedEntity, string(e.Kind)+"/"+e.Name)
+// An IAMEntity is a user, role, group, managed policy or OIDC provider as stored. Body is the rules' JSON of what its kind has
+// beside. The functions below take any scope of the account: IAM has no regions.
+type IAMEntity struct {
+	Kind, Name, ID, Path, Body string
+	Created                    time.Time
 }
 
-const entityColumns = `e.kind, e.name, e.id, e.path, e.description, e.trust, e.max_session, e.boundary, e.created`
+const iamEntityColumns = `kind, name, id, path, body, created`
 
-func scanEntity(s scanner) (e fleet.Entity, err error) {
-	var kind string
-	var session, created int64
-	err = s.Scan(&kind, &e.Name, &e.ID, &e.Path, &e.Description, &e.Trust, &session, &e.Boundary, &created)
-	e.Kind, e.MaxSession, e.Created = fleet.EntityKind(kind), time.Duration(session)*time.Second, fromMillis(created)
+func scanIAMEntity(s scanner) (e IAMEntity, err error) {
+	var created int64
+	err = s.Scan(&e.Kind, &e.Name, &e.ID, &e.Path, &e.Body, &created)
+	e.Created = fromMillis(created)
 	return e, err
 }
 
-// Entity returns a user, group or role. It fails with KindNotFound.
-func (tx *Tx) Entity(s fleet.Scope, kind fleet.EntityKind, name string) (fleet.Entity, error) {
-	e, found, err := one(tx, scanEntity, `SELECT `+entityColumns+` FROM iam_entities e WHERE account = ? AND region = ? AND kind = ? AND name = ?`,
-		s.Account, GlobalRegion, string(kind), name)
+// IAMEntity returns an entity by its name, whose case does not matter. It fails with KindNotFound.
+func (tx *Tx) IAMEntity(s fleet.Scope, kind, name string) (IAMEntity, error) {
+	g := s.Global()
+	e, found, err := one(tx, scanIAMEntity, `SELECT `+iamEntityColumns+` FROM iam_entities
+		WHERE account = ? AND region = ? AND kind = ? AND folded = ?`, g.Account, g.Region, kind, strings.ToLower(name))
 	if err == nil && !found {
-		err = fleet.NotFound(string(kind), name)
+		err = fleet.NotFound(kind, name)
 	}
 	return e, err
 }
 
-// CreateEntity adds a user, group or role. It fails with KindExists if a namesake of its kind exists.
-func (tx *Tx) CreateEntity(s fleet.Scope, e fleet.Entity) error {
-	_, err := tx.exec(`INSERT INTO iam_entities (account, region, kind, name, id, path, description, trust, max_session, boundary, created)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		s.Account, GlobalRegion, string(e.Kind), e.Name, e.ID, e.Path, e.Description, e.Trust, int64(e.MaxSession/time.Second), e.Boundary, millis(e.Created))
+// CreateIAMEntity adds an entity. It fails with KindExists if the name is taken in any case.
+func (tx *Tx) CreateIAMEntity(s fleet.Scope, e IAMEntity) error {
+	g := s.Global()
+	_, err := tx.exec(`INSERT INTO iam_entities (account, region, folded, `+iamEntityColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		g.Account, g.Region, strings.ToLower(e.Name), e.Kind, e.Name, e.ID, e.Path, e.Body, millis(e.Created))
 	if isUnique(err) {
-		return fleet.Exists(string(e.Kind), e.Name, "already exists")
+		return fleet.Exists(e.Kind, e.Name, "already exists")
 	}
-	tx.changedEntity(s, e)
+	tx.Changed(g, ChangedIAM, "")
 	return err
 }
 
-// UpdateEntity stores everything of e but its kind, id and creation time. It fails with KindExists if the new name is taken.
-func (tx *Tx) UpdateEntity(s fleet.Scope, e fleet.Entity) error {
-	_, err := tx.exec(`UPDATE iam_entities SET name = ?, path = ?, description = ?, trust = ?, max_session = ?, boundary = ?
-		WHERE account = ? AND region = ? AND kind = ? AND id = ?`,
-		e.Name, e.Path, e.Description, e.Trust, int64(e.MaxSession/time.Second), e.Boundary, s.Account, GlobalRegion, string(e.Kind), e.ID)
-	if isUnique(err) {
-		return fleet.Exists(string(e.Kind), e.Name, "already exists")
-	}
-	tx.changedEntity(s, e)
+// UpdateIAMEntity stores path and body.
+func (tx *Tx) UpdateIAMEntity(s fleet.Scope, e IAMEntity) error {
+	g := s.Global()
+	_, err := tx.exec(`UPDATE iam_entities SET path = ?, body = ? WHERE account = ? AND region = ? AND kind = ? AND name = ?`,
+		e.Path, e.Body, g.Account, g.Region, e.Kind, e.Name)
+	tx.Changed(g, ChangedIAM, "")
 	return err
 }
 
-// DeleteEntity removes an entity with its tags. Its keys, policies and memberships must be gone before.
-func (tx *Tx) DeleteEntity(s fleet.Scope, e fleet.Entity) error {
-	if _, err := tx.exec(`DELETE FROM iam_entities WHERE account = ? AND region = ? AND id = ?`, s.Account, GlobalRegion, e.ID); err != nil {
+// RenameIAMUser gives a user another name, everywhere.
+func (tx *Tx) RenameIAMUser(s fleet.Scope, from, to string) error {
+	g := s.Global()
+	_, err := tx.exec(`UPDATE iam_entities SET name = ?, folded = ? WHERE account = ? AND region = ? AND kind = ? AND name = ?`,
+		to, strings.ToLower(to), g.Account, g.Region, IAMUser, from)
+	if isUnique(err) {
+		return fleet.Exists(IAMUser, to, "already exists")
+	}
+	if err != nil {
 		return err
 	}
-	tx.changedEntity(s, e)
-	return tx.deleteIAMTags(s, e.ID)
+	for _, q := range []string{
+		`UPDATE iam_inline SET entity = ? WHERE account = ? AND region = ? AND kind = 'user' AND entity = ?`,
+		`UPDATE iam_attachments SET entity = ? WHERE account = ? AND region = ? AND kind = 'user' AND entity = ?`,
+		`UPDATE iam_members SET usr = ? WHERE account = ? AND region = ? AND usr = ?`,
+		`UPDATE iam_keys SET usr = ? WHERE account = ? AND region = ? AND usr = ?`,
+	} {
+		if _, err := tx.exec(q, to, g.Account, g.Region, from); err != nil {
+			return err
+		}
+	}
+	tx.Changed(g, ChangedIAM, "")
+	return nil
 }
 
-// Entities lists entities of a kind whose path begins with prefix, by name.
-func (tx *Tx) Entities(s fleet.Scope, kind fleet.EntityKind, prefix string, p fleet.Page) ([]fleet.Entity, string, error) {
+// DeleteIAMEntity removes an entity; a managed policy goes with its versions. The rules see to it that nothing hangs on it.
+func (tx *Tx) DeleteIAMEntity(s fleet.Scope, kind, name string) error {
+	g := s.Global()
+	if kind == IAMPolicy {
+		if _, err := tx.exec(`DELETE FROM iam_policy_versions WHERE account = ? AND region = ? AND policy = ?`, g.Account, g.Region, name); err != nil {
+			return err
+		}
+	}
+	_, err := tx.exec(`DELETE FROM iam_entities WHERE account = ? AND region = ? AND kind = ? AND name = ?`, g.Account, g.Region, kind, name)
+	tx.Changed(g, ChangedIAM, "")
+	return err
+}
+
+// IAMEntities lists the entities of a kind whose path begins with prefix, by name.
+func (tx *Tx) IAMEntities(s fleet.Scope, kind, prefix string, p fleet.Page) ([]IAMEntity, string, error) {
+	g := s.Global()
 	lo, hi := prefixRange(prefix)
-	keyset, order, keyArgs := pageOrder(p, "e.name")
-	list, err := all(tx, scanEntity, `SELECT `+entityColumns+` FROM iam_entities e
-		WHERE account = ? AND region = ? AND kind = ? AND path >= ? AND path < ?`+keyset+order+` LIMIT ?`,
-		append(append([]any{s.Account, GlobalRegion, string(kind), lo, hi}, keyArgs...), pageLimit(p))...)
-	list, next := cutPage(p, list, func(e fleet.Entity) string { return e.Name })
+	list, err := all(tx, scanIAMEntity, `SELECT `+iamEntityColumns+` FROM iam_entities
+		WHERE account = ? AND region = ? AND kind = ? AND path >= ? AND path < ? AND name > ? ORDER BY name LIMIT ?`,
+		g.Account, g.Region, kind, lo, hi, p.After, pageLimit(p))
+	list, next := cutPage(p, list, func(e IAMEntity) string { return e.Name })
 	return list, next, err
 }
 
-// CountEntities returns how many entities of a kind the account has.
-func (tx *Tx) CountEntities(s fleet.Scope, kind fleet.EntityKind) (n int, err error) {
-	err = tx.row(`SELECT COUNT(*) FROM iam_entities WHERE account = ? AND region = ? AND kind = ?`, s.Account, GlobalRegion, string(kind)).Scan(&n)
-	return n, err
+// InlinePolicy is a policy document that belongs to one entity.
+type InlinePolicy struct{ Name, Document string }
+
+// InlinePolicies lists an entity's inline policies by name.
+func (tx *Tx) InlinePolicies(s fleet.Scope, kind, entity string) ([]InlinePolicy, error) {
+	g := s.Global()
+	return all(tx, func(s scanner) (p InlinePolicy, err error) { return p, s.Scan(&p.Name, &p.Document) },
+		`SELECT name, document FROM iam_inline WHERE account = ? AND region = ? AND kind = ? AND entity = ? ORDER BY name`,
+		g.Account, g.Region, kind, entity)
 }
 
-// AddMember puts a user into a group; being there already is no error.
-func (tx *Tx) AddMember(s fleet.Scope, group, user fleet.Entity) error {
-	_, err := tx.exec(`INSERT INTO iam_members (account, region, usr, grp) VALUES (?, ?, ?, ?) ON CONFLICT (account, region, usr, grp) DO NOTHING`,
-		s.Account, GlobalRegion, user.ID, group.ID)
-	tx.changedEntity(s, user)
+// PutInlinePolicy adds or replaces an inline policy.
+func (tx *Tx) PutInlinePolicy(s fleet.Scope, kind, entity string, p InlinePolicy) error {
+	g := s.Global()
+	_, err := tx.exec(`INSERT INTO iam_inline (account, region, kind, entity, name, document) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (account, region, kind, entity, name) DO UPDATE SET document = excluded.document`,
+		g.Account, g.Region, kind, entity, p.Name, p.Document)
+	tx.Changed(g, ChangedIAM, "")
 	return err
 }
 
-// RemoveMember takes a user out of a group; not being there is no error.
-func (tx *Tx) RemoveMember(s fleet.Scope, group, user fleet.Entity) error {
-	_, err := tx.exec(`DELETE FROM iam_members WHERE account = ? AND region = ? AND usr = ? AND grp = ?`, s.Account, GlobalRegion, user.ID, group.ID)
-	tx.changedEntity(s, user)
+// DeleteInlinePolicy removes an inline policy and reports whether it was there.
+func (tx *Tx) DeleteInlinePolicy(s fleet.Scope, kind, entity, name string) (bool, error) {
+	g := s.Global()
+	tx.Changed(g, ChangedIAM, "")
+	return changedRows(tx.exec(`DELETE FROM iam_inline WHERE account = ? AND region = ? AND kind = ? AND entity = ? AND name = ?`,
+		g.Account, g.Region, kind, entity, name))
+}
+
+// AttachedPolicies lists the ARNs of the managed policies attached to an entity.
+func (tx *Tx) AttachedPolicies(s fleet.Scope, kind, entity string) ([]string, error) {
+	g := s.Global()
+	return all(tx, scanString, `SELECT policy FROM iam_attachments WHERE account = ? AND region = ? AND kind = ? AND entity = ? ORDER BY policy`,
+		g.Account, g.Region, kind, entity)
+}
+
+// AttachManagedPolicy attaches a managed policy to an entity; doing so twice changes nothing.
+func (tx *Tx) AttachManagedPolicy(s fleet.Scope, kind, entity, arn string) error {
+	g := s.Global()
+	_, err := tx.exec(`INSERT INTO iam_attachments (account, region, kind, entity, policy) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		g.Account, g.Region, kind, entity, arn)
+	tx.Changed(g, ChangedIAM, "")
 	return err
 }
 
-// GroupUsers lists the users of a group by name.
-func (tx *Tx) GroupUsers(s fleet.Scope, group fleet.Entity, p fleet.Page) ([]fleet.Entity, string, error) {
-	return tx.related(s, `JOIN iam_members m ON m.account = e.account AND m.region = e.region AND m.usr = e.id AND m.grp = ?`, group.ID, p)
+// DetachManagedPolicy takes a managed policy from an entity and reports whether it was attached.
+func (tx *Tx) DetachManagedPolicy(s fleet.Scope, kind, entity, arn string) (bool, error) {
+	g := s.Global()
+	tx.Changed(g, ChangedIAM, "")
+	return changedRows(tx.exec(`DELETE FROM iam_attachments WHERE account = ? AND region = ? AND kind = ? AND entity = ? AND policy = ?`,
+		g.Account, g.Region, kind, entity, arn))
 }
 
-// UserGroups lists the groups of a user by name.
-func (tx *Tx) UserGroups(s fleet.Scope, user fleet.Entity, p fleet.Page) ([]fleet.Entity, string, error) {
-	return tx.related(s, `JOIN iam_members m ON m.account = e.account AND m.region = e.region AND m.grp = e.id AND m.usr = ?`, user.ID, p)
+// An Attached is an entity that a managed policy is attached to.
+type Attached struct{ Kind, Name, ID string }
+
+// EntitiesWithPolicy lists what a managed policy is attached to.
+func (tx *Tx) EntitiesWithPolicy(s fleet.Scope, arn string) ([]Attached, error) {
+	g := s.Global()
+	return all(tx, func(s scanner) (a Attached, err error) { return a, s.Scan(&a.Kind, &a.Name, &a.ID) },
+		`SELECT a.kind, a.entity, e.id FROM iam_attachments a JOIN iam_entities e
+			ON e.account = a.account AND e.region = a.region AND e.kind = a.kind AND e.name = a.entity
+		WHERE a.account = ? AND a.region = ? AND a.policy = ? ORDER BY a.kind, a.entity`, g.Account, g.Region, arn)
 }
 
-func (tx *Tx) related(s fleet.Scope, join, id string, p fleet.Page) ([]fleet.Entity, string, error) {
-	keyset, order, keyArgs := pageOrder(p, "e.name")
-	list, err := all(tx, scanEntity, `SELECT `+entityColumns+` FROM iam_entities e `+join+` WHERE e.account = ? AND e.region = ?`+keyset+order+` LIMIT ?`,
-		append(append([]any{id, s.Account, GlobalRegion}, keyArgs...), pageLimit(p))...)
-	list, next := cutPage(p, list, func(e fleet.Entity) string { return e.Name })
-	return list, next, err
+// A ManagedVersion is one document of a managed policy.
+type ManagedVersion struct {
+	Version  int
+	Document string
+	Created  time.Time
 }
 
-// IAMTags returns the tags of an owner: the id of an entity or managed policy, or the URL of a provider; by key.
-func (tx *Tx) IAMTags(s fleet.Scope, owner string, p fleet.Page) ([]fleet.Tag, string, error) {
-	keyset, order, keyArgs := pageOrder(p, "key")
-	list, err := all(tx, func(row scanner) (t fleet.Tag, err error) {
-		err = row.Scan(&t.Key, &t.Value)
-		return t, err
-	}, `SELECT key, value FROM iam_tags WHERE account = ? AND region = ? AND owner = ?`+keyset+order+` LIMIT ?`,
-		append(append([]any{s.Account, GlobalRegion, owner}, keyArgs...), pageLimit(p))...)
-	list, next := cutPage(p, list, func(t fleet.Tag) string { return t.Key })
-	return list, next, err
+// ManagedVersions lists a managed policy's versions, newest first.
+func (tx *Tx) ManagedVersions(s fleet.Scope, policy string) ([]ManagedVersion, error) {
+	g := s.Global()
+	return all(tx, func(s scanner) (v ManagedVersion, err error) {
+		var created int64
+		err = s.Scan(&v.Version, &v.Document, &created)
+		v.Created = fromMillis(created)
+		return v, err
+	}, `SELECT version, document, created FROM iam_policy_versions WHERE account = ? AND region = ? AND policy = ? ORDER BY version DESC`,
+		g.Account, g.Region, policy)
 }
 
-// PutIAMTags sets tags of an owner; the others stay. Tags of a principal are conditions of policies: ChangedEntity is
-// announced.
-func (tx *Tx) PutIAMTags(s fleet.Scope, owner string, tags []fleet.Tag) error {
-	for _, t := range tags {
-		if _, err := tx.exec(`INSERT INTO iam_tags (account, region, owner, key, value) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT (account, region, owner, key) DO UPDATE SET value = excluded.value`, s.Account, GlobalRegion, owner, t.Key, t.Value); err != nil {
-			return err
-		}
+// AddManagedVersion adds a version.
+func (tx *Tx) AddManagedVersion(s fleet.Scope, policy string, v ManagedVersion) error {
+	g := s.Global()
+	_, err := tx.exec(`INSERT INTO iam_policy_versions (account, region, policy, version, document, created) VALUES (?, ?, ?, ?, ?, ?)`,
+		g.Account, g.Region, policy, v.Version, v.Document, millis(v.Created))
+	tx.Changed(g, ChangedIAM, "")
+	return err
+}
+
+// DeleteManagedVersion removes a version.
+func (tx *Tx) DeleteManagedVersion(s fleet.Scope, policy string, version int) error {
+	g := s.Global()
+	_, err := tx.exec(`DELETE FROM iam_policy_versions WHERE account = ? AND region = ? AND policy = ? AND version = ?`,
+		g.Account, g.Region, policy, version)
+	tx.Changed(g, ChangedIAM, "")
+	return err
+}
+
+// AddIAMMember puts a user into a group; doing so twice changes nothing.
+func (tx *Tx) AddIAMMember(s fleet.Scope, group, user string) error {
+	g := s.Global()
+	_, err := tx.exec(`INSERT INTO iam_members (account, region, grp, usr) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`, g.Account, g.Region, group, user)
+	tx.Changed(g, ChangedIAM, "")
+	return err
+}
+
+// RemoveIAMMember takes a user out of a group and reports whether it was in it.
+func (tx *Tx) RemoveIAMMember(s fleet.Scope, group, user string) (bool, error) {
+	g := s.Global()
+	tx.Changed(g, ChangedIAM, "")
+	return changedRows(tx.exec(`DELETE FROM iam_members WHERE account = ? AND region = ? AND grp = ? AND usr = ?`, g.Account, g.Region, group, user))
+}
+
+// IAMMembers lists the names of a group's users, IAMGroupsOf those of a user's groups.
+func (tx *Tx) IAMMembers(s fleet.Scope, group string) ([]string, error) {
+	g := s.Global()
+	return all(tx, scanString, `SELECT usr FROM iam_members WHERE account = ? AND region = ? AND grp = ? ORDER BY usr`, g.Account, g.Region, group)
+}
+
+func (tx *Tx) IAMGroupsOf(s fleet.Scope, user string) ([]string, error) {
+	g := s.Global()
+	return all(tx, scanString, `SELECT grp FROM iam_members WHERE account = ? AND region = ? AND usr = ? ORDER BY grp`, g.Account, g.Region, user)
+}
+
+// An AccessKey is a long-lived key of a user. Secret is sealed.
+type AccessKey struct {
+	Account, ID, User string
+	Secret            []byte
+	Active            bool
+	Created           time.Time
+}
+
+func scanAccessKey(s scanner) (k AccessKey, err error) {
+	var active, created int64
+	err = s.Scan(&k.Account, &k.ID, &k.User, &k.Secret, &active, &created)
+	k.Active, k.Created = active != 0, fromMillis(created)
+	return k, err
+}
+
+const accessKeyColumns = `account, id, usr, secret, active, created`
+
+// FindAccessKey returns a key of any account: a signature names no account. It fails with KindNotFound.
+func (tx *Tx) FindAccessKey(id string) (AccessKey, error) {
+	k, found, err := one(tx, scanAccessKey, `SELECT `+accessKeyColumns+` FROM iam_keys WHERE id = ?`, id)
+	if err == nil && !found {
+		err = fleet.NotFound("access key", id)
 	}
-	tx.Changed(global(s), ChangedEntity, owner)
-	return nil
+	return k, err
 }
 
-// RemoveIAMTags removes tags of an owner by key; unknown keys are no error.
-func (tx *Tx) RemoveIAMTags(s fleet.Scope, owner string, keys []string) error {
-	for _, k := range keys {
-		if _, err := tx.exec(`DELETE FROM iam_tags WHERE account = ? AND region = ? AND owner = ? AND key = ?`, s.Account, GlobalRegion, owner, k); err != nil {
-			return err
-		}
-	}
-	tx.Changed(global(s), ChangedEntity, owner)
-	return nil
+// AccessKeys lists a user's keys, oldest first.
+func (tx *Tx) AccessKeys(s fleet.Scope, user string) ([]AccessKey, error) {
+	g := s.Global()
+	return all(tx, scanAccessKey, `SELECT `+accessKeyColumns+` FROM iam_keys WHERE account = ? AND region = ? AND usr = ? ORDER BY created, id`, g.Account, g.Region, user)
 }
 
-func (tx *Tx) deleteIAMTags(s fleet.Scope, owner string) error {
-	_, err := tx.exec(`DELETE FROM iam_tags WHERE account = ? AND region = ? AND owner = ?`, s.Account, GlobalRegion, owner)
+// CreateAccessKey adds a key.
+func (tx *Tx) CreateAccessKey(s fleet.Scope, k AccessKey) error {
+	g := s.Global()
+	_, err := tx.exec(`INSERT INTO iam_keys (account, region, id, usr, secret, active, created) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		g.Account, g.Region, k.ID, k.User, k.Secret, flag(k.Active), millis(k.Created))
+	tx.Changed(g, ChangedIAM, "")
+	return err
+}
+
+// SetAccessKeyActive switches a key on or off.
+func (tx *Tx) SetAccessKeyActive(s fleet.Scope, id string, active bool) error {
+	g := s.Global()
+	_, err := tx.exec(`UPDATE iam_keys SET active = ? WHERE account = ? AND region = ? AND id = ?`, flag(active), g.Account, g.Region, id)
+	tx.Changed(g, ChangedIAM, "")
+	return err
+}
+
+// DeleteAccessKey removes a key.
+func (tx *Tx) DeleteAccessKey(s fleet.Scope, id string) error {
+	g := s.Global()
+	_, err := tx.exec(`DELETE FROM iam_keys WHERE account = ? AND region = ? AND id = ?`, g.Account, g.Region, id)
+	tx.Changed(g, ChangedIAM, "")
 	return err
 }

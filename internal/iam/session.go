@@ -1,0 +1,319 @@
+package iam
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/policy"
+	"github.com/imprint-iot/imprint/internal/sigv4"
+	"github.com/imprint-iot/imprint/internal/store"
+)
+
+// A Credential is the secret behind an access key and the caller that it makes.
+type Credential struct {
+	Secret fleet.Secret
+	Caller *fleet.Caller
+}
+
+// Credentials are temporary keys.
+type Credentials struct {
+	AccessKeyID   string
+	Secret, Token fleet.Secret
+	Expires       time.Time
+}
+
+// A session is what a session token holds: everything about temporary credentials, sealed, so that any node can read it and
+// nothing need be stored. Names are short because it travels in a header and, for WebSockets, in a URL.
+type session struct {
+	Key        string            `json:"k"` // access key id that the token belongs to
+	Secret     string            `json:"s"`
+	Account    string            `json:"a"`
+	Region     string            `json:"r"`
+	Kind       fleet.CallerKind  `json:"t"`
+	Name       string            `json:"n"` // of user or role
+	ID         string            `json:"i"` // unique id of user or role: one made anew under the same name is another
+	Session    string            `json:"e,omitempty"`
+	Issued     int64             `json:"f"` // milliseconds since the epoch
+	Expires    int64             `json:"x"`
+	Policies   []string          `json:"p,omitempty"` // session policies: documents or ARNs
+	Tags       map[string]string `json:"g,omitempty"`
+	Transitive []string          `json:"v,omitempty"` // tag keys that stay when the session becomes another role
+	Federation *fleet.Federation `json:"w,omitempty"`
+	Made       string            `json:"m,omitempty"` // long-lived key that the session was made with
+}
+
+const (
+	purposeSession = "session token"
+	maxToken       = 8 << 10  // characters of a token that is looked at
+	maxSession     = 64 << 10 // bytes that it may unpack to
+)
+
+func refuse(code, text string) error {
+	return &fleet.Error{Kind: fleet.KindUnauthenticated, Code: code, Msg: text}
+}
+
+func unknownKey() error {
+	return refuse(sigv4.UnrecognizedClient, "The security token included in the request is invalid.")
+}
+
+func expired() error {
+	return refuse(sigv4.ExpiredToken, "The security token included in the request is expired")
+}
+
+// seal makes the token of a session.
+func (s *Service) seal(v session) (fleet.Secret, error) {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	var packed bytes.Buffer
+	w, err := flate.NewWriter(&packed, flate.BestCompression)
+	if err != nil {
+		return "", err
+	}
+	if _, err := w.Write(plain); err != nil {
+		return "", err
+	}
+	if err := w.Close(); err != nil {
+		return "", err
+	}
+	return fleet.Secret(base64.StdEncoding.EncodeToString(s.sealer.Seal(purposeSession, packed.Bytes(), []byte(v.Key)))), nil
+}
+
+// open reads a token that belongs to an access key. Whatever is wrong with it, the answer is the same.
+func (s *Service) open(key, token string) (v session, err error) {
+	if len(token) > maxToken {
+		return v, unknownKey()
+	}
+	sealed, err := base64.StdEncoding.DecodeString(token)
+	if err != nil {
+		return v, unknownKey()
+	}
+	packed, err := s.sealer.Open(purposeSession, sealed, []byte(key))
+	if err != nil {
+		return v, unknownKey()
+	}
+	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxSession))
+	if err != nil || json.Unmarshal(plain, &v) != nil || subtle.ConstantTimeCompare([]byte(v.Key), []byte(key)) != 1 {
+		return v, unknownKey()
+	}
+	return v, nil
+}
+
+// Lookup finds the secret of an access key and the caller that it makes. token is the session token, "" for none. Errors have
+// kind Unauthenticated and sigv4's codes.
+func (s *Service) Lookup(ctx context.Context, scope fleet.Scope, accessKeyID, token string) (Credential, error) {
+	if len(accessKeyID) > 4 && accessKeyID[:4] == "ASIA" {
+		return s.lookupSession(ctx, accessKeyID, token)
+	}
+	if token != "" {
+		return Credential{}, unknownKey()
+	}
+	return remember(s, "key "+scope.Region+" "+accessKeyID, func() (c Credential, err error) {
+		err = s.db.View(ctx, func(tx *store.Tx) error {
+			c, err = s.userCredential(tx, scope.Region, accessKeyID)
+			return err
+		})
+		return c, err
+	})
+}
+
+func (s *Service) userCredential(tx *store.Tx, region, id string) (Credential, error) {
+	k, err := tx.FindAccessKey(id)
+	if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && !k.Active {
+		return Credential{}, unknownKey()
+	}
+	if err != nil {
+		return Credential{}, err
+	}
+	secret, err := s.sealer.Open(purposeKey, k.Secret, []byte(id))
+	if err != nil {
+		return Credential{}, fmt.Errorf("opening the secret of access key %s: %w", id, err)
+	}
+	scope := fleet.Scope{Account: k.Account, Region: region}
+	e, err := get(tx, scope, store.IAMUser, k.User)
+	if err != nil {
+		return Credential{}, err
+	}
+	return Credential{fleet.Secret(secret), &fleet.Caller{Scope: scope, Kind: fleet.IAMUser, ARN: e.ARN(scope), UserID: e.ID, Name: e.Name,
+		AccessKeyID: id, Tags: e.Tags}}, nil
+}
+
+func (s *Service) lookupSession(ctx context.Context, key, token string) (Credential, error) {
+	if token == "" {
+		return Credential{}, unknownKey()
+	}
+	v, err := s.open(key, token)
+	if err != nil {
+		return Credential{}, err
+	}
+	if s.clock.Now().UnixMilli() >= v.Expires {
+		return Credential{}, expired()
+	}
+	return remember(s, "session "+key, func() (c Credential, err error) {
+		err = s.db.View(ctx, func(tx *store.Tx) error {
+			c, err = s.sessionCredential(tx, v)
+			return err
+		})
+		return c, err
+	})
+}
+
+// sessionCredential checks that whoever stands behind a session still does.
+func (s *Service) sessionCredential(tx *store.Tx, v session) (Credential, error) {
+	scope := fleet.Scope{Account: v.Account, Region: v.Region}
+	issued := time.UnixMilli(v.Issued).UTC()
+	c := &fleet.Caller{Scope: scope, Kind: v.Kind, Name: v.Name, Session: v.Session, AccessKeyID: v.Key, IssuedAt: issued,
+		Expires: time.UnixMilli(v.Expires).UTC(), SessionPolicies: v.Policies, Federation: v.Federation, Tags: map[string]string{}}
+	kind, subjects := store.IAMUser, []string{"key:" + v.Key}
+	if v.Made != "" {
+		subjects = append(subjects, "key:"+v.Made)
+	}
+	if v.Kind == fleet.RoleSession {
+		kind, subjects = store.IAMRole, append(subjects, "role:"+v.Name)
+	}
+	e, err := get(tx, scope, kind, v.Name)
+	if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && e.ID != v.ID {
+		return Credential{}, expired()
+	}
+	if err != nil {
+		return Credential{}, err
+	}
+	dead, err := tx.CutoffAfter(scope.Global(), issued, subjects...)
+	if f := v.Federation; err == nil && !dead && f != nil && f.PoolID != "" {
+		dead, err = tx.CutoffAfter(scope, issued, "user:"+f.PoolID+"/"+f.UserSub)
+	}
+	if err != nil {
+		return Credential{}, err
+	}
+	if dead {
+		return Credential{}, expired()
+	}
+	if v.Kind == fleet.RoleSession {
+		c.ARN, c.UserID, c.RoleARN = sessionARN(scope, e.Name, v.Session), e.ID+":"+v.Session, e.ARN(scope)
+	} else {
+		c.ARN, c.UserID = e.ARN(scope), e.ID
+	}
+	for _, tags := range []map[string]string{e.Tags, v.Tags} { // session tags win
+		for k, value := range tags {
+			c.Tags[k] = value
+		}
+	}
+	return Credential{fleet.Secret(v.Secret), c}, nil
+}
+
+func sessionARN(s fleet.Scope, role, name string) string {
+	return "arn:" + fleet.Partition + ":sts::" + s.Account + ":assumed-role/" + role + "/" + name
+}
+
+// A SessionRequest asks for temporary credentials of a role.
+type SessionRequest struct {
+	Scope     fleet.Scope // account of the role, region of the session
+	RoleARN   string
+	Name      string           // session name
+	Duration  time.Duration    // 0: an hour
+	Principal policy.Principal // who asks, for the trust policy
+	Action    string           // sts:AssumeRole or sts:AssumeRoleWithWebIdentity
+	Context   policy.Context   // condition keys for the trust policy
+
+	Policies   []string // session policies: documents or ARNs of managed policies
+	Tags       map[string]string
+	Transitive []string
+	Federation *fleet.Federation
+	Made       string // long-lived key behind the session
+}
+
+// A Session is what IssueSession made.
+type Session struct {
+	Credentials
+	ARN, ID   string // of the session
+	Packed    int    // percentage of the room for session policies and tags that is used
+	Delegated bool   // the trust policy named the caller's account only
+}
+
+// IssueSession makes temporary credentials of a role after asking its trust policy. Errors: KindDenied in AWS's words, also for a
+// role that does not exist, so that nobody can probe for names.
+func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Session, err error) {
+	if r.Duration == 0 {
+		r.Duration = time.Hour
+	}
+	key, secret := "ASIA"+fleet.RandomString(16, fleet.AlphaBase32), newSecret()
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		e, err := roleOf(tx, r.Scope, r.RoleARN)
+		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) {
+			return notTrusted(r)
+		}
+		if err != nil {
+			return err
+		}
+		if r.Duration > time.Duration(e.MaxSession)*time.Second {
+			return fleet.Invalid("", "", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.").WithCode("ValidationError")
+		}
+		if out.Delegated, err = s.trusted(e, r); err != nil {
+			return err
+		}
+		now := s.clock.Now()
+		v := session{Key: key, Secret: secret.Reveal(), Account: r.Scope.Account, Region: r.Scope.Region, Kind: fleet.RoleSession, Name: e.Name, ID: e.ID,
+			Session: r.Name, Issued: now.UnixMilli(), Expires: now.Add(r.Duration).UnixMilli(), Policies: r.Policies, Tags: r.Tags,
+			Transitive: r.Transitive, Federation: r.Federation, Made: r.Made}
+		out.Credentials, err = s.credentials(v)
+		out.ARN, out.ID = sessionARN(r.Scope, e.Name, r.Name), e.ID+":"+r.Name
+		for _, p := range r.Policies {
+			out.Packed += len(p) * 100 / policy.MaxSession
+		}
+		return err
+	})
+	return out, err
+}
+
+func (s *Service) credentials(v session) (Credentials, error) {
+	token, err := s.seal(v)
+	return Credentials{v.Key, fleet.Secret(v.Secret), token, time.UnixMilli(v.Expires).UTC()}, err
+}
+
+// trusted asks a role's trust policy; tags need sts:TagSession beside.
+func (s *Service) trusted(e Entity, r SessionRequest) (delegated bool, err error) {
+	trust, err := s.parse(e.Trust, policy.Trust)
+	if err != nil {
+		return false, err
+	}
+	facts := policy.Context{}
+	for k, v := range r.Context {
+		facts.Set(k, v...)
+	}
+	facts.Set("sts:RoleSessionName", r.Name)
+	for k, v := range r.Tags {
+		facts.Set("aws:RequestTag/"+k, v)
+	}
+	if r.Federation != nil {
+		setFederation(facts, r.Federation)
+	}
+	actions := []string{r.Action}
+	if len(r.Tags) > 0 {
+		actions = append(actions, "sts:TagSession")
+	}
+	for _, action := range actions {
+		d := policy.Evaluate([]policy.Named{{Name: e.Name, Doc: trust}}, policy.Request{Action: action, Resource: r.RoleARN, Principal: r.Principal, Context: facts})
+		if !d.Allowed() {
+			return false, notTrusted(r)
+		}
+		delegated = delegated || d.Delegated
+	}
+	return delegated, nil
+}
+
+func notTrusted(r SessionRequest) error {
+	if len(r.Principal.Names) > 0 {
+		return fleet.Denied("User: %s is not authorized to perform: %s on resource: %s", r.Principal.Names[0], r.Action, r.RoleARN)
+	}
+	return fleet.Denied("Not authorized to perform %s", r.Action)
+}

@@ -1,0 +1,234 @@
+// Package mqtt is the message core of the device gateway: MQTT 3.1.1 and 5 at QoS 0 and 1 on connections that somebody else
+// has accepted and identified. It knows sessions, topics, retained messages and wills, and nothing of TLS, certificates,
+// policies or SQL: what a connection may do it asks the Access that was handed in with the connection, and what happens on
+// reserved topics it leaves to the handlers in its Config.
+//
+// Begin with Broker.Serve here, then read conn.go (one connection's life), session.go (what outlives a connection) and
+// tree.go (who gets a message). DESIGN.md tells why it is built so; the rules are iot-core spec sections 5.9 and 6.
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// Config is what a Broker needs. Its zero value is a broker without reserved topics and with the default limits.
+type Config struct {
+	// Reserved is the table of reserved topics: a publish to a topic that begins with one of the prefixes goes to its handler
+	// and nowhere else. The longest prefix wins. A client's publish to any other topic that begins with "$" ends the connection.
+	Reserved map[string]Handler
+
+	// SessionExpiry is how long a persistent session outlives its connection at most; 0 is one hour, the ceiling is seven days
+	// (iot-core spec 6.6).
+	SessionExpiry time.Duration
+
+	// Denied311 is the CONNACK return code that a 3.1.1 client gets when its CONNECT is denied: 5 (also for 0), 7, or -1 to close
+	// without CONNACK (iot-core spec 5.9).
+	Denied311 int
+
+	// KeepDenied311 keeps a 3.1.1 connection open after a denied SUBSCRIBE, which otherwise closes it (iot-core spec 5.9).
+	KeepDenied311 bool
+
+	// Queue is how many QoS 1 messages may wait for one session (0: 1000), QueueBytes how many bytes may wait for all offline
+	// sessions of a scope (0: 64 MiB), Retained how many retained messages a scope may hold (0: 100,000).
+	Queue      int
+	QueueBytes int64
+	Retained   int
+
+	// Clock measures elapsed time: keep-alive, expiry. Leave it nil outside tests, so that a step of the wall clock ends nobody's
+	// connection.
+	Clock fleet.Clock
+	Log   *slog.Logger
+}
+
+// An Access decides what one connection may do. It is called from several goroutines at once, must not call the broker, and
+// should answer from memory: the broker holds locks of the connection's session meanwhile.
+//
+// A nil error allows. A *fleet.Error of kind KindDenied refuses, and its text becomes the reason string of MQTT 5 answers; any
+// other error is ours and ends the connection as a server error.
+type Access interface {
+	// Connect is called once, before the other methods. The will has been found well-formed and is asked for separately through
+	// Publish, after Connect has allowed.
+	Connect(ctx context.Context, c *Connect) error
+	Publish(topic string, retain bool) error
+	Subscribe(filter string) error // filter as sent, "$share/group/" included
+	Receive(topic string) bool
+}
+
+// An Identity is who is at the other end of a connection, established before the first MQTT byte.
+type Identity struct {
+	Scope     fleet.Scope
+	Principal string // certificate id or the like; shown in events
+	Access    Access
+
+	// Notify, if not nil, hears of everything in the life of this connection, in order. It should return soon, may publish, and
+	// must not disconnect anybody: Disconnect waits for it.
+	Notify func(Event)
+}
+
+// A Broker serves connections of any number of scopes that see nothing of each other.
+type Broker struct {
+	cfg   Config
+	log   *slog.Logger
+	wheel *wheel
+
+	ctx    context.Context // of the reserved handlers: ends with Close
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	conns  map[*conn]struct{}
+	spaces map[fleet.Scope]*space
+	closed bool
+	idle   chan struct{} // closed when the last connection is gone after Close
+}
+
+// New returns a broker that is ready to serve. Close stops it.
+func New(cfg Config) *Broker {
+	if cfg.SessionExpiry <= 0 {
+		cfg.SessionExpiry = defaultSessionExpiry
+	}
+	cfg.SessionExpiry = min(cfg.SessionExpiry, maxSessionExpiry)
+	if cfg.Denied311 == 0 {
+		cfg.Denied311 = 5
+	}
+	if cfg.Queue <= 0 {
+		cfg.Queue = 1000
+	}
+	if cfg.QueueBytes <= 0 {
+		cfg.QueueBytes = 64 << 20
+	}
+	if cfg.Retained <= 0 {
+		cfg.Retained = 100_000
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	b := &Broker{
+		cfg:    cfg,
+		log:    cfg.Log,
+		wheel:  newWheel(cfg.Clock),
+		conns:  make(map[*conn]struct{}),
+		spaces: make(map[fleet.Scope]*space),
+		idle:   make(chan struct{}),
+	}
+	b.ctx, b.cancel = context.WithCancel(context.Background())
+	return b
+}
+
+// Serve speaks MQTT on nc until the connection ends, closes nc, and says how it ended. It blocks; the caller gives it a
+// goroutine. Ending ctx ends the connection.
+func (b *Broker) Serve(ctx context.Context, nc net.Conn, id Identity) End {
+	c := newConn(b, nc, id)
+	if !b.add(c) {
+		nc.Close()
+		return End{Reason: ServerInitiated, Code: codeShuttingDown, Text: "the server is shutting down"}
+	}
+	defer b.remove(c)
+	stop := context.AfterFunc(ctx, func() {
+		c.end(End{Reason: ServerInitiated, Code: codeShuttingDown, Text: "the server is shutting down"})
+	})
+	defer stop()
+	c.run(ctx)
+	return c.ended()
+}
+
+func (b *Broker) add(c *conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.conns[c] = struct{}{}
+	return true
+}
+
+func (b *Broker) remove(c *conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.conns, c)
+	if b.closed && len(b.conns) == 0 {
+		close(b.idle)
+	}
+}
+
+// A Match picks connections. Client is nil before the CONNECT packet.
+type Match func(id *Identity, client *Client) bool
+
+// Disconnect ends every connection that match picks, for the given reason, and returns how many there were. Connections that
+// have not sent their CONNECT yet are asked about too.
+func (b *Broker) Disconnect(match Match, how End) int {
+	b.mu.Lock()
+	var picked []*conn
+	for c := range b.conns {
+		if match(&c.id, c.client.Load()) {
+			picked = append(picked, c)
+		}
+	}
+	b.mu.Unlock()
+	for _, c := range picked {
+		c.end(how)
+	}
+	return len(picked)
+}
+
+// Connections returns how many connections are being served, those before their CONNECT included.
+func (b *Broker) Connections() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.conns)
+}
+
+// Publish routes a message of the service itself to the subscribers in scope, whatever its topic: events, and what arrives by
+// HTTP after it was authorised. Receivers need to be allowed to receive it.
+func (b *Broker) Publish(scope fleet.Scope, m *Message) error {
+	if err := CheckTopic(m.Topic); err != nil {
+		return err
+	}
+	if len(m.Payload) > MaxPayload {
+		return fleet.OverLimit("payload", m.Topic, "a message has at most %d bytes", MaxPayload)
+	}
+	return b.space(scope).publish(m, nil)
+}
+
+// space returns the scope's sessions, topics and retained messages, made on first use.
+func (b *Broker) space(scope fleet.Scope) *space {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.spaces[scope]
+	if s == nil {
+		s = newSpace(b, scope)
+		b.spaces[scope] = s
+	}
+	return s
+}
+
+// Close refuses new connections, ends those that are open as a shutdown, and waits for them and their reserved requests until
+// ctx ends.
+func (b *Broker) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return errors.New("mqtt: broker closed twice")
+	}
+	b.closed = true
+	if len(b.conns) == 0 {
+		close(b.idle)
+	}
+	b.mu.Unlock()
+	b.Disconnect(func(*Identity, *Client) bool { return true },
+		End{Reason: ServerInitiated, Code: codeShuttingDown, Text: "the server is shutting down"})
+	defer b.wheel.close()
+	defer b.cancel()
+	select {
+	case <-b.idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

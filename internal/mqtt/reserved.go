@@ -1,0 +1,112 @@
+package mqtt
+
+import (
+	"context"
+	"sync"
+)
+
+// A Handler serves the requests that clients publish under one reserved prefix. Requests of one connection are served one after
+// the other in the order of their arrival, those of different connections at the same time; packets of the connection go on
+// being handled meanwhile. A request whose client went away is served nevertheless, since its PUBACK is out.
+//
+// ctx ends with the broker. Whatever the handler wants to say to the client it says by Request.Reply.
+type Handler func(ctx context.Context, r *Request)
+
+// A Request is a message that a client published to a reserved topic.
+type Request struct {
+	Client  *Client
+	Access  Access // that of the connection
+	Message *Message
+
+	conn *conn
+}
+
+// Reply sends m to the connection that made the request and to nobody else: not through the topic tree, not to another session
+// of the client, not into storage. It is dropped unless the connection is open, has a subscription that selects the topic, and
+// may receive it; QoS is that of the subscription, at most 1 (provisioning spec 3.2). It reports whether m was sent or waits
+// for its turn on the connection.
+func (r *Request) Reply(m *Message) bool {
+	c := r.conn
+	s := c.sess
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != c {
+		return false
+	}
+	qos, ok := s.granted(m.Topic)
+	if !ok || !c.id.Access.Receive(m.Topic) {
+		return false
+	}
+	s.push(c, outgoing{message: m, qos: qos, private: true})
+	return true
+}
+
+// granted returns the highest QoS of the session's own subscriptions that select topic.
+func (s *session) granted(topic string) (qos byte, ok bool) {
+	for _, sub := range s.subs {
+		if sub.share == "" && matches(sub.filter, topic) {
+			qos, ok = max(qos, sub.qos), true
+		}
+	}
+	return qos, ok
+}
+
+// requests is the queue of one connection's reserved requests. A goroutine serves it while there are any.
+type requests struct {
+	mu      sync.Mutex
+	room    sync.Cond
+	waiting []func()
+	serving bool
+}
+
+// request queues a message for its handler. When reservedQueue requests wait already, the reader waits too, and with it
+// everything else that the client sends: that client is far ahead of every answer.
+func (c *conn) request(h Handler, m *Message) {
+	if c.requests == nil {
+		c.requests = &requests{}
+		c.requests.room.L = &c.requests.mu
+	}
+	r := &Request{Client: c.client.Load(), Access: c.id.Access, Message: m, conn: c}
+	q := c.requests
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) >= reservedQueue {
+		c.busy.Store(true)
+		q.room.Wait()
+		c.lastSeen.Store(c.b.wheel.now())
+		c.busy.Store(false)
+	}
+	q.waiting = append(q.waiting, func() { h(c.b.ctx, r) })
+	if !q.serving {
+		q.serving = true
+		go q.serve()
+	}
+}
+
+func (q *requests) serve() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) > 0 {
+		next := q.waiting[0]
+		q.waiting = q.waiting[1:]
+		q.room.Broadcast()
+		q.mu.Unlock()
+		next()
+		q.mu.Lock()
+	}
+	q.waiting, q.serving = nil, false
+	q.room.Broadcast()
+}
+
+// wait returns when all requests of a connection that sends no more have been served. q may be nil.
+func (q *requests) wait() {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.serving {
+		q.room.Wait()
+	}
+}
+

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/jwt"
+	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
@@ -27,26 +29,9 @@ type Tokens interface {
 	VerifyIDToken(ctx context.Context, scope fleet.Scope, poolID, token string) (jwt.Claims, error)
 }
 
-// Sessions issues the temporary credentials of a role after asking its trust policy.
+// Sessions issues the temporary credentials of a role after asking its trust policy (iam.Service).
 type Sessions interface {
-	WebIdentitySession(ctx context.Context, r SessionRequest) (Credentials, error)
-}
-
-// A SessionRequest asks for a session of a role for somebody whom an identity pool knows.
-type SessionRequest struct {
-	Scope      fleet.Scope
-	RoleARN    string
-	Name       string
-	Duration   time.Duration
-	Federation *fleet.Federation
-	Tags       map[string]string
-}
-
-// Credentials are temporary keys.
-type Credentials struct {
-	AccessKeyID   string
-	Secret, Token fleet.Secret
-	Expires       time.Time
+	IssueSession(ctx context.Context, r iam.SessionRequest) (iam.Session, error)
 }
 
 // Config says what the rules stand on.
@@ -209,29 +194,30 @@ func owns(i store.Identity, logins []login) bool {
 
 // Credentials gives an identity temporary credentials of the role that its login selects (the enhanced flow). The identity
 // returned may differ from the one asked for; clients adopt it.
-func (s *Service) Credentials(ctx context.Context, id string, tokens map[string]fleet.Secret, customRole string) (string, Credentials, error) {
+func (s *Service) Credentials(ctx context.Context, id string, tokens map[string]fleet.Secret, customRole string) (string, iam.Credentials, error) {
 	p, id, logins, err := s.who(ctx, id, tokens)
 	if err != nil {
-		return "", Credentials{}, err
+		return "", iam.Credentials{}, err
 	}
-	r := SessionRequest{Scope: p.Scope, Name: sessionName, Duration: sessionLife}
+	r := iam.SessionRequest{Scope: p.Scope, Name: sessionName, Duration: sessionLife,
+		Principal: policy.Principal{Federated: Issuer}, Action: "sts:AssumeRoleWithWebIdentity"}
 	if len(logins) == 0 {
 		if r.RoleARN = p.Roles["unauthenticated"]; r.RoleARN == "" {
-			return "", Credentials{}, badConfiguration(nil)
+			return "", iam.Credentials{}, badConfiguration(nil)
 		}
 		r.Federation = &fleet.Federation{Provider: Issuer, Audience: p.ID, Subject: id, AMR: []string{"unauthenticated"}}
 	} else {
 		l := logins[0]
 		if r.RoleARN, err = s.chooseRole(p, l, customRole); err != nil {
-			return "", Credentials{}, err
+			return "", iam.Credentials{}, err
 		}
 		r.Federation, r.Tags = federation(p, id, l), s.tags(p, l)
 	}
-	c, err := s.sessions.WebIdentitySession(ctx, r)
+	c, err := s.sessions.IssueSession(ctx, r)
 	if err != nil && fleet.KindOf(err) != fleet.KindInternal && fleet.KindOf(err) != fleet.KindUnavailable {
-		return "", Credentials{}, badConfiguration(err)
+		return "", iam.Credentials{}, badConfiguration(err)
 	}
-	return id, c, err
+	return id, c.Credentials, err
 }
 
 // OpenIDToken gives an identity a token that STS trades for credentials (the basic flow).

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/jwt"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -39,17 +40,17 @@ func (tokens) VerifyIDToken(_ context.Context, _ fleet.Scope, pool, token string
 // sessions remember what was asked for.
 type sessions struct {
 	mu    sync.Mutex
-	asked []SessionRequest
+	asked []iam.SessionRequest
 }
 
-func (s *sessions) WebIdentitySession(_ context.Context, r SessionRequest) (Credentials, error) {
+func (s *sessions) IssueSession(_ context.Context, r iam.SessionRequest) (iam.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, r)
-	return Credentials{AccessKeyID: "ASIA", Expires: time.Unix(1, 0)}, nil
+	return iam.Session{Credentials: iam.Credentials{AccessKeyID: "ASIA", Expires: time.Unix(1, 0)}}, nil
 }
 
-func (s *sessions) last() SessionRequest {
+func (s *sessions) last() iam.SessionRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[len(s.asked)-1]

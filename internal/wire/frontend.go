@@ -2,9 +2,16 @@ package wire
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"reflect"
+	"runtime/debug"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
@@ -44,17 +51,256 @@ type Frontend struct {
 
 var _ http.Handler = (*Frontend)(nil)
 
-// An Event is what is known about a request once it is answered.
+// An Event is what is known about a request once it is answered. It holds no secrets.
 type Event struct {
 	RequestID string
 	Service   string // "iot"; empty if no service was found
 	Operation string
 	Method    string
 	Status    int
-	Code      string // error code; empty: success
-	Kind      fleet.Kind
+	Code      string     // error code; empty: success
+	Kind      fleet.Kind // of the error
 	Caller    *fleet.Caller
+	Duration  time.Duration
+}
+
+// An exchange is one request on its way through the frontend.
+type exchange struct {
+	*Frontend
+	w     http.ResponseWriter
+	m     message
+	call  call
+	id    string
+	event Event
+	attrs []slog.Attr
 }
 
 // ServeHTTP implements http.Handler.
-func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
+func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.once.Do(f.index)
+	if r.Method == http.MethodOptions {
+		f.CORS.Preflight(w, r)
+		return
+	}
+	start := time.Now() // a duration; f.Clock may be moved
+	x := &exchange{Frontend: f, w: w, m: message{http: r}, id: fleet.NewUUID()}
+	x.event = Event{RequestID: x.id, Method: r.Method}
+	h := w.Header()
+	h.Set("X-Amzn-Requestid", x.id)
+	h.Set("Date", f.Clock.Now().Format(http.TimeFormat))
+	h.Set("Cache-Control", "no-store")
+	f.CORS.Headers(h, r)
+	defer func() {
+		x.event.Duration = time.Since(start)
+		x.done()
+	}()
+	defer x.recover()
+	x.serve()
+}
+
+// serve follows the order of iot-core spec 1.6: route, authenticate, parse, check, authorise, act.
+func (x *exchange) serve() {
+	r := x.m.http
+	ctx := fleet.WithRequestID(r.Context(), x.id)
+	ctx = context.WithValue(ctx, attrsKey{}, &x.attrs)
+	if err := x.readBody(); err != nil {
+		x.call = x.dispatch(&x.m) // to answer in the right protocol
+		x.fail(err)
+		return
+	}
+	x.call = x.dispatch(&x.m)
+	if x.call.service != nil {
+		x.event.Service = x.call.service.Name()
+	}
+	x.event.Operation = x.call.operation
+	if x.call.err != nil {
+		if x.call.foreign && x.NotFound != nil {
+			x.NotFound.ServeHTTP(x.w, r)
+			x.event.Status = http.StatusNotFound
+			return
+		}
+		x.fail(x.call.err)
+		return
+	}
+	if out, err := x.perform(ctx); err != nil {
+		x.fail(err)
+	} else {
+		x.answer(out)
+	}
+}
+
+func (x *exchange) perform(ctx context.Context) (any, error) {
+	s, r := x.call.service, x.m.http
+	row := s.rows[x.call.operation]
+	if x.Admit != nil {
+		if err := x.Admit(r, s, x.call.operation); err != nil {
+			return nil, err
+		}
+	}
+	public := s.ops[x.call.operation].Unsigned
+	caller, err := x.caller(ctx, public)
+	if err != nil {
+		return nil, err
+	}
+	x.event.Caller = caller
+	ctx = fleet.WithCaller(ctx, caller)
+	if row == nil {
+		return nil, &fleet.Error{Kind: fleet.KindNotImplemented, Msg: "Operation " + x.call.operation + " is not implemented"}
+	}
+	in, err := s.decode(row, &x.m)
+	if err != nil {
+		return nil, err
+	}
+	if !public && !row.noPermission {
+		if err := x.Authorize(ctx, caller, row.access(caller.Scope, in)); err != nil {
+			return nil, err
+		}
+	}
+	if err := row.refuse(in); err != nil {
+		return nil, err
+	}
+	return row.call(ctx, in)
+}
+
+// caller establishes who calls; of public operations only where the request came from.
+func (x *exchange) caller(ctx context.Context, public bool) (*fleet.Caller, error) {
+	r := x.m.http
+	c := &fleet.Caller{Scope: x.Scope}
+	if !public {
+		var err error
+		if c, err = x.Authenticate(ctx, r, x.m.body, x.call.service); err != nil {
+			return nil, err
+		}
+	}
+	if c.SourceIP == "" {
+		c.SourceIP, _, _ = net.SplitHostPort(r.RemoteAddr)
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = r.UserAgent()
+	}
+	return c, nil
+}
+
+// refuse names a member that the request sets and that this version does not offer.
+func (r *row) refuse(in any) error {
+	v := reflect.ValueOf(in).Elem()
+	for _, name := range r.refused {
+		if fv := v.FieldByName(name); !fv.IsZero() {
+			return &fleet.Error{Kind: fleet.KindNotImplemented,
+				Msg: "Member " + name + " of " + r.name + " is not implemented: leave it out"}
+		}
+	}
+	return nil
+}
+
+// readBody reads the whole body within its bound.
+func (x *exchange) readBody() error {
+	limit := x.MaxBody
+	if limit == 0 {
+		limit = 1 << 20
+	}
+	r := x.m.http
+	if r.Body == nil {
+		return nil
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(x.w, r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return fleet.Invalid("", "", "The body is larger than %d bytes", limit).WithCode(codeTooLarge)
+	case err != nil:
+		return serialization("the body ended early")
+	}
+	x.m.body = body
+	return nil
+}
+
+// answer writes a handler's output.
+func (x *exchange) answer(out any) {
+	s := x.call.service
+	row := s.rows[x.call.operation]
+	v := reflect.ValueOf(out).Elem()
+	status, body := http.StatusOK, []byte(nil)
+	switch s.Protocol {
+	case RESTJSON:
+		status, body = restResponse(x.w.Header(), row.op, row.output, v)
+	case JSON11:
+		x.w.Header().Set("Content-Type", jsonType(JSON11))
+		body = appendJSON(nil, row.output, v, nil)
+	case Query:
+		x.w.Header().Set("Content-Type", "text/xml")
+		body = queryResponse(s.Model, row.op, row.output, v, x.id)
+	}
+	x.event.Status = status
+	respond(x.w, status, body)
+}
+
+// fail writes an error, and logs the cause of an internal one.
+func (x *exchange) fail(err error) {
+	f := translate(x.call.service, x.call.protocol, err)
+	x.event.Status, x.event.Code, x.event.Kind = f.status, f.code, f.kind
+	if f.kind == fleet.KindInternal {
+		x.log().Error("request failed", "request_id", x.id, "service", x.event.Service, "operation", x.event.Operation, "cause", err)
+	}
+	namespace := ""
+	if x.call.service != nil {
+		namespace = x.call.service.Namespace
+	}
+	f.write(x.w, x.call.protocol, namespace, x.id)
+}
+
+func respond(w http.ResponseWriter, status int, body []byte) {
+	if status != http.StatusNoContent {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// recover makes a panic an internal error: logged, and shown without detail.
+func (x *exchange) recover() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	x.log().Error("handler panicked", "request_id", x.id, "operation", x.event.Operation, "panic", p, "stack", string(debug.Stack()))
+	f := translate(x.call.service, x.call.protocol, errors.New("panic"))
+	x.event.Status, x.event.Code, x.event.Kind = f.status, f.code, f.kind
+	f.write(x.w, x.call.protocol, "", x.id)
+}
+
+// done writes the request's one log line and tells the observer.
+func (x *exchange) done() {
+	e := x.event
+	attrs := []slog.Attr{slog.String("request_id", e.RequestID), slog.String("method", e.Method), slog.String("service", e.Service),
+		slog.String("operation", e.Operation), slog.Int("status", e.Status), slog.Duration("took", e.Duration)}
+	if c := e.Caller; c != nil {
+		attrs = append(attrs, slog.String("caller", c.ARN), slog.String("scope", c.Scope.String()), slog.String("source", c.SourceIP))
+	}
+	if e.Code != "" {
+		attrs = append(attrs, slog.String("error", e.Code), slog.String("kind", e.Kind.String()))
+	}
+	x.log().LogAttrs(x.m.http.Context(), slog.LevelInfo, "request", append(attrs, x.attrs...)...)
+	if x.Observe != nil {
+		x.Observe(e)
+	}
+}
+
+func (f *Frontend) log() *slog.Logger {
+	if f.Log == nil {
+		return slog.Default()
+	}
+	return f.Log
+}
+
+type attrsKey struct{}
+
+// Note adds a fact to the log line of the request that ctx belongs to. It does nothing outside of a request.
+func Note(ctx context.Context, attrs ...slog.Attr) {
+	if p, ok := ctx.Value(attrsKey{}).(*[]slog.Attr); ok {
+		*p = append(*p, attrs...)
+	}
+}

@@ -33,6 +33,7 @@ type Caller struct {
 
 	SessionPolicies []string          // policy documents that narrow the session
 	Tags            map[string]string // principal tags, session tags win over the principal's own
+	TransitiveTags  []string          // keys of Tags that a role assumed from here gets too
 	Federation      *Federation       // web-identity sessions only
 	SourceIdentity  string            // set by whoever assumed the role
 	SourceIP        string

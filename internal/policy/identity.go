@@ -23,6 +23,7 @@ const (
 	FromBoundary
 	FromSession
 	FromTrust
+	FromResource // of another account; we have no resource policies, so nothing is allowed
 )
 
 // EvaluateIdentity decides r for an identity: an explicit Deny anywhere wins; else the identity policies must allow, and so
@@ -83,6 +84,8 @@ func (v Verdict) reason(action string) string {
 		set = "session policy"
 	case FromTrust:
 		set = "role trust policy"
+	case FromResource:
+		set = "resource-based policy"
 	}
 	return " because no " + set + " allows the " + action + " action"
 }

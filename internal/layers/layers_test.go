@@ -33,7 +33,7 @@ var layer = map[string][]string{
 	"internal/registry":       {"internal/store", "internal/pki", "internal/policy", "internal/template", "internal/trace"},
 	"internal/provision":      {"internal/store", "internal/pki", "internal/policy", "internal/template", "internal/trace", "internal/registry", "internal/iam"},
 	"internal/gateway":        {"internal/store", "internal/pki", "internal/policy", "internal/trace", "internal/mqtt", "internal/wire", "internal/provision", "internal/registry"},
-	"internal/api/…":          {"internal/wire", "internal/store", "internal/policy", "internal/pki", "internal/template", "internal/trace", "internal/iam", "internal/userpool", "internal/identitypool", "internal/registry", "internal/provision"},
+	"internal/api/…":          {"internal/wire", "internal/mqtt", "internal/store", "internal/policy", "internal/pki", "internal/template", "internal/trace", "internal/iam", "internal/userpool", "internal/identitypool", "internal/registry", "internal/provision"},
 	"device":                  {},
 	"device/…":                {"device", "device/…"},
 	"cmd/imprint-device":      {"device", "device/…"},

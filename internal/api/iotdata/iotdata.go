@@ -1,0 +1,162 @@
+// Package iotdata is the edge of the AWS IoT data plane over HTTPS: publishing without a connection. It decides nothing but
+// the form of a message.
+//
+// Begin with API.Service, the table of operations. Structs and constraints are in model.gen.go, which is generated.
+package iotdata
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/mqtt"
+	"github.com/imprint-iot/imprint/internal/wire"
+)
+
+// A Publisher routes a message to the subscribers of a scope; *mqtt.Broker is the one.
+type Publisher interface {
+	Publish(s fleet.Scope, m *mqtt.Message) error
+}
+
+// An API answers the operations of the data plane. Broker and Authorize must be set.
+type API struct {
+	Broker Publisher
+
+	// Authorize says whether a caller may do an action on a resource in addition to what the table asks for. A refusal is a
+	// *fleet.Error of kind fleet.KindDenied.
+	Authorize func(ctx context.Context, caller *fleet.Caller, a wire.Access) error
+
+	Clock fleet.Clock
+}
+
+// errorCodes translates the kinds of domain errors (iot-core spec 9.1).
+var errorCodes = wire.ErrorTable{
+	fleet.KindInternal:       "InternalFailureException",
+	fleet.KindInvalid:        "InvalidRequestException",
+	fleet.KindNotFound:       "ResourceNotFoundException",
+	fleet.KindLimit:          "RequestEntityTooLargeException",
+	fleet.KindDenied:         "ForbiddenException",
+	fleet.KindThrottled:      "ThrottlingException",
+	fleet.KindConflict:       "ConflictException",
+	fleet.KindNotImplemented: "InvalidRequestException",
+	fleet.KindUnavailable:    "ServiceUnavailableException",
+}
+
+// Service returns the table of operations.
+func (a *API) Service() *wire.Service {
+	return wire.NewService(Model, []wire.Row{
+		wire.Do("Publish", a.publish).On(func(s fleet.Scope, in *PublishInput) []string { return []string{s.IoT("topic", in.Topic)} }),
+	}, errorCodes)
+}
+
+// Bounds of a message's properties, as on MQTT connections (iot-core spec 6.12).
+const (
+	maxContentType    = 256
+	maxCorrelation    = 8 << 10
+	maxUserProperties = 8 << 10
+	maxExpiry         = 604800 // seconds
+)
+
+func (a *API) publish(ctx context.Context, in *PublishInput) (*PublishOutput, error) {
+	caller := fleet.CallerFrom(ctx)
+	m := &mqtt.Message{Topic: in.Topic, Payload: in.Payload, QoS: byte(wire.Value(in.Qos)), Retain: wire.Value(in.Retain)}
+	if err := a.complete(m, in); err != nil {
+		return nil, err
+	}
+	if m.Retain {
+		retain := wire.Access{Action: "iot:RetainPublish", Resources: []string{caller.Scope.IoT("topic", m.Topic)}}
+		if err := a.Authorize(ctx, caller, retain); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.Broker.Publish(caller.Scope, m); err != nil {
+		return nil, err
+	}
+	return &PublishOutput{Message: new("OK"), TraceId: new(fleet.RequestID(ctx))}, nil
+}
+
+// complete checks the message and sets its MQTT 5 properties.
+func (a *API) complete(m *mqtt.Message, in *PublishInput) error {
+	if strings.HasPrefix(m.Topic, "$") && !strings.HasPrefix(m.Topic, "$aws/rules/") {
+		// Whoever could publish here could forge the service's own events and answers; and an answer could not reach HTTP.
+		return fleet.Invalid("topic", m.Topic, "is reserved; topics that begin with $ cannot be published to over HTTPS")
+	}
+	if err := mqtt.CheckTopic(m.Topic); err != nil {
+		return err
+	}
+	if len(m.Payload) > mqtt.MaxPayload {
+		return fleet.OverLimit("payload", "", "of a message has at most %d bytes", mqtt.MaxPayload)
+	}
+	if in.MessageExpiry != nil {
+		seconds := *in.MessageExpiry
+		if seconds < 0 || seconds > maxExpiry {
+			return fleet.Invalid("message expiry", "", "is 0 to %d seconds", maxExpiry)
+		}
+		m.Expires = a.Clock.Now().Add(time.Duration(max(1, seconds)) * time.Second)
+	}
+	p, err := properties(in)
+	if err != nil {
+		return err
+	}
+	if p.UTF8 && !utf8.Valid(m.Payload) {
+		return fleet.Invalid("payload", "", "is no UTF-8 text, as its format indicator says")
+	}
+	if p.HasFormat || p.ContentType != "" || p.ResponseTopic != "" || p.CorrelationData != nil || p.User != nil {
+		m.Props = p
+	}
+	return nil
+}
+
+func properties(in *PublishInput) (*mqtt.Properties, error) {
+	p := &mqtt.Properties{ContentType: wire.Value(in.ContentType), ResponseTopic: wire.Value(in.ResponseTopic),
+		HasFormat: in.PayloadFormatIndicator != nil, UTF8: wire.Value(in.PayloadFormatIndicator) == "UTF8_DATA"}
+	if len(p.ContentType) > maxContentType {
+		return nil, fleet.Invalid("content type", "", "has at most %d bytes", maxContentType)
+	}
+	if p.ResponseTopic != "" {
+		if err := mqtt.CheckTopic(p.ResponseTopic); err != nil {
+			return nil, err
+		}
+	}
+	if in.CorrelationData != nil {
+		data, err := base64.StdEncoding.DecodeString(*in.CorrelationData)
+		if err != nil || len(data) > maxCorrelation {
+			return nil, fleet.Invalid("correlation data", "", "must be base64 of at most %d bytes", maxCorrelation)
+		}
+		p.CorrelationData = data
+	}
+	if in.UserProperties != nil {
+		user, err := userProperties(*in.UserProperties)
+		if err != nil {
+			return nil, err
+		}
+		p.User = user
+	}
+	return p, nil
+}
+
+// userProperties reads [{"key":"value"}, …]; order and repetition count. Some SDKs wrap the list in a JSON string once more.
+func userProperties(text string) ([]mqtt.UserProperty, error) {
+	var inner string
+	if json.Unmarshal([]byte(text), &inner) == nil {
+		text = inner
+	}
+	var list []map[string]string
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(text) > maxUserProperties {
+		return nil, fleet.Invalid("user properties", "", `must be a JSON list like [{"name":"value"}] of at most %d bytes`, maxUserProperties)
+	}
+	var out []mqtt.UserProperty
+	for _, pair := range list {
+		if len(pair) != 1 {
+			return nil, fleet.Invalid("user properties", "", "each entry is an object with one name and its value")
+		}
+		for k, v := range pair {
+			out = append(out, mqtt.UserProperty{Key: k, Value: v})
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,98 @@
+package userpool
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store"
+)
+
+// What is counted per user and hour, and how often it may happen (identity spec 1.9).
+const (
+	signInAttempts  = "sign-in"
+	resendAttempts  = "resend"
+	confirmAttempts = "confirm"
+	changeAttempts  = "change-password"
+	forgotAttempts  = "forgot"
+	recoverAttempts = "recover"
+	askAttempts     = "ask-verification"
+	verifyAttempts  = "verify"
+)
+
+var hourly = map[string]int{
+	resendAttempts: 5, confirmAttempts: 15, changeAttempts: 5, forgotAttempts: 5, recoverAttempts: 15, askAttempts: 5, verifyAttempts: 15,
+}
+
+const (
+	freeFailures = 5                // the fifth failure locks
+	longestLock  = 15 * time.Minute // and the silence that forgets all
+)
+
+// userSubject and nameSubject say whose attempts are counted: a user's, whatever name was typed, or those for a name that nobody has.
+func userSubject(sub string) string  { return hashSubject("user\x00" + sub) }
+func nameSubject(name string) string { return hashSubject("name\x00" + name) }
+
+func hashSubject(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
+}
+
+func subjectOf(u *store.PoolUser, name string) string {
+	if u != nil {
+		return userSubject(u.Sub)
+	}
+	return nameSubject(name)
+}
+
+// countSignIn records the outcome of a sign-in and reports whether it came during a lock, in which case the outcome does not
+// matter (identity spec 1.11): from the fifth failure on a lock of one second, doubled by each further one; attempts during a
+// lock do not lengthen it; fifteen minutes without any attempt, or a success, forget everything.
+func countSignIn(tx *store.Tx, scope fleet.Scope, pool, subject string, now time.Time, proven bool) (locked bool, err error) {
+	a, err := tx.PoolAttempts(scope, pool, subject, signInAttempts)
+	if err != nil {
+		return false, err
+	}
+	if !now.Before(a.Expires) {
+		a = store.PoolAttempts{}
+	}
+	locked = now.Before(a.Until)
+	switch {
+	case locked:
+	case proven:
+		if a.Count == 0 {
+			return false, nil
+		}
+		return false, tx.ClearPoolAttempts(scope, pool, subject, signInAttempts)
+	default:
+		a.Count++
+		if n := a.Count - freeFailures; n >= 0 {
+			a.Until = now.Add(min(time.Second<<min(n, 20), longestLock))
+		}
+	}
+	a.Expires = now.Add(longestLock)
+	return locked, tx.PutPoolAttempts(scope, pool, subject, signInAttempts, a)
+}
+
+// countHourly records an attempt and reports whether there were too many within the hour that began with the first.
+func countHourly(tx *store.Tx, scope fleet.Scope, pool, subject, action string, now time.Time) (tooMany bool, err error) {
+	a, err := tx.PoolAttempts(scope, pool, subject, action)
+	if err != nil {
+		return false, err
+	}
+	if !now.Before(a.Expires) {
+		a = store.PoolAttempts{Until: now.Add(time.Hour), Expires: now.Add(time.Hour)}
+	}
+	if a.Count >= hourly[action] {
+		return true, nil
+	}
+	a.Count++
+	return false, tx.PutPoolAttempts(scope, pool, subject, action, a)
+}
+
+// counted reports whether an action was tried within its hour.
+func counted(tx *store.Tx, scope fleet.Scope, pool, subject, action string, now time.Time) (bool, error) {
+	a, err := tx.PoolAttempts(scope, pool, subject, action)
+	return a.Count > 0 && now.Before(a.Expires), err
+}

@@ -1,0 +1,354 @@
+package userpool
+
+import (
+	"context"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store"
+)
+
+// Registration is what somebody sends to make an account of their own.
+type Registration struct {
+	ClientID   string
+	SecretHash fleet.Secret
+	Username   string
+	Password   fleet.Secret
+	Attributes map[string]string
+}
+
+// SignUp makes an unconfirmed user and sends a code where the pool verifies an address (identity spec 1.9). delivery is nil if no
+// code was sent.
+func (s *Service) SignUp(ctx context.Context, r Registration) (sub string, delivery *CodeDelivery, err error) {
+	e, err := s.enterHashed(ctx, r.ClientID, r.SecretHash, r.Username)
+	if err != nil {
+		return "", nil, err
+	}
+	p, now := e.pool, s.now()
+	if p.AdminCreateOnly {
+		return "", nil, notAuthorized("SignUp is not permitted for this user pool")
+	}
+	if err := s.countSignUp(ctx); err != nil {
+		return "", nil, err
+	}
+	if r.Password == "" {
+		return "", nil, missing("Password")
+	}
+	for _, name := range sortedKeys(r.Attributes) {
+		if !e.mayWrite(name) {
+			return "", nil, unauthorizedAttribute()
+		}
+	}
+	u, err := p.newIdentity(r.Username, r.Attributes, now)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := p.checkRequired(u.Attributes); err != nil {
+		return "", nil, err
+	}
+	pw, err := s.newPassword(ctx, p, nil, u.Username, u.Sub, r.Password.Reveal())
+	if err != nil {
+		return "", nil, err
+	}
+	setPassword(&u, pw, now)
+	u.Status = Unconfirmed
+	attribute, value := p.signUpAddress(u.Attributes)
+	code := newCode()
+	err = s.tx(ctx, func(tx *store.Tx) error {
+		if _, err := readPool(tx, p.Scope, p.ID); err != nil {
+			return err
+		}
+		if err := p.insert(tx, u, "User already exists"); err != nil || attribute == "" {
+			return err
+		}
+		return s.putCode(tx, p, u.Sub, signUpCode, attribute, value, code, confirmLife)
+	})
+	if err != nil || attribute == "" {
+		return u.Sub, nil, err
+	}
+	d := deliveryTo(attribute, value)
+	return u.Sub, &d, s.deliver(ctx, p.message(&u, "sign-up", attribute, value, code, now))
+}
+
+// enterHashed finds a client and checks its SECRET_HASH over a name.
+func (s *Service) enterHashed(ctx context.Context, clientID string, hash fleet.Secret, name string) (entry, error) {
+	e, err := s.enter(ctx, clientID)
+	if err != nil {
+		return e, err
+	}
+	return e, e.client.checkSecretHash(hash.Reveal(), name)
+}
+
+// countSignUp bounds what one address may make us store and send without having proven anything.
+func (s *Service) countSignUp(ctx context.Context) error {
+	if s.signUps.tooMany(ctx, s.now()) {
+		return tooManyRequests()
+	}
+	s.signUps.add(ctx, s.now())
+	return nil
+}
+
+// A CodeRequest names somebody who wants a code, and the client that asks.
+type CodeRequest struct {
+	ClientID   string
+	SecretHash fleet.Secret
+	Username   string
+}
+
+// lookUp finds the user of a request; nil for an unknown one where the client hides who exists.
+func (s *Service) lookUp(tx *store.Tx, e entry, name string) (*store.PoolUser, error) {
+	u, err := e.pool.find(tx, name)
+	if err == nil && u == nil && e.client.ShowUnknownUsers {
+		err = userNotInClient()
+	}
+	return u, err
+}
+
+// ConfirmSignUp proves the address of a new user and lets them sign in. forceAlias takes the address away from a user who had it
+// before.
+func (s *Service) ConfirmSignUp(ctx context.Context, r CodeRequest, code fleet.Secret, forceAlias bool) error {
+	e, err := s.enterHashed(ctx, r.ClientID, r.SecretHash, r.Username)
+	if err != nil {
+		return err
+	}
+	if s.guesses.tooMany(ctx, s.now()) {
+		return tooManyRequests()
+	}
+	var verdict error
+	err = s.tx(ctx, func(tx *store.Tx) (err error) {
+		verdict, err = s.confirm(tx, e, r.Username, code, forceAlias)
+		return err
+	})
+	if err == nil && verdict != nil {
+		s.guesses.add(ctx, s.now())
+		return verdict
+	}
+	return err
+}
+
+func (s *Service) confirm(tx *store.Tx, e entry, name string, code fleet.Secret, forceAlias bool) (verdict, err error) {
+	p := e.pool
+	found, err := s.lookUp(tx, e, name)
+	if err != nil {
+		return nil, err
+	}
+	tooMany, err := countHourly(tx, p.Scope, p.ID, subjectOf(found, p.fold(name)), confirmAttempts, s.now())
+	switch {
+	case err != nil:
+		return nil, err
+	case tooMany:
+		return tooManyFailures(), nil
+	case found == nil:
+		return codeMismatch(), nil
+	case found.Status != Unconfirmed:
+		return notAuthorized("User cannot be confirmed. Current status is " + found.Status), nil
+	}
+	c, verdict, err := s.takeCode(tx, p, found.Sub, signUpCode, code)
+	if err != nil || verdict != nil {
+		return verdict, err
+	}
+	old, u := *found, *found
+	u.Attributes = cloneAttributes(old.Attributes)
+	if err := p.prove(&u, c); err != nil {
+		return nil, err
+	}
+	u.Status, u.Modified = Confirmed, s.now()
+	if forceAlias {
+		if err := p.release(tx, u.Sub, u.Attributes, s.now()); err != nil {
+			return nil, err
+		}
+	}
+	return nil, p.save(tx, old, u)
+}
+
+// ResendCode sends a new sign-up code in place of the old one.
+func (s *Service) ResendCode(ctx context.Context, r CodeRequest) (CodeDelivery, error) {
+	e, err := s.enterHashed(ctx, r.ClientID, r.SecretHash, r.Username)
+	if err != nil {
+		return CodeDelivery{}, err
+	}
+	return s.sendCode(ctx, e, r.Username, resendAttempts, func(tx *store.Tx, u *store.PoolUser, code fleet.Secret) (Message, error) {
+		p := e.pool
+		if u.Status != Unconfirmed {
+			return Message{}, invalid("User is already confirmed.")
+		}
+		attribute, value := p.signUpAddress(u.Attributes)
+		if attribute == "" {
+			return Message{}, invalid("Auto verification not turned on.")
+		}
+		return p.message(u, "sign-up", attribute, value, code, s.now()), s.putCode(tx, p, u.Sub, signUpCode, attribute, value, code, confirmLife)
+	})
+}
+
+// sendCode counts a request for a code, lets prepare store it, and sends it. Where the client hides who exists an unknown user is
+// answered in the same way, in the same time.
+func (s *Service) sendCode(ctx context.Context, e entry, name, action string,
+	prepare func(*store.Tx, *store.PoolUser, fleet.Secret) (Message, error)) (CodeDelivery, error) {
+	if err := s.countSignUp(ctx); err != nil {
+		return CodeDelivery{}, err
+	}
+	p := e.pool
+	code := newCode()
+	var verdict error
+	var m Message
+	err := s.tx(ctx, func(tx *store.Tx) error {
+		verdict, m = nil, Message{}
+		u, err := s.lookUp(tx, e, name)
+		if err != nil {
+			return err
+		}
+		tooMany, err := countHourly(tx, p.Scope, p.ID, subjectOf(u, p.fold(name)), action, s.now())
+		if err != nil {
+			return err
+		}
+		if tooMany {
+			verdict = attemptLimit()
+			return nil
+		}
+		if u == nil {
+			return nil
+		}
+		m, err = prepare(tx, u, code)
+		if err != nil && fleet.KindOf(err) != fleet.KindInternal { // a refusal: the attempt stays counted
+			verdict, err = err, nil
+		}
+		return err
+	})
+	if err == nil {
+		err = verdict
+	}
+	switch {
+	case err != nil:
+		return CodeDelivery{}, err
+	case m.Destination == "":
+		return s.simulated(p, name)
+	case e.client.ShowUnknownUsers:
+		return deliveryTo(attributeOf(m), m.Destination), s.deliver(ctx, m)
+	}
+	s.deliverQuietly(ctx, m)
+	return deliveryTo(attributeOf(m), m.Destination), nil
+}
+
+// simulated is where a code for a user who does not exist would have gone: the same for the same name.
+func (s *Service) simulated(p *Pool, name string) (CodeDelivery, error) {
+	if isPhone(name) {
+		return deliveryTo("phone_number", name), nil
+	}
+	if isEmail(name) {
+		return deliveryTo("email", name), nil
+	}
+	secret, err := s.open("pool-secret", p.secret, p.Scope, p.ID)
+	if err != nil {
+		return CodeDelivery{}, err
+	}
+	sum := hmacSum(secret, []byte("address\x00"+p.fold(name)))
+	letter := func(b byte) string { return string('a' + rune(b%26)) }
+	return deliveryTo("email", letter(sum[0])+"@"+letter(sum[1])), nil
+}
+
+// ForgotPassword sends a code for a new password to a verified address.
+func (s *Service) ForgotPassword(ctx context.Context, r CodeRequest) (CodeDelivery, error) {
+	e, err := s.enterHashed(ctx, r.ClientID, r.SecretHash, r.Username)
+	if err != nil {
+		return CodeDelivery{}, err
+	}
+	return s.sendCode(ctx, e, r.Username, forgotAttempts, func(tx *store.Tx, u *store.PoolUser, code fleet.Secret) (Message, error) {
+		p := e.pool
+		switch {
+		case !u.Enabled && !e.client.ShowUnknownUsers:
+			return Message{}, nil // looks like any other, and nothing is sent
+		case !u.Enabled:
+			return Message{}, userDisabled()
+		case u.Status == MustChange:
+			return Message{}, notAuthorized("User password cannot be reset in the current state.")
+		}
+		attribute, value, err := p.recoveryAddress(u.Attributes)
+		if err != nil {
+			return Message{}, err
+		}
+		return p.message(u, "recovery", attribute, value, code, s.now()), s.putCode(tx, p, u.Sub, recoverCode, attribute, value, code, recoverLife)
+	})
+}
+
+// ConfirmForgotPassword sets a new password with a code. All sessions end: whoever needed recovery may not be the only one who
+// was signed in.
+func (s *Service) ConfirmForgotPassword(ctx context.Context, r CodeRequest, code, text fleet.Secret) error {
+	e, err := s.enterHashed(ctx, r.ClientID, r.SecretHash, r.Username)
+	if err != nil {
+		return err
+	}
+	if s.guesses.tooMany(ctx, s.now()) {
+		return tooManyRequests()
+	}
+	var seen *store.PoolUser
+	if err := s.view(ctx, func(tx *store.Tx) (err error) {
+		seen, err = s.lookUp(tx, e, r.Username)
+		return err
+	}); err != nil {
+		return err
+	}
+	username, sub := e.pool.fold(r.Username), ""
+	if seen != nil {
+		username, sub = seen.Username, seen.Sub
+	}
+	pw, err := s.newPassword(ctx, e.pool, seen, username, sub, text.Reveal()) // for a shadow too: it takes its time
+	if err != nil {
+		return err
+	}
+	var verdict error
+	err = s.tx(ctx, func(tx *store.Tx) (err error) {
+		verdict, err = s.recoverUser(tx, e, r.Username, sub, code, pw)
+		return err
+	})
+	if err == nil && verdict != nil {
+		s.guesses.add(ctx, s.now())
+		return verdict
+	}
+	return err
+}
+
+func (s *Service) recoverUser(tx *store.Tx, e entry, name, sub string, code fleet.Secret, pw password) (verdict, err error) {
+	p, now := e.pool, s.now()
+	subject := nameSubject(p.fold(name))
+	if sub != "" {
+		subject = userSubject(sub)
+	}
+	tooMany, err := countHourly(tx, p.Scope, p.ID, subject, recoverAttempts, now)
+	if err != nil {
+		return nil, err
+	}
+	if tooMany {
+		return tooManyFailures(), nil
+	}
+	if sub == "" { // a shadow has a code if somebody asked for one
+		asked, err := counted(tx, p.Scope, p.ID, subject, forgotAttempts, now)
+		if asked {
+			return codeMismatch(), err
+		}
+		return codeExpired(), err
+	}
+	old, err := tx.PoolUserBySub(p.Scope, p.ID, sub)
+	if err != nil {
+		return nil, asNotFound(err, userNotFound())
+	}
+	c, verdict, err := s.takeCode(tx, p, sub, recoverCode, code)
+	if err != nil || verdict != nil {
+		return verdict, err
+	}
+	if !old.Enabled {
+		return userDisabled(), nil
+	}
+	u := old
+	u.Attributes = cloneAttributes(old.Attributes)
+	if c.Attribute != "" && u.Attributes[c.Attribute] == c.Value {
+		u.Attributes[c.Attribute+"_verified"] = "true"
+	}
+	setPassword(&u, pw, now)
+	u.Status, u.Modified = Confirmed, now
+	if err := tx.RevokePoolSessions(p.Scope, p.ID, sub, now); err != nil {
+		return nil, err
+	}
+	if err := tx.ClearPoolAttempts(p.Scope, p.ID, subject, signInAttempts); err != nil {
+		return nil, err
+	}
+	return nil, p.save(tx, old, u)
+}

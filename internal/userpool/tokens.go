@@ -1,0 +1,163 @@
+package userpool
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/jwt"
+	"github.com/imprint-iot/imprint/internal/store"
+)
+
+// Tokens are the result of a sign-in or a refresh.
+type Tokens struct {
+	Access, ID fleet.Secret
+	Refresh    fleet.Secret // empty when the old one stays
+	ExpiresIn  int          // seconds, of the access token
+}
+
+// userScope is the scope of tokens that come from the API; operations that take an access token want it (identity spec 1.8).
+const userScope = "aws.cognito.signin.user.admin"
+
+// newSessionIDs are the random parts of a session and its first refresh token, drawn before the transaction that stores them.
+type newSessionIDs struct {
+	session store.PoolSession
+	refresh issuedRefresh
+}
+
+func newSession(e entry, now time.Time) newSessionIDs {
+	refreshable := now.Add(e.client.refreshLife())
+	// The session outlives its last tokens, which ask for it.
+	s := store.PoolSession{ID: fleet.NewUUID(), Client: e.client.ID, AuthTime: now,
+		Expires: refreshable.Add(max(e.client.accessLife(), e.client.idLife()))}
+	return newSessionIDs{s, newRefresh(s.ID, refreshable)}
+}
+
+// issuedRefresh is a refresh token before only its hash is left.
+type issuedRefresh struct {
+	text fleet.Secret
+	row  store.RefreshToken
+}
+
+// newRefresh makes the next refresh token of a session: v1.ID.SECRET, which fits the pattern that clients allow.
+func newRefresh(session string, expires time.Time) issuedRefresh {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	id := fleet.RandomString(22, fleet.AlphaAlnum)
+	hash := sha256.Sum256(secret)
+	return issuedRefresh{
+		text: fleet.Secret("v1." + id + "." + base64.RawURLEncoding.EncodeToString(secret)),
+		row:  store.RefreshToken{ID: id, Session: session, Hash: hash[:], Expires: expires},
+	}
+}
+
+// parseRefresh takes a refresh token apart; ok is false for anything else.
+func parseRefresh(token string) (id string, hash []byte, ok bool) {
+	rest, ok := strings.CutPrefix(token, "v1.")
+	id, secret, ok2 := strings.Cut(rest, ".")
+	if !ok || !ok2 || len(token) > 128 || len(id) != 22 {
+		return "", nil, false
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(secret)
+	if err != nil || len(raw) != 32 {
+		return "", nil, false
+	}
+	sum := sha256.Sum256(raw)
+	return id, sum[:], true
+}
+
+// A grant is what a decision has given: a challenge to change the password, or a session with the facts that its tokens state.
+type grant struct {
+	user       store.PoolUser
+	mustChange bool
+	session    store.PoolSession
+	groups     []Group
+	refresh    fleet.Secret
+}
+
+// begin stores a new session of a user and returns what its tokens state.
+func (s *Service) begin(tx *store.Tx, e entry, u store.PoolUser, ids newSessionIDs) (grant, error) {
+	ids.session.Sub = u.Sub
+	if err := tx.AddPoolSession(e.pool.Scope, e.pool.ID, ids.session); err != nil {
+		return grant{}, err
+	}
+	if err := tx.AddRefreshToken(e.pool.Scope, e.pool.ID, ids.refresh.row); err != nil {
+		return grant{}, err
+	}
+	groups, _, err := tx.GroupsOfPoolUser(e.pool.Scope, e.pool.ID, u.Sub, fleet.Page{})
+	return grant{user: u, session: ids.session, groups: groups, refresh: ids.refresh.text}, err
+}
+
+// fulfil turns a grant into an outcome, outside of the transaction: signatures cost a millisecond each.
+func (s *Service) fulfil(ctx context.Context, e entry, g grant) (Outcome, error) {
+	if g.mustChange {
+		return s.challengeNewPassword(e, g.user)
+	}
+	tokens, err := s.mint(ctx, e, g)
+	return Outcome{Parameters: map[string]string{}, Tokens: tokens}, err
+}
+
+// mint signs the tokens of a grant (identity spec 1.8).
+func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
+	keys, err := s.poolKeys(ctx, e.pool.Scope, e.pool.ID)
+	if err != nil {
+		return nil, err
+	}
+	now := s.now()
+	names, roles, preferred := groupClaims(g.groups)
+	common := func(use string, life time.Duration) jwt.Claims {
+		c := jwt.Claims{
+			"sub": g.user.Sub, "iss": s.Issuer(e.pool.ID), "token_use": use, "event_id": fleet.NewUUID(), "jti": fleet.NewUUID(),
+			"auth_time": g.session.AuthTime.Unix(), "iat": now.Unix(), "exp": now.Add(life).Unix(),
+		}
+		if !e.client.NoRevocation {
+			c["origin_jti"] = g.session.ID
+		}
+		if len(names) > 0 {
+			c["cognito:groups"] = names
+		}
+		return c
+	}
+	access := common("access", e.client.accessLife())
+	access["client_id"], access["username"], access["scope"], access["version"] = e.client.ID, g.user.Username, userScope, 2
+	id := common("id", e.client.idLife())
+	id["aud"], id["cognito:username"] = e.client.ID, g.user.Username
+	if len(roles) > 0 {
+		id["cognito:roles"] = roles
+	}
+	if preferred != "" {
+		id["cognito:preferred_role"] = preferred
+	}
+	for name, value := range g.user.Attributes {
+		if e.mayRead(name) {
+			id[name] = attributeClaim(name, value)
+		}
+	}
+	accessText, err := jwt.Sign(keys.access.private, keys.access.kid, access)
+	if err != nil {
+		return nil, err
+	}
+	idText, err := jwt.Sign(keys.id.private, keys.id.kid, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Tokens{Access: fleet.Secret(accessText), ID: fleet.Secret(idText), Refresh: g.refresh, ExpiresIn: int(e.client.accessLife().Seconds())}, nil
+}
+
+// attributeClaim is how an attribute appears in an Id token: OpenID Connect gives a few standard ones another type than text.
+func attributeClaim(name, value string) any {
+	switch name {
+	case "email_verified", "phone_number_verified":
+		return value == "true"
+	case "address":
+		return map[string]string{"formatted": value}
+	case "updated_at":
+		return json.Number(value) // the schema lets whole numbers in only
+	}
+	return value
+}

@@ -6,16 +6,14 @@ import (
 	"net/url"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 )
 
 // candidates yields the canonical requests that clients may have meant, the usual one first: real signers differ in how they
 // normalise paths and queries and whether the session token is part of a presigned query (identity spec 5.2, 5.3).
 func (v *Verifier) candidates(r *http.Request, s *Signature, payload string) iter.Seq[string] {
-	target, query, _ := strings.Cut(r.RequestURI, "?")
-	if target == "" || target[0] != '/' { // absolute form, or a request made by a test
-		target, query = r.URL.EscapedPath(), r.URL.RawQuery
-	}
+	target, query := rawPath(r), rawQuery(r)
 	return func(yield func(string) bool) {
 		for _, host := range append([]string{r.Host}, v.Origins...) {
 			headers := canonicalHeaders(r, s.SignedHeaders, host)
@@ -31,6 +29,23 @@ func (v *Verifier) candidates(r *http.Request, s *Signature, payload string) ite
 			}
 		}
 	}
+}
+
+// rawPath and rawQuery are the request's target as the client sent it, before any decoding.
+func rawPath(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		path, _, _ := strings.Cut(r.RequestURI, "?")
+		return path
+	}
+	return r.URL.EscapedPath() // absolute form, or a request that did not come through net/http
+}
+
+func rawQuery(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		_, query, _ := strings.Cut(r.RequestURI, "?")
+		return query
+	}
+	return r.URL.RawQuery
 }
 
 // canonicalPaths returns the path as AWS signs it (dot segments removed, then encoded once more), and as simple signers do:
@@ -151,7 +166,7 @@ func canonicalHeaders(r *http.Request, signed []string, host string) string {
 		case "content-length":
 			values = r.Header.Values(name)
 			if len(values) == 0 && r.ContentLength >= 0 {
-				values = []string{itoa(r.ContentLength)}
+				values = []string{strconv.FormatInt(r.ContentLength, 10)}
 			}
 		default:
 			values = r.Header.Values(name)

@@ -20,7 +20,8 @@ const (
 
 // Signed reports whether r carries a signature, well-formed or not.
 func Signed(r *http.Request) bool {
-	return r.Header.Get("Authorization") != "" || strings.Contains(r.URL.RawQuery, "X-Amz-Signature=") || strings.Contains(r.URL.RawQuery, "X-Amz-Algorithm=")
+	query := rawQuery(r)
+	return r.Header.Get("Authorization") != "" || strings.Contains(query, "X-Amz-Signature=") || strings.Contains(query, "X-Amz-Algorithm=")
 }
 
 // ScopeService returns the service that r's signature is scoped to, "" if there is none: a hint for routing, not verified.
@@ -34,9 +35,11 @@ func ScopeService(r *http.Request) string {
 // Parse reads the signature of a request, from the Authorization header or the query, never both. Nothing is verified.
 func Parse(r *http.Request) (*Signature, error) {
 	header := r.Header.Get("Authorization")
-	query := r.URL.RawQuery
+	query := rawQuery(r)
 	presigned := strings.Contains(query, "X-Amz-Algorithm=")
 	switch {
+	case header == "" && !presigned && strings.Contains(query, "SignatureVersion="):
+		return nil, refuse(IncompleteSignature, "Signature version 2 is not supported: sign with %s", algorithm)
 	case header == "" && !presigned:
 		return nil, refuse(MissingAuthenticationToken, "Missing Authentication Token")
 	case header != "" && presigned:
@@ -102,9 +105,9 @@ func parseQuery(query string) (*Signature, error) {
 
 // fill takes the parts that header and query have in common.
 func (s *Signature) fill(credential, date, headers, signature string) error {
-	for name, value := range map[string]string{"Credential": credential, "SignedHeaders": headers, "Signature": signature} {
-		if value == "" {
-			return refuse(IncompleteSignature, "Authorization header requires '%s' parameter.", name)
+	for _, f := range [][2]string{{"Credential", credential}, {"SignedHeaders", headers}, {"Signature", signature}} {
+		if f[1] == "" {
+			return refuse(IncompleteSignature, "Authorization header requires '%s' parameter.", f[0])
 		}
 	}
 	part := strings.Split(credential, "/")

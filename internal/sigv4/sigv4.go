@@ -38,7 +38,8 @@ type Lookup func(accessKeyID, token string) (fleet.Secret, error)
 
 // A Verifier checks signatures. Its fields are set before use; it is safe for concurrent use.
 type Verifier struct {
-	Region  string        // that scopes must name; us-east-1 is accepted too for global services
+	Region  string        // that scopes must name; iam and sts may be signed for us-east-1 too
+	Regions []string      // further regions that scopes may name
 	Skew    time.Duration // 0: DefaultSkew
 	Clock   fleet.Clock
 	Origins []string // further host[:port] values to try where a proxy rewrote Host
@@ -90,7 +91,7 @@ func (v *Verifier) Verify(r *http.Request, body []byte, services []string, looku
 	if err := checkHeaders(r, s); err != nil {
 		return nil, err
 	}
-	payload, err := payloadHash(r, body, s.Presigned)
+	payload, err := payloadHash(r, body)
 	if err != nil {
 		return nil, err
 	}
@@ -104,11 +105,15 @@ func (v *Verifier) Verify(r *http.Request, body []byte, services []string, looku
 			return s, nil
 		}
 	}
-	return nil, refuse(InvalidSignature, mismatch)
+	// What helps most is what the server saw: a proxy that rewrites host or path is the usual culprit. Neither the query nor
+	// header values are told, they may hold the session token.
+	return nil, refuse(InvalidSignature, "%s (This server received %s %s on host %s; signed headers: %s.)", mismatch,
+		r.Method, clip(rawPath(r)), clip(r.Host), clip(strings.Join(s.SignedHeaders, ";")))
 }
 
 func (v *Verifier) checkScope(s *Signature, services []string) error {
-	if s.Region != v.Region && s.Region != "us-east-1" {
+	global := s.Region == "us-east-1" && (s.Service == "iam" || s.Service == "sts")
+	if s.Region != v.Region && !slices.Contains(v.Regions, s.Region) && !global {
 		return refuse(InvalidSignature, "Credential should be scoped to a valid Region, not %s", s.Region)
 	}
 	if !slices.Contains(services, s.Service) {
@@ -147,6 +152,11 @@ func checkHeaders(r *http.Request, s *Signature) error {
 	if !slices.IsSorted(s.SignedHeaders) || !slices.Contains(s.SignedHeaders, "host") && !slices.Contains(s.SignedHeaders, ":authority") {
 		return refuse(IncompleteSignature, "SignedHeaders must be sorted, in lower case, and hold 'host'")
 	}
+	for _, name := range s.SignedHeaders {
+		if name != strings.ToLower(name) {
+			return refuse(IncompleteSignature, "SignedHeaders must be in lower case: '%s'", clip(name))
+		}
+	}
 	for name := range r.Header {
 		lower := strings.ToLower(name)
 		if strings.HasPrefix(lower, "x-amz-") && !slices.Contains(s.SignedHeaders, lower) && !slices.Contains(unsignedAllowed, lower) {
@@ -160,7 +170,7 @@ func checkHeaders(r *http.Request, s *Signature) error {
 }
 
 // payloadHash returns the payload's part of the canonical request, after checking it against the body.
-func payloadHash(r *http.Request, body []byte, presigned bool) (string, error) {
+func payloadHash(r *http.Request, body []byte) (string, error) {
 	claimed := r.Header.Get("X-Amz-Content-Sha256")
 	switch {
 	case claimed == "":
@@ -221,9 +231,10 @@ func (c *keyCache) derive(secret string, s *Signature) []byte {
 	return key
 }
 
+// clip bounds a piece of the request in a message.
 func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
+	if len(s) > 128 {
+		return strings.ToValidUTF8(s[:128], "") + "…"
 	}
 	return s
 }

@@ -123,8 +123,15 @@ func TestWhatWasChangedOrIsLateIsRefused(t *testing.T) {
 		"another token":      {change: func(r *http.Request) { r.Header.Set("X-Amz-Security-Token", "x") }, code: UnrecognizedClient, text: "invalid"},
 		"too late":           {late: 16 * minute, code: InvalidSignature, text: "Signature expired: 20251101T010203Z is now earlier than"},
 		"too early":          {late: -16 * minute, code: InvalidSignature, text: "Signature not yet current"},
-		"both ways":          {change: func(r *http.Request) { r.URL.RawQuery = "X-Amz-Algorithm=AWS4-HMAC-SHA256" }, code: IncompleteSignature},
-		"SigV4A":             {change: func(r *http.Request) { r.Header.Set("Authorization", "AWS4-ECDSA-P256-SHA256 x") }, code: IncompleteSignature},
+		"both ways":          {change: func(r *http.Request) { r.RequestURI += "?X-Amz-Algorithm=AWS4-HMAC-SHA256" }, code: IncompleteSignature},
+		"signature version 2": {change: func(r *http.Request) {
+			r.Header.Del("Authorization")
+			r.RequestURI += "?SignatureVersion=2&Signature=x"
+		}, code: IncompleteSignature},
+		"upper case among the signed headers": {change: func(r *http.Request) {
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "x-amz-date", "x-amz-Date", 1))
+		}, code: IncompleteSignature, text: "lower case"},
+		"SigV4A": {change: func(r *http.Request) { r.Header.Set("Authorization", "AWS4-ECDSA-P256-SHA256 x") }, code: IncompleteSignature},
 		"another region": {change: func(r *http.Request) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "us-east-1", "eu-west-1", 1))
 		}, code: InvalidSignature, text: "valid Region, not eu-west-1"},

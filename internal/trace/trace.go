@@ -93,6 +93,27 @@ func (t *Trace) Step(name, format string, args ...any) {
 	}
 }
 
+// Mark and Rewind are for the body of a transaction, which may run again: it rewinds to the mark that was set before it and so
+// tells its part once.
+func (t *Trace) Mark() int {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.rec.Steps)
+}
+
+// Rewind forgets the steps since mark.
+func (t *Trace) Rewind(mark int) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rec.Steps = t.rec.Steps[:min(mark, len(t.rec.Steps))]
+}
+
 // Fact notes who or what the attempt is about; the facts named in subjectFacts can be searched by their value.
 func (t *Trace) Fact(name, value string) {
 	if t == nil || value == "" {

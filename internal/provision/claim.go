@@ -1,0 +1,94 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/pki"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
+)
+
+// An IssuedClaim is a claim with the certificate and key that its holder needs. The private key is in no other place.
+type IssuedClaim struct {
+	fleet.Claim
+	CertificatePEM string
+	PublicKeyPEM   string
+	PrivateKeyPEM  fleet.Secret
+}
+
+// CreateClaim makes a temporary certificate for a device that caller, the installer, vouches for: five minutes, one template
+// (provisioning spec 1.2, 1.3). Whether caller may do so is decided before. Errors are of KindNotFound for an unknown template and
+// KindInvalid for one that devices can't use.
+func (p *Service) CreateClaim(ctx context.Context, caller *fleet.Caller, template string) (*IssuedClaim, error) {
+	t := trace.New(caller.Scope, trace.Claim, p.Clock)
+	t.Fact("installer", caller.ARN)
+	t.Fact("template", template)
+	t.Fact("sourceIp", caller.SourceIP)
+	out, err := p.createClaim(ctx, caller, template, t)
+	if err != nil {
+		p.Recorder.Finish(t, err)
+		return nil, err
+	}
+	return out, nil
+}
+
+func (p *Service) createClaim(ctx context.Context, caller *fleet.Caller, template string, t *trace.Trace) (*IssuedClaim, error) {
+	s := caller.Scope
+	err := p.Store.View(ctx, func(tx *store.Tx) error { return claimable(tx, s, template) })
+	if err != nil {
+		return nil, err
+	}
+	key, err := p.Keys.Key(ctx, pki.RSA2048)
+	if err != nil {
+		return nil, fmt.Errorf("making a claim's key: %w", err)
+	}
+	private, err := pki.PrivateKeyPEM(key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a claim's key: %w", err)
+	}
+	public, err := pki.PublicKeyPEM(key.Public())
+	if err != nil {
+		return nil, fmt.Errorf("encoding a claim's key: %w", err)
+	}
+	now := p.Clock.Now()
+	handle := fleet.RandomString(64, fleet.AlphaHex)
+	expires := now.Truncate(time.Second).Add(fleet.ClaimLifetime)
+	leaf, err := p.Authority.IssueClaim(key.Public(), handle, expires)
+	if err != nil {
+		return nil, err
+	}
+	claim := fleet.Claim{ID: leaf.ID, Subject: handle, Template: template, Created: now, Expires: expires, Installer: fleet.InstallerOf(caller)}
+	t.Fact("claimId", claim.ID)
+	t.Fact("username", claim.Installer.Username)
+	t.Step("claim", "for template %s until %s", template, expires.Format(time.RFC3339))
+	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
+		if err := claimable(tx, s, template); err != nil {
+			return err
+		}
+		if err := tx.CreateClaim(s, claim); err != nil {
+			return err
+		}
+		return keepTrace(tx, t)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &IssuedClaim{Claim: claim, CertificatePEM: leaf.PEM, PublicKeyPEM: public, PrivateKeyPEM: private}, nil
+}
+
+// claimable checks that claims can be made for a template.
+func claimable(tx *store.Tx, s fleet.Scope, name string) error {
+	t, err := tx.Template(s, name)
+	switch {
+	case err != nil:
+		return err
+	case t.Type != fleet.FleetProvisioning:
+		return fleet.Invalid("provisioning template", name, "is of type %s; claims are for FLEET_PROVISIONING templates", t.Type)
+	case !enabled(t):
+		return fleet.Invalid("provisioning template", name, "is not enabled: enable it with UpdateProvisioningTemplate")
+	}
+	return nil
+}

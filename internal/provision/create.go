@@ -1,0 +1,179 @@
+package provision
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/pki"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
+)
+
+// An IssuedCertificate is the answer to a request for a certificate (provisioning spec 3.3, 3.4). It may be registered with
+// Token until the hour is over, and by nobody else.
+type IssuedCertificate struct {
+	ID            string
+	PEM           string
+	PrivateKeyPEM fleet.Secret // "" if the key is the device's own
+	Token         fleet.Secret
+}
+
+// CreateKeysAndCertificate makes an RSA-2048 key and a pending certificate for it. The key is in the answer and nowhere else.
+// Errors carry MQTT codes, see Refusal.
+func (p *Service) CreateKeysAndCertificate(ctx context.Context, r Requester) (*IssuedCertificate, error) {
+	r.facts()
+	out, err := p.createWithKey(ctx, r)
+	return out, onMQTT(err)
+}
+
+func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertificate, error) {
+	st, _, err := p.mayCreate(ctx, r, "") // before the costly key
+	if err != nil {
+		return nil, err
+	}
+	key, err := p.Keys.Key(ctx, pki.RSA2048)
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	private, err := pki.PrivateKeyPEM(key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a key: %w", err)
+	}
+	leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: key.Public()})
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.keepPending(ctx, r, st, leaf, "")
+	if err != nil {
+		return nil, err
+	}
+	out := p.answer(r, st, c)
+	out.PrivateKeyPEM = private
+	return out, nil
+}
+
+// CreateCertificateFromCSR makes a pending certificate for the key of a PEM certificate signing request. The same request on
+// the same claim returns the same certificate while that can be registered, or its registration repeated: a device that lost
+// power just asks again. Errors carry MQTT codes, see Refusal.
+func (p *Service) CreateCertificateFromCSR(ctx context.Context, r Requester, request string) (*IssuedCertificate, error) {
+	r.facts()
+	out, err := p.createFromCSR(ctx, r, request)
+	return out, onMQTT(err)
+}
+
+func (p *Service) createFromCSR(ctx context.Context, r Requester, request string) (*IssuedCertificate, error) {
+	csr, err := pki.ParseCSR(request)
+	if err != nil {
+		return nil, err
+	}
+	r.Trace.Step("csr", "a key of type %T, request %s…", csr.PublicKey, csr.Hash[:12])
+	st, c, err := p.mayCreate(ctx, r, csr.Hash)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil {
+		p.Recorder.Finish(r.Trace, nil)
+	} else {
+		leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: csr.PublicKey, Subject: csr.Subject})
+		if err != nil {
+			return nil, err
+		}
+		if c, err = p.keepPending(ctx, r, st, leaf, csr.Hash); err != nil {
+			return nil, err
+		}
+	}
+	return p.answer(r, st, c), nil
+}
+
+// answer mints the token for a certificate that may be registered until its Origin.Expires.
+func (p *Service) answer(r Requester, st standing, c *fleet.Certificate) *IssuedCertificate {
+	return &IssuedCertificate{ID: c.ID, PEM: c.PEM, Token: p.mintToken(r, c.ID, st.template, c.Origin.Expires)}
+}
+
+// mayCreate checks in passing that r may ask for a certificate, and finds the one that r has got for the same CSR before.
+func (p *Service) mayCreate(ctx context.Context, r Requester, csrHash string) (st standing, c *fleet.Certificate, err error) {
+	err = p.Store.View(ctx, func(tx *store.Tx) error {
+		if st, err = p.standToCreate(tx, r); err != nil {
+			return err
+		}
+		c, err = existing(tx, r, csrHash)
+		return err
+	})
+	return st, c, err
+}
+
+func (p *Service) standToCreate(tx *store.Tx, r Requester) (standing, error) {
+	st, err := p.stand(tx, r, true)
+	if err != nil {
+		return st, err
+	}
+	limit := p.Limits.PendingPerBootstrap
+	if r.IsClaim {
+		limit = p.Limits.PendingPerClaim
+	}
+	n, err := tx.PendingOf(r.Scope, r.PrincipalID, limit)
+	if err == nil && n >= limit {
+		err = &fleet.Error{Kind: fleet.KindThrottled, Code: CodeThrottled,
+			Msg: fmt.Sprintf("%d certificates of this claim wait for their registration: register them, or wait until they expire", n)}
+	}
+	return st, err
+}
+
+// existing finds the certificate that r has got for the CSR before; its Origin.Expires is until when its token is good. nil if
+// there is none.
+func existing(tx *store.Tx, r Requester, csrHash string) (*fleet.Certificate, error) {
+	c, until, found, err := tx.CertificateOfCSR(r.Scope, r.PrincipalID, csrHash, tx.Now())
+	if !found || err != nil {
+		return nil, err
+	}
+	c.Origin.Expires = until
+	r.Trace.Fact("certificateId", c.ID)
+	r.Trace.Step("certificate", "the same request was answered before: certificate %s again", c.ID)
+	return &c, nil
+}
+
+// keepPending stores a certificate that waits for its registration. Two requests with the same CSR at the same time get the
+// certificate of the first.
+func (p *Service) keepPending(ctx context.Context, r Requester, st standing, leaf *pki.Leaf, csrHash string) (out *fleet.Certificate, err error) {
+	generation := fleet.NewUUID()
+	mark := r.Trace.Mark()
+	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
+		r.Trace.Rewind(mark)
+		if _, err := p.standToCreate(tx, r); err != nil {
+			return err
+		}
+		if out, err = existing(tx, r, csrHash); err != nil {
+			return err
+		}
+		if out != nil {
+			return keepTrace(tx, r.Trace)
+		}
+		now := tx.Now()
+		c := fleet.Certificate{ID: leaf.ID, PEM: leaf.PEM, Status: fleet.PendingActivation, Mode: fleet.ModeDefault,
+			NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Created: now, Modified: now, Version: 1, Generation: generation,
+			Origin: fleet.CertificateOrigin{ClaimID: r.PrincipalID, Requester: st.requester, Template: st.template, CSRHash: csrHash,
+				Expires: now.Add(fleet.TokenLifetime).Truncate(time.Second)}}
+		if err := tx.CreateCertificate(r.Scope, c); err != nil {
+			return err
+		}
+		out = &c
+		r.Trace.Fact("certificateId", c.ID)
+		r.Trace.Step("certificate", "%s is issued, to be registered by %s", c.ID, c.Origin.Expires.Format(time.RFC3339))
+		return keepTrace(tx, r.Trace)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// keepTrace stores the trace of a success in the transaction that makes it one.
+func keepTrace(tx *store.Tx, t *trace.Trace) error {
+	if t == nil {
+		return nil
+	}
+	record, subjects := t.Finish(nil)
+	return tx.PutTrace(t.Scope, record, subjects)
+}

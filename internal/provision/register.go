@@ -1,0 +1,339 @@
+package provision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/registry"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/template"
+)
+
+// Registered is the answer to RegisterThing (provisioning spec 3.5).
+type Registered struct {
+	ThingName           string            // "" when the template has no thing: leave it out
+	DeviceConfiguration map[string]string // never nil: clients take its presence for success
+}
+
+// registration is one RegisterThing on its way.
+type registration struct {
+	*Service
+	Requester
+	template string
+	params   map[string]string // as the device sent them
+	hash     string            // of params
+	owner    ownership
+
+	loaded    fleet.Template    // as it was before the hook
+	evaluated map[string]string // params after the hook
+}
+
+// Register registers the certificate that token was given with, as a template says (provisioning spec 4.9). What it writes and
+// what it checks is one transaction, so it either happened or didn't, and the certificate is activated with it. A token that is
+// spent gets its recorded answer for the same template, parameters and claim, and nothing else. Errors carry MQTT codes, see
+// Refusal.
+func (p *Service) Register(ctx context.Context, r Requester, template, token string, params map[string]string) (*Registered, error) {
+	r.facts()
+	r.Trace.Fact("template", template)
+	g := &registration{Service: p, Requester: r, template: template, params: params, hash: hashParameters(params)}
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		r.Trace.Parameter(params[name])
+	}
+	out, err := g.run(ctx, token)
+	if err != nil {
+		return nil, onMQTT(err)
+	}
+	return out, nil
+}
+
+func (g *registration) run(ctx context.Context, token string) (out *Registered, err error) {
+	if g.owner, err = g.openToken(g.Requester, token); err != nil {
+		return nil, err
+	}
+	g.Trace.Fact("certificateId", g.owner.certificate)
+	var pem string
+	err = g.Store.View(ctx, func(tx *store.Tx) error {
+		if _, out, err = g.spent(tx); out != nil || err != nil {
+			return err
+		}
+		if g.loaded, err = g.load(tx); err != nil {
+			return err
+		}
+		pem, err = g.pending(tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if out != nil {
+		g.Recorder.Finish(g.Trace, nil)
+		return out, nil
+	}
+	if err := g.askHook(ctx, pem); err != nil {
+		return nil, err
+	}
+	if _, err := g.evaluate(g.loaded); err != nil { // before anything waits for the writer
+		return nil, err
+	}
+	return g.commit(ctx)
+}
+
+// spent checks that the requester may still register, and returns the recorded answer if the token was used before.
+func (g *registration) spent(tx *store.Tx) (standing, *Registered, error) {
+	st, err := g.stand(tx, g.Requester, false)
+	if err != nil {
+		return st, nil, err
+	}
+	if st.template != g.owner.template {
+		return st, nil, invalidToken("Certificate ownership token belongs to another template.")
+	}
+	if st.template != "" && st.template != g.template {
+		return st, nil, fleet.Denied("the claim is for template %q, not %q", st.template, g.template)
+	}
+	old, found, err := tx.Registration(g.Scope, g.owner.certificate)
+	if err != nil || !found {
+		return st, nil, err
+	}
+	if old.Principal != g.PrincipalID || old.Template != g.template || old.Parameters != g.hash || !tx.Now().Before(old.ReplayUntil) {
+		return st, nil, invalidToken("Certificate ownership token was used for another registration: ask for a certificate again.")
+	}
+	g.Trace.Fact("thing", old.Thing)
+	g.Trace.Step("token", "the same registration was made before: its answer again")
+	out := &Registered{old.Thing, old.Configuration}
+	if out.DeviceConfiguration == nil {
+		out.DeviceConfiguration = map[string]string{}
+	}
+	return st, out, nil
+}
+
+// load returns the template if devices may use it.
+func (g *registration) load(tx *store.Tx) (fleet.Template, error) {
+	t, err := tx.Template(g.Scope, g.template)
+	switch {
+	case err != nil:
+		return t, err
+	case t.Type != fleet.FleetProvisioning:
+		return t, fleet.Denied("the template %q is of type %s: devices register with FLEET_PROVISIONING templates", t.Name, t.Type)
+	case !enabled(t):
+		return t, fleet.Denied("the template %q is not enabled: enable it with UpdateProvisioningTemplate", t.Name)
+	}
+	return t, nil
+}
+
+// pending returns the PEM of the certificate if it may be registered.
+func (g *registration) pending(tx *store.Tx) (string, error) {
+	c, err := tx.Certificate(g.Scope, g.owner.certificate)
+	switch {
+	case err != nil && fleet.KindOf(err) == fleet.KindNotFound:
+		return "", invalidToken("Certificate ownership token is for a certificate that was deleted: ask for a certificate again.")
+	case err != nil:
+		return "", err
+	case c.Origin.ClaimID != g.PrincipalID:
+		return "", invalidToken("Certificate ownership token belongs to another claim.")
+	case c.Status == fleet.Revoked:
+		return "", invalidToken("Certificate ownership token is for a certificate that was revoked: ask for a certificate again.")
+	}
+	return c.PEM, nil
+}
+
+// askHook lets the template's hook decide and takes its overrides. Everything but a clear yes is a no.
+func (g *registration) askHook(ctx context.Context, pem string) error {
+	g.evaluated = g.params
+	hook := g.loaded.Hook
+	if hook == nil {
+		return nil
+	}
+	if g.Hook == nil {
+		g.Trace.Step("hook", "the template has the hook %s, and this server runs no hooks", hook.TargetARN)
+		return fleet.Denied("Access Denied: the template's pre-provisioning hook %s cannot be run by this server", hook.TargetARN)
+	}
+	event := HookEvent{Scope: g.Scope, TemplateName: g.template, TargetARN: hook.TargetARN, PayloadVersion: hook.PayloadVersion,
+		CertificateID: g.owner.certificate, CertificatePEM: pem, ClientID: g.ClientID, Parameters: maps.Clone(g.params)}
+	if event.Parameters == nil {
+		event.Parameters = map[string]string{}
+	}
+	if fleet.ValidCertificateID(g.PrincipalID) {
+		event.ClaimCertificateID = g.PrincipalID
+	}
+	ctx, cancel := context.WithTimeout(ctx, hookTime)
+	defer cancel()
+	answer, err := g.Hook.Invoke(ctx, event)
+	switch {
+	case err != nil:
+		g.Trace.Step("hook", "%s failed: %s", hook.TargetARN, cause(err))
+		e := fleet.Denied("Access Denied: the pre-provisioning hook failed or took longer than %v", hookTime)
+		e.Err = err
+		return e
+	case !answer.Allow:
+		g.Trace.Step("hook", "%s denied: %s", hook.TargetARN, answer.Reason)
+		return fleet.Denied("Access Denied: the pre-provisioning hook did not allow this device")
+	}
+	g.Trace.Step("hook", "%s allowed, %d overrides", hook.TargetARN, len(answer.Overrides))
+	g.evaluated = map[string]string{}
+	maps.Copy(g.evaluated, g.params)
+	maps.Copy(g.evaluated, answer.Overrides)
+	return nil
+}
+
+// cause shortens an error for a trace.
+func cause(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	return err.Error()
+}
+
+func (g *registration) evaluate(t fleet.Template) (*template.Desired, error) {
+	tm, err := g.parsed.parse(t.Body, template.Fleet)
+	if err != nil {
+		return nil, err
+	}
+	return tm.Evaluate(g.evaluated, map[string]string{template.CertificateID: g.owner.certificate})
+}
+
+// commit does everything that must be true at one moment: it looks again at whatever may have changed while the hook was
+// thinking, decides, checks the role, writes, and records the answer.
+func (g *registration) commit(ctx context.Context) (out *Registered, err error) {
+	mark := g.Trace.Mark()
+	err = g.Store.Tx(ctx, func(tx *store.Tx) error {
+		g.Trace.Rewind(mark)
+		var st standing
+		if st, out, err = g.spent(tx); err == nil && out == nil {
+			out, err = g.write(tx, st)
+		}
+		if err != nil {
+			return err
+		}
+		return keepTrace(tx, g.Trace)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
+	t, err := g.load(tx)
+	if err != nil {
+		return nil, err
+	}
+	if !sameHook(t.Hook, g.loaded.Hook) {
+		return nil, &fleet.Error{Kind: fleet.KindConflict, Resource: "provisioning template", Name: t.Name, Msg: "got another hook meanwhile: try again"}
+	}
+	if _, err := g.pending(tx); err != nil {
+		return nil, err
+	}
+	d, err := g.evaluate(t)
+	if err != nil {
+		return nil, err
+	}
+	g.Trace.Step("evaluate", "version %d of %s: %s", t.Default, t.Name, summary(d))
+	snap, err := registry.Snapshot(tx, g.Scope, d)
+	if err != nil {
+		return nil, err
+	}
+	snap.Requester = g.arn()
+	plan, err := template.Resolve(snap, d)
+	for _, c := range plan.Decisions {
+		g.Trace.Step("plan", "%s %s", c.Verb, strings.Join(slices.DeleteFunc([]string{c.Resource, short(c.Name), c.Part}, func(s string) bool { return s == "" }), " ")+": "+c.Reason)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := g.checkRole(tx, t.RoleARN, plan); err != nil {
+		return nil, err
+	}
+	if err := registry.Apply(tx, g.Scope, plan); err != nil {
+		return nil, err
+	}
+	return g.record(tx, st, t, d)
+}
+
+func sameHook(a, b *fleet.Hook) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
+
+// checkRole checks that the template's role trusts the service and has every permission that the plan takes.
+func (g *registration) checkRole(tx *store.Tx, role string, plan *template.Plan) error {
+	caller, err := g.Permissions.AssumeForService(tx, g.Scope, role, iotService, templateARN(g.Scope, g.template))
+	if err != nil {
+		g.Trace.Step("role", "%s: %v", role, err)
+		return denied(err, "Access Denied: the template's provisioning role %s cannot be assumed by %s: it must exist and its trust policy must name the service", role, iotService)
+	}
+	for _, n := range plan.Needs(g.Scope) {
+		if err := g.Permissions.AuthorizeTx(tx, caller, n.Action, n.Resource, nil); err != nil {
+			g.Trace.Step("role", "%v", err)
+			return denied(err, "Access Denied: the template's provisioning role %s lacks %s on %s", role, n.Action, n.Resource)
+		}
+	}
+	g.Trace.Step("role", "%s may do all of it", role)
+	return nil
+}
+
+// record spends the token.
+func (g *registration) record(tx *store.Tx, st standing, t fleet.Template, d *template.Desired) (*Registered, error) {
+	out := &Registered{DeviceConfiguration: d.Configuration}
+	if d.Thing != nil {
+		out.ThingName = d.Thing.Name
+	}
+	g.Trace.Fact("thing", out.ThingName)
+	return out, tx.PutRegistration(g.Scope, store.Registration{Certificate: g.owner.certificate, Thing: out.ThingName, Template: t.Name, Version: t.Default,
+		Principal: g.PrincipalID, Installer: st.installer, Parameters: g.hash, Configuration: d.Configuration,
+		Created: tx.Now(), ReplayUntil: replayUntil(g.owner, tx.Now())})
+}
+
+// replayUntil is how long a lost answer can be had again: while its token is good, and for an hour if a device that lost power asks for its
+// certificate anew.
+func replayUntil(o ownership, now time.Time) time.Time {
+	if until := now.Add(fleet.TokenLifetime); until.After(o.expires) {
+		return until.Truncate(time.Second)
+	}
+	return o.expires
+}
+
+// hashParameters is the same for the same parameters. What a device claims to be a pseudo parameter is ignored, here too.
+func hashParameters(params map[string]string) string {
+	own := map[string]string{}
+	for name, v := range params {
+		if !strings.HasPrefix(name, "AWS::") {
+			own[name] = v
+		}
+	}
+	b, err := json.Marshal(own) // keys in order
+	if err != nil {
+		panic("provision: a map of strings is JSON: " + err.Error())
+	}
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
+}
+
+// summary says in a line what a template came to.
+func summary(d *template.Desired) string {
+	var parts []string
+	if d.Thing != nil {
+		parts = append(parts, "thing "+d.Thing.Name)
+	}
+	for _, p := range d.Policies {
+		parts = append(parts, "policy "+p.Name)
+	}
+	if d.Certificate != nil {
+		parts = append(parts, "certificate "+string(d.Certificate.Status))
+	} else {
+		parts = append(parts, "no certificate")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// short cuts certificate ids down for people.
+func short(name string) string {
+	if fleet.ValidCertificateID(name) {
+		return name[:12] + "…"
+	}
+	return name
+}

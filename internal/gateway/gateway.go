@@ -1,0 +1,222 @@
+// Package gateway is the door for devices: TLS on the MQTT port and, chosen by ALPN, on the HTTPS port. It finds out at the
+// handshake who is there (a registered certificate, or a temporary claim), holds each connection to its policies, serves the
+// reserved provisioning topics, and ends connections whose right has ended.
+//
+// Begin with Gateway and ServeMQTT here. identity.go says who is let in, access.go what they may do, provisioning.go speaks the
+// provisioning topics, presence.go tells the fleet who came and went. Messages themselves are internal/mqtt's business.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/mqtt"
+	"github.com/imprint-iot/imprint/internal/pki"
+	"github.com/imprint-iot/imprint/internal/policy"
+	"github.com/imprint-iot/imprint/internal/provision"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
+)
+
+// Config says what the gateway stands on.
+type Config struct {
+	Store     *store.DB
+	Authority *pki.Authority
+	Provision *provision.Service
+	Recorder  *trace.Recorder
+	Home      fleet.Scope // traces of strangers are kept here
+	HostNames []string    // names under which clients may reach us; an unknown server name is refused
+	Clock     fleet.Clock
+	Log       *slog.Logger
+}
+
+// A Gateway serves any number of listeners.
+type Gateway struct {
+	Config
+	broker *mqtt.Broker
+	ctx    context.Context // ends with Close
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex
+	devices  map[string]map[*deviceAccess]bool // live accesses by what may change their rights, see deviceKeys
+	claims   map[*claimAccess]bool             // live claim sessions
+	versions map[string]int64                  // presence: connections so far, by scope and client id
+
+	// policies counts changes that may matter to any connection: policies and thing groups. An access whose own count is
+	// older reads its policies again.
+	policies  atomic.Uint64
+	documents documentCache
+}
+
+// handshakeTimeout bounds TLS; the broker bounds the wait for CONNECT.
+const handshakeTimeout = 10 * time.Second
+
+// New makes a gateway and follows the store's changes.
+func New(c Config) *Gateway {
+	g := &Gateway{Config: c, devices: map[string]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[string]int64{},
+		documents: documentCache{parsed: map[string]*policy.Document{}}}
+	g.ctx, g.stop = context.WithCancel(context.Background())
+	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Log: c.Log})
+	c.Store.Listen(g.changed)
+	g.wg.Go(g.expireClaims)
+	return g
+}
+
+// Broker gives the services that publish (events, HTTPS) the message core.
+func (g *Gateway) Broker() *mqtt.Broker { return g.broker }
+
+// Close lets connections end in order until ctx ends. Listeners are closed by whoever opened them.
+func (g *Gateway) Close(ctx context.Context) error {
+	g.stop()
+	err := g.broker.Close(ctx)
+	done := make(chan struct{})
+	go func() { g.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return err
+	case <-ctx.Done():
+		return errors.Join(err, ctx.Err())
+	}
+}
+
+// ServeMQTT serves MQTT over TLS until the listener is closed.
+func (g *Gateway) ServeMQTT(l net.Listener) error {
+	return g.accept(l, func(nc net.Conn) { g.serve(nc, g.mqttTLS) })
+}
+
+// ServeHTTPS multiplexes by ALPN: connections that ask for MQTT are served here, all others come out of the returned listener
+// with their handshake done, for an http.Server. It returns at once.
+func (g *Gateway) ServeHTTPS(l net.Listener) net.Listener {
+	out := &handed{Listener: l, conns: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{})}
+	g.wg.Go(func() {
+		out.failed <- g.accept(l, func(nc net.Conn) {
+			g.serveEither(nc, out)
+		})
+	})
+	return out
+}
+
+func (g *Gateway) accept(l net.Listener, serve func(net.Conn)) error {
+	for backoff := time.Millisecond; ; {
+		nc, err := l.Accept()
+		if err != nil {
+			if g.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return net.ErrClosed
+			}
+			// Out of file descriptors, most likely: wait for some to come back rather than die.
+			g.Log.Error("accepting a connection", "error", err)
+			select {
+			case <-time.After(backoff):
+			case <-g.ctx.Done():
+			}
+			backoff = min(2*backoff, time.Second)
+			continue
+		}
+		backoff = time.Millisecond
+		g.wg.Go(func() { serve(nc) })
+	}
+}
+
+// serve runs the handshake of one connection and then MQTT on it.
+func (g *Gateway) serve(nc net.Conn, config func(*arrival) *tls.Config) {
+	a := &arrival{address: host(nc.RemoteAddr())}
+	tc := tls.Server(nc, config(a))
+	if g.handshake(tc, a) {
+		g.serveDevice(tc, a)
+	}
+}
+
+func (g *Gateway) serveEither(nc net.Conn, out *handed) {
+	a := &arrival{address: host(nc.RemoteAddr())}
+	tc := tls.Server(nc, g.eitherTLS(a))
+	if !g.handshake(tc, a) {
+		return
+	}
+	if isMQTT(tc.ConnectionState().NegotiatedProtocol) {
+		g.serveDevice(tc, a)
+		return
+	}
+	select {
+	case out.conns <- tc:
+	case <-out.closed:
+		tc.Close()
+	case <-g.ctx.Done():
+		tc.Close()
+	}
+}
+
+// handshake reports whether the connection may go on; if not it is closed, and a refusal of ours leaves a trace.
+func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
+	ctx, cancel := context.WithTimeout(g.ctx, handshakeTimeout)
+	defer cancel()
+	err := tc.HandshakeContext(ctx)
+	if err == nil {
+		return true
+	}
+	tc.Close()
+	if a.refusal != nil {
+		g.Recorder.Finish(a.trace, a.refusal)
+	}
+	g.Log.Debug("handshake failed", "address", a.address, "error", err)
+	return false
+}
+
+// serveDevice speaks MQTT with whoever the handshake has let in.
+func (g *Gateway) serveDevice(tc *tls.Conn, a *arrival) {
+	st := tc.ConnectionState()
+	a.trace.Step("tls", "%s, %s, server name %q, ALPN %q", tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite), st.ServerName, st.NegotiatedProtocol)
+	var end mqtt.End
+	if a.who.claim != nil {
+		end = g.serveClaim(tc, a)
+	} else {
+		end = g.serveCertificate(tc, a)
+	}
+	// A connection that ended before CONNECT was decided still has its trace.
+	if end.Reason != mqtt.ClientInitiated {
+		a.finish(g, fleet.Invalid("", "", "the connection ended before an MQTT CONNECT was accepted: %v", end).WithCode(fmt.Sprint(end.Reason)))
+	}
+	g.Log.Debug("connection ended", "address", a.address, "principal", a.who.principal, "reason", end.Reason, "text", end.Text)
+}
+
+func host(a net.Addr) string {
+	h, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return h
+}
+
+// handed is a listener of connections whose handshake is done.
+type handed struct {
+	net.Listener
+	conns  chan net.Conn
+	failed chan error
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case err := <-h.failed:
+		h.failed <- err
+		return nil, err
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handed) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return h.Listener.Close()
+}

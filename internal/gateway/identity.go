@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/pki"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
+)
+
+// Names that clients offer by ALPN for MQTT (iot-core spec 6.1). Clients without ALPN are welcome on the MQTT port.
+const (
+	alpnMQTTCert   = "x-amzn-mqtt-ca"
+	alpnMQTTCustom = "mqtt"
+)
+
+func isMQTT(alpn string) bool { return alpn == alpnMQTTCert || alpn == alpnMQTTCustom }
+
+// An arrival is a connection from its first byte until its CONNECT was decided.
+type arrival struct {
+	address string
+	who     identity
+	trace   *trace.Trace
+	refusal error // why the handshake was refused
+
+	once sync.Once
+}
+
+// finish closes the arrival's trace with its outcome; later calls do nothing.
+func (a *arrival) finish(g *Gateway, err error) {
+	a.once.Do(func() { g.Recorder.Finish(a.trace, err) })
+}
+
+// identity is who is at the other end.
+type identity struct {
+	scope     fleet.Scope
+	principal string // certificate id
+	sni       string
+	facts     *pki.Facts
+	claim     *fleet.Claim // nil: a registered certificate
+}
+
+func (i identity) arn() string { return i.scope.IoT("cert", i.principal) }
+
+// baseTLS is what all our listeners share: no session tickets (iot-core spec 6.3), the server's certificate as of now.
+func (g *Gateway) baseTLS() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: g.Authority.GetCertificate, SessionTicketsDisabled: true, Time: g.Clock.Now}
+}
+
+// mqttTLS asks for a client certificate without naming authorities, since any may be registered, and identifies it during the
+// handshake, so that a stranger gets a TLS alert and not one MQTT byte.
+func (g *Gateway) mqttTLS(a *arrival) *tls.Config {
+	c := g.baseTLS()
+	c.NextProtos = []string{alpnMQTTCert, alpnMQTTCustom}
+	c.ClientAuth = tls.RequireAnyClientCert
+	c.VerifyConnection = func(st tls.ConnectionState) error {
+		a.who, a.refusal = g.identify(a, st)
+		return a.refusal
+	}
+	c.GetConfigForClient = g.checkName
+	return c
+}
+
+// eitherTLS is for the port that HTTPS and MQTT share.
+func (g *Gateway) eitherTLS(a *arrival) *tls.Config {
+	c := g.baseTLS()
+	c.NextProtos = []string{"h2", "http/1.1"}
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.ContainsFunc(hello.SupportedProtos, isMQTT) {
+			if _, err := g.checkName(hello); err != nil {
+				return nil, err
+			}
+			m := g.mqttTLS(a)
+			m.GetConfigForClient = nil
+			return m, nil
+		}
+		return nil, nil
+	}
+	return c
+}
+
+var errUnknownName = errors.New("the server name is none of ours")
+
+// checkName refuses a server name that is none of ours: a certificate would not match it anyway, and a device that names the
+// wrong host should learn so at once.
+func (g *Gateway) checkName(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	name := strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
+	if name == "" || net.ParseIP(name) != nil || slices.Contains(g.HostNames, name) {
+		return nil, nil
+	}
+	// The certificate that pki gives has the name if it is an endpoint of ours.
+	cert, err := g.Authority.GetCertificate(hello)
+	if err == nil && cert.Leaf != nil && cert.Leaf.VerifyHostname(name) == nil {
+		return nil, nil
+	}
+	g.Log.Debug("unknown server name", "name", name)
+	return nil, errUnknownName
+}
+
+func refuse(cause string, args ...any) error {
+	return fleet.Denied(cause, args...).WithCode("CERTIFICATE_REFUSED")
+}
+
+// identify says whose certificate the peer has proved to own: a registered one, by its fingerprint, else a claim. Chains are not
+// built: what counts is that the certificate is registered (iot-core spec 6.3).
+func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error) {
+	leaf := st.PeerCertificates[0]
+	i := identity{scope: g.Home, principal: fleet.CertificateID(leaf.Raw), sni: strings.ToLower(st.ServerName)}
+	a.trace = trace.New(g.Home, trace.Connect, g.Clock)
+	a.trace.Fact("sourceIp", a.address)
+	a.trace.Fact("certificateId", i.principal)
+	facts, err := pki.NewFacts(leaf)
+	if err != nil {
+		return i, refuse("the certificate cannot be read: %v", err)
+	}
+	i.facts = facts
+	var registered []store.ScopedCertificate
+	var claim store.ScopedClaim
+	var isClaim bool
+	err = g.Store.View(g.ctx, func(tx *store.Tx) error {
+		if registered, err = tx.CertificatesByID(i.principal); err != nil || len(registered) > 0 {
+			return err
+		}
+		claim, isClaim, err = tx.ClaimByID(i.principal)
+		return err
+	})
+	switch {
+	case err != nil:
+		return i, err
+	case len(registered) > 0:
+		return g.admitCertificate(a, i, leaf, registered)
+	case isClaim:
+		return g.admitClaim(a, i, claim)
+	}
+	v := g.Authority.VerifyLeaf(leaf.Raw, g.Clock.Now())
+	a.trace.Step("certificate", "%s", v.Reason)
+	a.trace.SetCure("register the certificate, or provision the device anew: this service knows a certificate by its fingerprint, and this one was never registered or has been deleted")
+	return i, refuse("the certificate is not registered (%s)", v.Reason)
+}
+
+func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificate, registered []store.ScopedCertificate) (identity, error) {
+	c := registered[0]
+	if len(registered) > 1 || c.Mode == fleet.ModeSNIOnly {
+		scope, found, err := g.scopeOf(i.sni)
+		if err != nil {
+			return i, err
+		}
+		at := slices.IndexFunc(registered, func(r store.ScopedCertificate) bool { return r.Scope == scope })
+		if !found || at < 0 {
+			a.trace.SetCure("connect to the full endpoint name that DescribeEndpoint gives, with SNI")
+			return i, refuse("the certificate is registered for use with SNI, and the server name %q names no endpoint of its accounts", i.sni)
+		}
+		c = registered[at]
+	}
+	i.scope = c.Scope
+	a.trace.Scope = c.Scope
+	a.trace.Step("certificate", "registered in account %s, %s", c.Scope.Account, c.Status)
+	now := g.Clock.Now()
+	switch {
+	case c.Status == fleet.PendingActivation:
+		a.trace.SetCure("register the thing with the ownership token that came with the certificate, then reconnect")
+		return i, refuse("the certificate was issued but never registered (PENDING_ACTIVATION)")
+	case c.Status != fleet.Active:
+		a.trace.SetCure("aws iot update-certificate --certificate-id %s --new-status ACTIVE, if it may be used again", i.principal)
+		return i, refuse("the certificate is %s", c.Status)
+	case now.Before(leaf.NotBefore) || now.After(leaf.NotAfter):
+		return i, refuse("the certificate is valid from %v to %v, and it is %v", leaf.NotBefore, leaf.NotAfter, now)
+	}
+	return i, nil
+}
+
+func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (identity, error) {
+	i.scope, i.claim = c.Scope, &c.Claim
+	a.trace.Scope = c.Scope
+	a.trace.Fact("claimId", c.ID)
+	a.trace.Fact("template", c.Template)
+	a.trace.Fact("installer", installerName(c.Installer))
+	if now := g.Clock.Now(); now.After(c.Expires) {
+		a.trace.SetCure("ask for a new claim: it is good for five minutes")
+		return i, refuse("the claim expired at %v", c.Expires)
+	}
+	if err := g.Provision.CheckClaim(g.ctx, c.Scope, c.ID); err != nil {
+		return i, err
+	}
+	a.trace.Step("claim", "for template %s, until %v", c.Template, c.Expires)
+	return i, nil
+}
+
+func installerName(i fleet.Installer) string {
+	if i.Username != "" {
+		return i.Username
+	}
+	return i.CallerARN
+}
+
+// scopeOf finds the account that an endpoint name belongs to: its first label is the account's prefix, with or without "-ats".
+func (g *Gateway) scopeOf(sni string) (scope fleet.Scope, found bool, err error) {
+	prefix, _, _ := strings.Cut(sni, ".")
+	prefix = strings.TrimSuffix(prefix, "-ats")
+	if prefix == "" {
+		return scope, false, nil
+	}
+	err = g.Store.View(g.ctx, func(tx *store.Tx) error {
+		scope, found, err = tx.ScopeOfEndpoint(prefix)
+		return err
+	})
+	return scope, found, err
+}

@@ -1,0 +1,208 @@
+package gateway
+
+import (
+	"context"
+	"strings"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/mqtt"
+	"github.com/imprint-iot/imprint/internal/provision"
+	"github.com/imprint-iot/imprint/internal/trace"
+	"github.com/imprint-iot/imprint/internal/wire"
+)
+
+// The reserved topics of provisioning (provisioning spec 3.1); the last level names the format.
+const (
+	topicCreate    = "$aws/certificates/create/"
+	topicCreateCSR = "$aws/certificates/create-from-csr/"
+	topicTemplates = "$aws/provisioning-templates/"
+)
+
+// Requests and answers (provisioning spec 3.3 to 3.8).
+type (
+	createRequest struct{}
+	csrRequest    struct {
+		CSR string `wire:"certificateSigningRequest,required"`
+	}
+	registerRequest struct {
+		Token      *string           `wire:"certificateOwnershipToken"`
+		Parameters map[string]string `wire:"parameters"`
+	}
+	createAccepted struct {
+		ID         string        `wire:"certificateId,required"`
+		PEM        string        `wire:"certificatePem,required"`
+		PrivateKey *fleet.Secret `wire:"privateKey"`
+		Token      fleet.Secret  `wire:"certificateOwnershipToken,required"`
+	}
+	registerAccepted struct {
+		Configuration map[string]string `wire:"deviceConfiguration,required"`
+		ThingName     *string           `wire:"thingName"`
+	}
+	rejected struct {
+		StatusCode   int     `wire:"statusCode,required"`
+		ErrorCode    string  `wire:"errorCode,required"`
+		ErrorMessage string  `wire:"errorMessage,required"`
+		TraceID      *string `wire:"traceId"` // ours: `imprint explain` takes it
+	}
+)
+
+func (g *Gateway) reserved() map[string]mqtt.Handler {
+	return map[string]mqtt.Handler{
+		topicCreate:    g.handle(trace.Create, g.create),
+		topicCreateCSR: g.handle(trace.Create, g.createFromCSR),
+		topicTemplates: g.handle(trace.Register, g.register),
+	}
+}
+
+// A handler serves one kind of request; the answer is encoded by the caller.
+type handler func(ctx context.Context, r provision.Requester, topic string, f wire.Format, payload []byte) (answer any, err error)
+
+// handle wraps what all requests share: format, requester, trace, and the answer to the connection that asked.
+func (g *Gateway) handle(kind string, serve handler) mqtt.Handler {
+	return func(ctx context.Context, r *mqtt.Request) {
+		topic := r.Message.Topic
+		who, ok := g.requester(r)
+		cut := strings.LastIndexByte(topic, '/')
+		f := wire.Format(topic[cut+1:])
+		if !ok || f != wire.JSON && f != wire.CBOR {
+			g.unsupported(r)
+			return
+		}
+		who.Trace = trace.New(who.Scope, kind, g.Clock)
+		who.Trace.Fact("clientId", who.ClientID)
+		who.Trace.Fact("sourceIp", who.SourceIP)
+		if who.IsClaim {
+			who.Trace.Fact("claimId", who.PrincipalID)
+			who.Trace.Fact("installer", installerName(who.Installer))
+		}
+		answer, err := serve(ctx, who, topic[:cut], f, r.Message.Payload)
+		suffix := "/accepted"
+		if err != nil {
+			status, code, message := provision.Refusal(err)
+			if fleet.KindOf(err) == fleet.KindInternal {
+				g.Log.Error("provisioning", "topic", topic, "trace", who.Trace.ID(), "error", err)
+			}
+			g.Recorder.Finish(who.Trace, err)
+			suffix, answer = "/rejected", &rejected{status, code, message, new(who.Trace.ID())}
+		}
+		g.reply(r, topic+suffix, f, answer, who.Trace.ID())
+	}
+}
+
+func (g *Gateway) reply(r *mqtt.Request, topic string, f wire.Format, answer any, traceID string) {
+	payload, err := wire.EncodeTopic(f, answer)
+	if err != nil {
+		g.Log.Error("encoding an answer", "topic", topic, "error", err)
+		return
+	}
+	props := &mqtt.Properties{ContentType: "application/" + string(f), User: []mqtt.UserProperty{{Key: "traceId", Value: traceID}}}
+	if p := r.Message.Props; p != nil { // harmless for clients that did not ask, welcome to those that did
+		props.CorrelationData = p.CorrelationData
+	}
+	r.Reply(&mqtt.Message{Topic: topic, Payload: payload, QoS: 1, Props: props})
+}
+
+// unsupported ends a connection that publishes where nothing listens (iot-core spec 5.9).
+func (g *Gateway) unsupported(r *mqtt.Request) {
+	session := r.Client.Session
+	end := mqtt.End{Reason: mqtt.ClientError, Code: 0x90, Text: "nothing is served on " + r.Message.Topic}
+	// Disconnect waits for handlers' bookkeeping: not from inside one.
+	g.wg.Go(func() {
+		g.broker.Disconnect(func(_ *mqtt.Identity, c *mqtt.Client) bool { return c != nil && c.Session == session }, end)
+	})
+}
+
+// requester says who asks. Principals that are neither claims nor certificates have no provisioning.
+func (g *Gateway) requester(r *mqtt.Request) (provision.Requester, bool) {
+	out := provision.Requester{Scope: r.Client.Scope, PrincipalID: r.Client.Principal, ClientID: r.Client.ID, SourceIP: r.Client.Address, Protocol: "mqtt3.1.1"}
+	if r.Client.Version == 5 {
+		out.Protocol = "mqtt5"
+	}
+	switch a := r.Access.(type) {
+	case *claimAccess:
+		out.IsClaim, out.Template, out.Installer = true, a.a.who.claim.Template, a.a.who.claim.Installer
+		return out, true
+	case *deviceAccess:
+		return out, true
+	}
+	return out, false
+}
+
+func malformed(err error) error {
+	return fleet.Invalid("", "", "the payload cannot be read: %v", err).WithCode("InvalidParameters")
+}
+
+// checkExpiry refuses new certificates to a claim that has expired on an open connection; registering stays possible until the
+// session ends (provisioning spec 1.4).
+func (g *Gateway) checkExpiry(r provision.Requester) error {
+	if !r.IsClaim {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.claims {
+		if c.a.who.principal == r.PrincipalID {
+			if g.Clock.Now().After(c.a.who.claim.Expires) {
+				return fleet.Denied("the claim expired at %v: ask for a new one", c.a.who.claim.Expires).WithCode("AccessDenied")
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) create(ctx context.Context, r provision.Requester, _ string, f wire.Format, payload []byte) (any, error) {
+	if len(payload) > 0 { // junk members are ignored, malformed payloads are not
+		if err := wire.DecodeTopic(f, payload, &createRequest{}); err != nil {
+			return nil, malformed(err)
+		}
+	}
+	if err := g.checkExpiry(r); err != nil {
+		return nil, err
+	}
+	c, err := g.Provision.CreateKeysAndCertificate(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &createAccepted{c.ID, c.PEM, &c.PrivateKeyPEM, c.Token}, nil
+}
+
+func (g *Gateway) createFromCSR(ctx context.Context, r provision.Requester, _ string, f wire.Format, payload []byte) (any, error) {
+	var in csrRequest
+	if err := wire.DecodeTopic(f, payload, &in); err != nil {
+		return nil, malformed(err)
+	}
+	if err := g.checkExpiry(r); err != nil {
+		return nil, err
+	}
+	c, err := g.Provision.CreateCertificateFromCSR(ctx, r, in.CSR)
+	if err != nil {
+		return nil, err
+	}
+	return &createAccepted{c.ID, c.PEM, nil, c.Token}, nil
+}
+
+// register takes the template's name from the topic: $aws/provisioning-templates/NAME/provision.
+func (g *Gateway) register(ctx context.Context, r provision.Requester, topic string, f wire.Format, payload []byte) (any, error) {
+	template, ok := strings.CutSuffix(strings.TrimPrefix(topic, topicTemplates), "/provision")
+	if !ok || !fleet.ValidTemplateName(template) {
+		return nil, fleet.NotFound("template", template).WithCode("ResourceNotFound")
+	}
+	r.Trace.Fact("template", template)
+	var in registerRequest
+	if err := wire.DecodeTopic(f, payload, &in); err != nil {
+		return nil, malformed(err)
+	}
+	for _, v := range in.Parameters {
+		r.Trace.Parameter(v)
+	}
+	out, err := g.Provision.Register(ctx, r, template, wire.Value(in.Token), in.Parameters)
+	if err != nil {
+		return nil, err
+	}
+	answer := &registerAccepted{Configuration: out.DeviceConfiguration}
+	if out.ThingName != "" {
+		answer.ThingName = &out.ThingName
+	}
+	return answer, nil
+}

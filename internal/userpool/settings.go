@@ -75,7 +75,6 @@ type RecoveryOption struct {
 type MessageTemplate struct {
 	SMS, Email, Subject        string
 	EmailByLink, SubjectByLink string // kept and shown; links are not sent
-	ByLink                     bool
 }
 
 // EmailSettings and SMSSettings are AWS's delivery settings. They are kept and shown: delivery here is the server's own.

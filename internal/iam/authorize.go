@@ -288,16 +288,19 @@ func (s *Service) PassRole(ctx context.Context, caller *fleet.Caller, roleARN, s
 	})
 }
 
-// AssumeForService makes a service the caller with a role's rights, if the role's trust policy allows it. Kinds: KindNotFound,
-// KindDenied.
-func (s *Service) AssumeForService(tx *store.Tx, scope fleet.Scope, roleARN, service string) (*fleet.Caller, error) {
+// AssumeForService makes a service the caller with a role's rights, if the role's trust policy allows it. source is the ARN of
+// the resource that the service acts for, which trust policies may ask for (aws:SourceArn) so that no other resource can use the
+// role. Kinds: KindNotFound, KindDenied.
+func (s *Service) AssumeForService(tx *store.Tx, scope fleet.Scope, roleARN, service string, source ...string) (*fleet.Caller, error) {
 	e, err := roleOf(tx, scope, roleARN)
 	if err != nil {
 		return nil, err
 	}
 	facts := policy.Context{}
 	facts.Set("aws:SourceAccount", scope.Account)
-	facts.Set("aws:SourceArn", scope.ARN(strings.TrimSuffix(service, ".amazonaws.com"), "*"))
+	if len(source) > 0 {
+		facts.Set("aws:SourceArn", source...)
+	}
 	const session = "service"
 	c := &fleet.Caller{Scope: scope, Kind: fleet.RoleSession, ARN: sessionARN(scope, e.Name, session), UserID: e.ID + ":" + session,
 		Name: e.Name, RoleARN: e.ARN(scope), Session: session, Tags: e.Tags}

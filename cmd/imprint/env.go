@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/imprint-iot/imprint/internal/server"
+)
+
+type envCmd struct{ place }
+
+func (c *envCmd) Run() error {
+	e, err := server.ReadEnv(c.path())
+	if err != nil {
+		return fmt.Errorf("reading the server's environment (is it running, and on loopback?): %w", err)
+	}
+	for _, v := range e {
+		fmt.Printf("export %s='%s'\n", v.Name, strings.ReplaceAll(v.Value, "'", `'\''`))
+	}
+	return nil
+}
+
+type awsCmd struct {
+	Args []string `arg:"" optional:""`
+}
+
+// Run starts the AWS CLI with the endpoint as a flag: versions before 2.13 ignore AWS_ENDPOINT_URL and would talk to AWS.
+// The flags of our own place can't be told from the CLI's, so IMPRINT_DATA names another folder.
+func (c *awsCmd) Run(ctx context.Context) error {
+	p := place{Data: os.Getenv("IMPRINT_DATA")}
+	if p.Data == "" {
+		p.Data = "imprint-data"
+	}
+	e, err := p.env()
+	if err != nil {
+		return err
+	}
+	bin, err := exec.LookPath("aws")
+	if err != nil {
+		return errors.New("the AWS CLI is not installed (Debian and Ubuntu: apt-get install awscli)")
+	}
+	args := append([]string{"--endpoint-url", e.Get("AWS_ENDPOINT_URL"), "--region", e.Get("AWS_REGION")}, c.Args...)
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(withoutAWS(os.Environ()), "AWS_PAGER=")
+	for _, v := range e {
+		cmd.Env = append(cmd.Env, v.Name+"="+v.Value)
+	}
+	return cmd.Run()
+}
+
+// withoutAWS drops the AWS_ variables, so that no profile or session of the real AWS mixes with ours.
+func withoutAWS(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "AWS_") })
+}
+
+type caCmd struct{ place }
+
+func (c *caCmd) Run() error {
+	b, err := os.ReadFile(filepath.Join(c.Data, server.RootsFile))
+	if err != nil {
+		return fmt.Errorf("reading the roots: %w", err)
+	}
+	_, err = os.Stdout.Write(b)
+	return err
+}

@@ -1,0 +1,90 @@
+// Command imprint is the server and everything an operator does with it: serve, env, aws, ca, admin, account, explain, demo.
+// Begin with cli in this file; each verb has a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/imprint-iot/imprint/internal/server"
+)
+
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Run the service."`
+	Env     envCmd     `cmd:"" help:"Print shell exports that point AWS clients at this server: eval \"$(imprint env)\"."`
+	AWS     awsCmd     `cmd:"" name:"aws" passthrough:"" help:"Run the AWS CLI against this server, whatever its version."`
+	CA      caCmd      `cmd:"" name:"ca" help:"Print the root certificates that devices and clients must trust."`
+	Admin   adminCmd   `cmd:"" help:"Administration on the machine of the server."`
+	Account accountCmd `cmd:"" help:"Accounts: tenants that cannot see each other."`
+	Explain explainCmd `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`
+	Demo    demoCmd    `cmd:"" help:"Play the whole story: an installer provisions a device."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// Place says which server a verb means. The file that serve writes has the rest.
+type place struct {
+	Data    string `help:"Data folder of the server." default:"imprint-data" type:"path" placeholder:"DIR"`
+	EnvFile string `help:"Environment file of the server (default: imprint.env in the data folder)." type:"path" placeholder:"FILE"`
+}
+
+func (p place) path() string {
+	if p.EnvFile != "" {
+		return p.EnvFile
+	}
+	return filepath.Join(p.Data, "imprint.env")
+}
+
+// env says how to reach the server and as whom: from the shell, if it has AWS_ENDPOINT_URL (so that a verb can be pointed
+// elsewhere and at another key), else from the server's environment file. The two are never mixed: a key of the real AWS
+// that happens to be in the shell must not be sent here.
+func (p place) env() (server.Env, error) {
+	if os.Getenv("AWS_ENDPOINT_URL") != "" {
+		var e server.Env
+		for _, name := range append([]string{"AWS_SESSION_TOKEN"}, server.EnvNames...) {
+			if v := os.Getenv(name); v != "" {
+				e = append(e, server.Var{Name: name, Value: v})
+			}
+		}
+		return e, nil
+	}
+	e, err := server.ReadEnv(p.path())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("no server's environment at %s: start one with `imprint serve`, name its folder with --data, or set AWS_ENDPOINT_URL, AWS_CA_BUNDLE and a key (`imprint admin create-key`)", p.path())
+	}
+	return e, err
+}
+
+var version = "dev" // set by the release build
+
+type versionCmd struct{}
+
+func (versionCmd) Run() error {
+	fmt.Println("imprint", version)
+	return nil
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c cli
+	k := kong.Parse(&c, kong.Name("imprint"), kong.UsageOnError(),
+		kong.Description("Device provisioning that you run yourself, wire-compatible with AWS IoT Core."),
+		kong.BindTo(ctx, (*context.Context)(nil)))
+	err := k.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 { // the AWS CLI has said what was wrong
+		os.Exit(exit.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "imprint:", err)
+		os.Exit(1)
+	}
+}

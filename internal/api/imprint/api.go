@@ -1,0 +1,110 @@
+package imprint
+
+import (
+	"context"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
+	"github.com/imprint-iot/imprint/internal/wire"
+)
+
+// Administrators gives a new account its first user and key.
+type Administrators interface {
+	Bootstrap(ctx context.Context, scope fleet.Scope) (accessKeyID string, secret fleet.Secret, err error)
+}
+
+// Config says what the edge stands on.
+type Config struct {
+	Store  *store.DB
+	Admins Administrators
+	Home   fleet.Scope // only its callers may make accounts and see their list
+}
+
+type api struct{ Config }
+
+// Service makes the table.
+func Service(cfg Config) *wire.Service {
+	a := &api{cfg}
+	return wire.NewService(Model, []wire.Row{
+		wire.Do("CreateAccount", a.createAccount),
+		wire.Do("ListAccounts", a.listAccounts),
+		wire.Do("ListTraces", a.listTraces),
+	}, wire.ErrorTable{
+		fleet.KindInvalid:  "InvalidRequestException",
+		fleet.KindExists:   "ResourceAlreadyExistsException",
+		fleet.KindNotFound: "ResourceNotFoundException",
+	})
+}
+
+// home refuses callers of other accounts, whatever their own policies say.
+func (a *api) home(ctx context.Context) error {
+	if c := fleet.CallerFrom(ctx); c.Scope.Account != a.Home.Account {
+		return fleet.Denied("accounts are managed from account %s alone", a.Home.Account)
+	}
+	return nil
+}
+
+func (a *api) createAccount(ctx context.Context, in *CreateAccountInput) (*CreateAccountOutput, error) {
+	if err := a.home(ctx); err != nil {
+		return nil, err
+	}
+	id := wire.Value(in.AccountId)
+	if id == "" {
+		id = fleet.RandomString(12, fleet.AlphaDigits)
+	}
+	if err := a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.CreateAccount(id, in.Name) }); err != nil {
+		return nil, err
+	}
+	key, secret, err := a.Admins.Bootstrap(ctx, fleet.Scope{Account: id, Region: a.Home.Region})
+	if err != nil {
+		return nil, err
+	}
+	return &CreateAccountOutput{AccountId: id, AccessKeyId: key, SecretAccessKey: secret}, nil
+}
+
+func (a *api) listAccounts(ctx context.Context, _ *ListAccountsInput) (*ListAccountsOutput, error) {
+	if err := a.home(ctx); err != nil {
+		return nil, err
+	}
+	out := &ListAccountsOutput{Accounts: []Account{}}
+	err := a.Store.View(ctx, func(tx *store.Tx) error {
+		accounts, err := tx.Accounts()
+		for _, acc := range accounts {
+			out.Accounts = append(out.Accounts, Account{AccountId: acc.ID, Name: acc.Name, CreationDate: acc.Created})
+		}
+		return err
+	})
+	return out, err
+}
+
+const defaultTraces = 10
+
+func (a *api) listTraces(ctx context.Context, in *ListTracesInput) (*ListTracesOutput, error) {
+	limit := wire.Value(in.MaxResults)
+	if limit == 0 {
+		limit = defaultTraces
+	}
+	var records []trace.Record
+	err := a.Store.View(ctx, func(tx *store.Tx) (err error) {
+		records, err = tx.Traces(fleet.CallerFrom(ctx).Scope, wire.Value(in.Subject), limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &ListTracesOutput{Traces: []Trace{}}
+	for _, r := range records {
+		out.Traces = append(out.Traces, traceOut(r))
+	}
+	return out, nil
+}
+
+func traceOut(r trace.Record) Trace {
+	t := Trace{TraceId: r.ID, Kind: r.Kind, Start: r.Start, Microsecond: r.Took.Microseconds(), Outcome: r.Outcome,
+		Code: r.Code, Cause: r.Cause, Cure: r.Cure, Facts: r.Facts, Steps: []Step{}}
+	for _, s := range r.Steps {
+		t.Steps = append(t.Steps, Step{s.At.Microseconds(), s.Name, s.Text})
+	}
+	return t
+}

@@ -1,0 +1,93 @@
+// Package imprint is the edge for what AWS has no operation for: accounts, and the traces behind `imprint explain`. It is
+// a restJson1 service like iot, signed and authorised the same way, with IAM actions of its own (imprint:ListTraces …).
+//
+// Begin with Model, which is written by hand here, then Service in api.go.
+package imprint
+
+import (
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/wire"
+)
+
+// Model describes the service to the codec.
+var Model = wire.Model{
+	ID: "Imprint", Version: "2026-11-21", Protocol: wire.RESTJSON,
+	SigningNames: []string{"imprint"}, ValidationCode: "InvalidRequestException",
+	Operations: []wire.Operation{
+		{Name: "CreateAccount", Method: "POST", URI: "/imprint/accounts"},
+		{Name: "ListAccounts", Method: "GET", URI: "/imprint/accounts"},
+		{Name: "ListTraces", Method: "GET", URI: "/imprint/traces"},
+	},
+	Errors: map[string]int{
+		"InvalidRequestException":        400,
+		"AccessDeniedException":          403,
+		"ResourceNotFoundException":      404,
+		"ResourceAlreadyExistsException": 409,
+		"InternalFailureException":       500,
+	},
+	Shapes: map[string]wire.Shape{
+		"AccountName": {Range: "1..128", Pattern: `[\w .@-]+`, RE2: `[\w .@-]+`},
+		"AccountId":   {Range: "12..12", Pattern: `[0-9]+`},
+		"Subject":     {Range: "1..4096"},
+		"MaxResults":  {Range: "1..100"},
+	},
+}
+
+// CreateAccountInput asks for a new tenant; without AccountId a free one is drawn.
+type CreateAccountInput struct {
+	Name      string  `wire:"name,required" shape:"AccountName"`
+	AccountId *string `wire:"accountId" shape:"AccountId"`
+}
+
+// CreateAccountOutput holds the key of the new account's administrator. It is shown this once.
+type CreateAccountOutput struct {
+	AccountId       string       `wire:"accountId,required"`
+	AccessKeyId     string       `wire:"accessKeyId,required"`
+	SecretAccessKey fleet.Secret `wire:"secretAccessKey,required"`
+}
+
+type ListAccountsInput struct{}
+
+type ListAccountsOutput struct {
+	Accounts []Account `wire:"accounts,required"`
+}
+
+type Account struct {
+	AccountId    string    `wire:"accountId,required"`
+	Name         string    `wire:"name,required"`
+	CreationDate time.Time `wire:"creationDate,required"`
+}
+
+// ListTracesInput finds traces by trace id, thing, certificate id, claim id, client id or the value of a device's parameter;
+// without Subject the newest are returned.
+type ListTracesInput struct {
+	Subject    *string `wire:"subject,querystring" shape:"Subject"`
+	MaxResults *int    `wire:"maxResults,querystring" shape:"MaxResults"`
+}
+
+type ListTracesOutput struct {
+	Traces []Trace `wire:"traces,required"`
+}
+
+// Trace is one attempt, newest first.
+type Trace struct {
+	TraceId     string            `wire:"traceId,required"`
+	Kind        string            `wire:"kind,required"`
+	Start       time.Time         `wire:"start,required"`
+	Microsecond int64             `wire:"durationMicroseconds,required"`
+	Outcome     string            `wire:"outcome,required"`
+	Code        string            `wire:"code,required"`
+	Cause       string            `wire:"cause,required"`
+	Cure        string            `wire:"cure,required"`
+	Facts       map[string]string `wire:"facts,required"`
+	Steps       []Step            `wire:"steps,required"`
+}
+
+// Step is one decision of an attempt, with its time since the start.
+type Step struct {
+	Microsecond int64  `wire:"atMicroseconds,required"`
+	Name        string `wire:"name,required"`
+	Text        string `wire:"text,required"`
+}

@@ -1,0 +1,191 @@
+package server
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/imprint-iot/imprint/internal/api/cognitoidentity"
+	"github.com/imprint-iot/imprint/internal/api/cognitoidp"
+	iamapi "github.com/imprint-iot/imprint/internal/api/iam"
+	"github.com/imprint-iot/imprint/internal/api/imprint"
+	"github.com/imprint-iot/imprint/internal/api/iot"
+	"github.com/imprint-iot/imprint/internal/api/iotdata"
+	"github.com/imprint-iot/imprint/internal/api/lambda"
+	"github.com/imprint-iot/imprint/internal/api/sts"
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/iam"
+	"github.com/imprint-iot/imprint/internal/identitypool"
+	"github.com/imprint-iot/imprint/internal/jwt"
+	"github.com/imprint-iot/imprint/internal/pki"
+	"github.com/imprint-iot/imprint/internal/policy"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/userpool"
+	"github.com/imprint-iot/imprint/internal/wire"
+)
+
+// services are the tables behind the one origin.
+func (s *Server) services() []*wire.Service {
+	return []*wire.Service{
+		(&iot.API{Store: s.db, Registry: s.registry, Provision: s.provision}).Service(),
+		(&iotdata.API{Broker: s.gateway.Broker(), Authorize: s.authorize, Clock: s.clock}).Service(),
+		cognitoidp.Service(cognitoidp.Config{Pools: s.userpools}),
+		cognitoidentity.Service(cognitoidentity.Config{Pools: s.identities, Roles: s.iam}),
+		sts.Service(sts.Config{IAM: s.iam, Scope: s.site.Scope}),
+		wire.NewService(iamapi.Model, nil, nil),
+		imprint.Service(imprint.Config{Store: s.db, Admins: s.iam, Home: s.site.Scope}),
+		wire.NewService(lambda.Model, nil, nil), // every operation answers that it is not implemented
+	}
+}
+
+// handler serves the HTTPS port: what is no AWS operation first, the AWS protocols behind.
+func (s *Server) handler() http.Handler {
+	front := &wire.Frontend{Services: s.services(), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
+		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
+	wellKnown := s.userpools.WellKnown()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.requests.Add(1)
+		defer s.requests.Add(-1)
+		switch path := r.URL.Path; {
+		case path == "/healthz", path == "/readyz":
+			s.health(w, r)
+		case path == "/.well-known/jwks_uri":
+			w.Header().Set("Access-Control-Allow-Origin", "*")
+			w.Header().Set("Content-Type", "application/json")
+			w.Write(s.identities.KeySet())
+		case userpool.IsWellKnown(path):
+			wellKnown.ServeHTTP(w, r)
+		default:
+			front.ServeHTTP(w, r)
+		}
+	})
+}
+
+// health answers 200 while the store can be read.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	if err := s.db.View(r.Context(), func(tx *store.Tx) error {
+		_, err := tx.Setting("host")
+		return err
+	}); err != nil {
+		http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+// authenticate finds out who signed a request.
+func (s *Server) authenticate(ctx context.Context, r *http.Request, body []byte, svc *wire.Service) (*fleet.Caller, error) {
+	var caller fleet.Caller
+	_, err := s.verifier.Verify(r, body, svc.SigningNames, func(key, token string) (fleet.Secret, error) {
+		c, err := s.iam.Lookup(ctx, s.site.Scope, key, token)
+		if err != nil {
+			return "", err
+		}
+		caller = *c.Caller
+		return c.Secret, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	caller.SourceIP, _, _ = net.SplitHostPort(r.RemoteAddr)
+	caller.UserAgent = r.UserAgent()
+	return &caller, nil
+}
+
+// authorize asks IAM.
+func (s *Server) authorize(ctx context.Context, caller *fleet.Caller, a wire.Access) error {
+	facts := policy.Context{}
+	for k, v := range a.Conditions {
+		facts.Set(k, v...)
+	}
+	if a.AnyOf {
+		return s.iam.AuthorizeAny(ctx, caller, a.Action, a.Resources, facts)
+	}
+	return s.iam.Authorize(ctx, caller, a.Action, a.Resources, facts)
+}
+
+// identityKey is the key that signs the tokens of identity pools.
+func (s *Server) identityKey(ctx context.Context) (*rsa.PrivateKey, error) {
+	const name = "identity-token"
+	keys, err := pki.NewFileKeys(s.cfg.Data+"/"+pki.KeysDir, s.masterKey.Sealer())
+	if err != nil {
+		return nil, err
+	}
+	signer, err := keys.Signer(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		signer, err = keys.Create(ctx, name, pki.RSA2048)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the key of identity tokens: %w", err)
+	}
+	key, ok := signer.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("the key of identity tokens is a %T, not RSA", signer)
+	}
+	return key, nil
+}
+
+// webIdentities verifies the tokens that STS trades for credentials: those of our identity pools and user pools.
+type webIdentities struct{ *Server }
+
+// VerifyWebIdentity implements iam.TokenVerifier.
+func (s webIdentities) VerifyWebIdentity(ctx context.Context, token string) (id iam.WebIdentity, known bool, err error) {
+	t, err := jwt.Parse(token)
+	if err != nil {
+		return id, false, badToken("The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)")
+	}
+	id.Issuer = strings.TrimPrefix(t.Claims.String("iss"), "https://")
+	if id.Issuer == identitypool.Issuer {
+		claims, err := s.identities.VerifyToken(token)
+		if err != nil {
+			return id, true, webTokenError(err)
+		}
+		id.Audience, id.Subject, id.AMR = claims.String("aud"), claims.String("sub"), claims.Strings("amr")
+		if part := strings.SplitN(claims.String("imprint:user"), "/", 3); len(part) == 3 {
+			id.PoolID, id.UserSub, id.Username = part[0], part[1], part[2]
+		}
+		return id, true, nil
+	}
+	pool, ours := strings.CutPrefix("https://"+id.Issuer, s.site.baseURL()+"/")
+	if !ours {
+		return id, false, nil
+	}
+	var scope fleet.Scope
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		p, err := tx.FindUserPool(pool)
+		scope = p.Scope
+		return err
+	})
+	if err != nil {
+		return id, true, badToken("No OpenIDConnect provider found in your account for https://" + id.Issuer)
+	}
+	claims, err := s.userpools.VerifyIDToken(ctx, scope, pool, token)
+	if err != nil {
+		return id, true, webTokenError(err)
+	}
+	id.Audience, id.Subject = claims.String("aud"), claims.String("sub")
+	id.PoolID, id.UserSub, id.Username = pool, id.Subject, claims.String("cognito:username")
+	return id, true, nil
+}
+
+func badToken(text string) error {
+	return fleet.Invalid("", "", "%s", text).WithCode("InvalidIdentityToken")
+}
+
+func webTokenError(err error) error {
+	var e *fleet.Error
+	switch {
+	case !errors.As(err, &e):
+		return badToken(err.Error())
+	case e.Kind == fleet.KindInternal || e.Kind == fleet.KindUnavailable:
+		return err
+	case strings.Contains(strings.ToLower(e.Msg), "expired"):
+		return fleet.Invalid("", "", "%s", e.Msg).WithCode("ExpiredTokenException")
+	}
+	return badToken(e.Msg)
+}

@@ -1,0 +1,280 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/gateway"
+	"github.com/imprint-iot/imprint/internal/iam"
+	"github.com/imprint-iot/imprint/internal/identitypool"
+	"github.com/imprint-iot/imprint/internal/pki"
+	"github.com/imprint-iot/imprint/internal/provision"
+	"github.com/imprint-iot/imprint/internal/registry"
+	"github.com/imprint-iot/imprint/internal/sigv4"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
+	"github.com/imprint-iot/imprint/internal/userpool"
+)
+
+// A Server is a running service.
+type Server struct {
+	cfg    Config
+	site   site
+	log    *slog.Logger
+	clock  fleet.Clock
+	unlock func() error
+
+	db         *store.DB
+	masterKey  *pki.MasterKey
+	authority  *pki.Authority
+	keys       *pki.KeyPool
+	recorder   *trace.Recorder
+	iam        *iam.Service
+	userpools  *userpool.Service
+	identities *identitypool.Service
+	registry   *registry.Service
+	provision  *provision.Service
+	gateway    *gateway.Gateway
+	verifier   *sigv4.Verifier
+	requests   atomic.Int64 // HTTP requests in work
+
+	ports  listeners
+	http   *http.Server
+	admin  *http.Server
+	env    Env
+	stop   context.CancelFunc // of background work
+	wg     sync.WaitGroup
+	failed chan error
+}
+
+// Start opens the data folder, puts the parts together, and returns when the service answers. Close ends it.
+func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
+	if cfg.Data == "" {
+		cfg.Data = defaultData
+	}
+	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.OutboxDir == "" {
+		cfg.OutboxDir = filepath.Join(cfg.Data, "outbox")
+	}
+	if cfg.KeyPool == 0 {
+		cfg.KeyPool = defaultPool
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, failed: make(chan error, 4)}
+	if s.unlock, err = openData(cfg.Data); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			closing, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			err = errors.Join(err, s.Close(closing))
+		}
+	}()
+	for _, step := range []func(context.Context) error{s.openStore, s.openKeys, s.openRules, s.listen, s.writeEnv} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Server) openStore(ctx context.Context) (err error) {
+	if s.masterKey, err = pki.LoadMasterKey(ctx, pki.MasterKeyConfig{Dir: s.cfg.Data, File: s.cfg.MasterKeyFile,
+		CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), Command: s.cfg.MasterKeyCmd}); err != nil {
+		return err
+	}
+	if s.db, err = store.Open(ctx, store.Config{Path: filepath.Join(s.cfg.Data, "imprint.db"), Clock: s.clock, Log: s.log}); err != nil {
+		return err
+	}
+	s.recorder = trace.NewRecorder(s.db.SaveTraces, s.log)
+	s.site, s.ports, err = openSite(ctx, s.db, s.cfg)
+	return err
+}
+
+func (s *Server) openKeys(ctx context.Context) error {
+	store, err := pki.NewFileKeys(filepath.Join(s.cfg.Data, pki.KeysDir), s.masterKey.Sealer())
+	if err != nil {
+		return err
+	}
+	names := []string{s.site.Host}
+	if s.authority, err = pki.OpenAuthority(ctx, pki.Config{Dir: filepath.Join(s.cfg.Data, pki.AuthorityDir), Keys: store, Clock: s.clock, Names: names}); err != nil {
+		return err
+	}
+	if _, err := s.authority.Renew(ctx, s.clock.Now()); err != nil {
+		return err
+	}
+	// Keys are made while nobody waits for anything else.
+	s.keys = pki.NewKeyPool(pki.PoolConfig{Size: s.cfg.KeyPool, Busy: func() bool { return s.requests.Load() > 0 }})
+	return os.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o644)
+}
+
+func (s *Server) openRules(ctx context.Context) error {
+	sealer := s.masterKey.Sealer()
+	s.iam = iam.New(iam.Config{Store: s.db, Sealer: sealer, Clock: s.clock, Log: s.log})
+	outbox, err := userpool.NewOutbox(s.cfg.OutboxDir)
+	if err != nil {
+		return err
+	}
+	if s.userpools, err = userpool.New(userpool.Config{Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: outbox,
+		Issuer: s.site.baseURL(), Clock: s.clock, Log: s.log}); err != nil {
+		return err
+	}
+	key, err := s.identityKey(ctx)
+	if err != nil {
+		return err
+	}
+	s.identities = identitypool.New(identitypool.Config{Store: s.db, Tokens: s.userpools, Sessions: s.iam, Key: key,
+		IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
+	s.iam.SetTokens(webIdentities{s})
+	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host})
+	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
+		Recorder: s.recorder, Clock: s.clock})
+	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder,
+		Home: s.site.Scope, HostNames: []string{"localhost", s.site.Host}, Clock: s.clock, Log: s.log})
+	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
+	return nil
+}
+
+// listen serves both ports and the administration socket, and starts the background work.
+func (s *Server) listen(context.Context) error {
+	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	web := s.gateway.ServeHTTPS(s.ports.https)
+	s.wg.Go(func() { s.report(s.http.Serve(web)) })
+	s.wg.Go(func() { s.report(s.gateway.ServeMQTT(s.ports.mqtt)) })
+	if err := s.listenAdmin(); err != nil {
+		return err
+	}
+	background, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.wg.Go(func() { s.sweep(background) })
+	s.wg.Go(func() { s.renew(background) })
+	return nil
+}
+
+// report passes on why a listener ended, unless it was closed.
+func (s *Server) report(err error) {
+	if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		s.failed <- err
+	}
+}
+
+// Failed tells when a listener has failed: the server is of no use any more.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+// Close ends the service in order: no new work, then what is in work until ctx ends, then the store.
+func (s *Server) Close(ctx context.Context) error {
+	var errs []error
+	if s.stop != nil {
+		s.stop()
+	}
+	for _, h := range []*http.Server{s.http, s.admin} {
+		if h != nil {
+			errs = append(errs, h.Shutdown(ctx))
+		}
+	}
+	for _, l := range []net.Listener{s.ports.mqtt, s.ports.https} {
+		if l != nil {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if s.gateway != nil {
+		errs = append(errs, s.gateway.Close(ctx))
+	}
+	s.wg.Wait()
+	if s.userpools != nil {
+		s.userpools.Close()
+	}
+	if s.keys != nil {
+		s.keys.Close()
+	}
+	if s.recorder != nil {
+		s.recorder.Close()
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(append(errs, s.unlock())...)
+}
+
+// Env is what clients need to know of the server. It holds a key only on loopback.
+func (s *Server) Env() Env { return s.env }
+
+// Scope is the first account in the server's region.
+func (s *Server) Scope() fleet.Scope { return s.site.Scope }
+
+// writeEnv writes the environment file. Away from loopback there is none: a key on a disk that nobody asked for would be a gift
+// to whoever finds it.
+func (s *Server) writeEnv(ctx context.Context) error {
+	alpn := strconv.Itoa(s.site.HTTPSPort)
+	s.env = Env{{"AWS_ENDPOINT_URL", s.site.baseURL()}, {"AWS_REGION", s.site.Scope.Region}}
+	if s.site.loopback() {
+		id, secret, err := s.localKey(ctx)
+		if err != nil {
+			return err
+		}
+		s.env = append(s.env, Var{"AWS_ACCESS_KEY_ID", id}, Var{"AWS_SECRET_ACCESS_KEY", secret.Reveal()})
+	}
+	s.env = append(s.env, Var{"AWS_CA_BUNDLE", filepath.Join(s.cfg.Data, RootsFile)}, Var{"IOT_ENDPOINT", s.site.Host},
+		Var{"IOT_PORT", strconv.Itoa(s.site.MQTTPort)}, Var{"IOT_ALPN_PORT", alpn}, Var{"IOT_WSS_PORT", alpn})
+	if !s.site.loopback() {
+		return nil
+	}
+	for _, path := range []string{filepath.Join(s.cfg.Data, EnvFile), s.cfg.EnvFile} {
+		if path != "" {
+			if err := s.env.WriteFile(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// localKey returns the administrator's key of this machine: that of the last start if it still works, else a new one.
+func (s *Server) localKey(ctx context.Context) (id string, secret fleet.Secret, err error) {
+	const setting = "local-administrator-key"
+	if err := s.db.View(ctx, func(tx *store.Tx) error {
+		id, err = tx.Setting(setting)
+		return err
+	}); err != nil {
+		return "", "", err
+	}
+	if id != "" {
+		if c, err := s.iam.Lookup(ctx, s.site.Scope, id, ""); err == nil {
+			return id, c.Secret, nil
+		}
+	}
+	if id, secret, err = s.iam.Bootstrap(ctx, s.site.Scope); err != nil {
+		return "", "", err
+	}
+	return id, secret, s.db.Tx(ctx, func(tx *store.Tx) error { return tx.PutSetting(setting, id) })
+}
+
+// Banner says in a few lines where the server is and how to go on.
+func (s *Server) Banner() string {
+	where := fmt.Sprintf("imprint serves %s (API, MQTT by ALPN) and %s (MQTT over TLS), account %s, region %s\n  data: %s\n  %s\n",
+		s.site.baseURL(), net.JoinHostPort(s.site.Host, strconv.Itoa(s.site.MQTTPort)), s.site.Scope.Account, s.site.Scope.Region,
+		s.cfg.Data, s.masterKey.Meaning())
+	if s.site.loopback() {
+		return where + fmt.Sprintf("  use it: eval \"$(imprint env --data %s)\", then imprint aws iot list-things\n", s.cfg.Data)
+	}
+	return where + fmt.Sprintf("  a key: imprint admin create-key --data %[1]s\n  roots for devices: imprint ca --data %[1]s\n", s.cfg.Data)
+}

@@ -172,7 +172,7 @@ func TestPayloadHashHeaderIsHeldAgainstTheBody(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzAuthorization(f *testing.F) {
 	f.Add(authorization("iot", "host;x-amz-date", strings.Repeat("a", 64)), "", "/things")
 	f.Add("", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a%2Fb%2Fc%2Fd%2Faws4_request&X-Amz-Expires=9", "/mqtt")
 	f.Fuzz(func(t *testing.T, header, query, path string) {

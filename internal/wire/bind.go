@@ -190,7 +190,7 @@ func (b *binder) mismatch(path, want string, n any) {
 		got = "a byte string"
 	}
 	if path == "" {
-		path = "the request"
+		path = "The request"
 	}
 	b.err = serialization("%s must be %s, found %s", path, want, got)
 }

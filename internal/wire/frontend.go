@@ -209,7 +209,7 @@ func (x *exchange) readBody() error {
 	case errors.As(err, &tooLarge):
 		return fleet.Invalid("", "", "The body is larger than %d bytes", limit).WithCode(codeTooLarge)
 	case err != nil:
-		return serialization("the body ended early")
+		return serialization("The body ended early")
 	}
 	x.m.body = body
 	return nil

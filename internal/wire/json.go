@@ -23,10 +23,10 @@ const (
 // values: whatever two parsers might understand differently.
 func parseJSON(data []byte) (any, error) {
 	if !utf8.Valid(data) {
-		return nil, serialization("the body is not valid UTF-8")
+		return nil, serialization("The body is not valid UTF-8")
 	}
 	if !json.Valid(data) {
-		return nil, serialization("the body is not valid JSON")
+		return nil, serialization("The body is not valid JSON")
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -41,14 +41,14 @@ type jsonParser struct {
 
 func (p *jsonParser) value(depth int) (any, error) {
 	if p.values++; p.values > maxValues {
-		return nil, serialization("the body holds more than %d values", maxValues)
+		return nil, serialization("The body holds more than %d values", maxValues)
 	}
 	if depth > maxDepth {
-		return nil, serialization("the body is nested more than %d levels deep", maxDepth)
+		return nil, serialization("The body is nested more than %d levels deep", maxDepth)
 	}
 	t, err := p.d.Token()
 	if err != nil {
-		return nil, serialization("the body is not valid JSON")
+		return nil, serialization("The body is not valid JSON")
 	}
 	switch t {
 	case json.Delim('['):
@@ -68,10 +68,10 @@ func (p *jsonParser) value(depth int) (any, error) {
 			k, err := p.d.Token()
 			name, ok := k.(string)
 			if err != nil || !ok {
-				return nil, serialization("the body is not valid JSON")
+				return nil, serialization("The body is not valid JSON")
 			}
 			if _, doubled := obj[name]; doubled {
-				return nil, serialization("the body gives a member twice")
+				return nil, serialization("The body gives a member twice")
 			}
 			if obj[name], err = p.value(depth + 1); err != nil {
 				return nil, err
@@ -85,7 +85,7 @@ func (p *jsonParser) value(depth int) (any, error) {
 
 func jsonEnd(err error) error {
 	if err != nil && err != io.EOF {
-		return serialization("the body is not valid JSON")
+		return serialization("The body is not valid JSON")
 	}
 	return nil
 }

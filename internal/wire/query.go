@@ -27,16 +27,16 @@ func parseForm(parts ...string) (form, error) {
 				continue
 			}
 			if n++; n > maxValues {
-				return nil, serialization("the request has more than %d parameters", maxValues)
+				return nil, serialization("The request has more than %d parameters", maxValues)
 			}
 			k, v, _ := strings.Cut(pair, "=")
 			key, err := url.QueryUnescape(k)
 			if err != nil {
-				return nil, serialization("a parameter's name is not percent-encoded as it should be")
+				return nil, serialization("A parameter's name is not percent-encoded as it should be")
 			}
 			value, err := url.QueryUnescape(v)
 			if err != nil || !utf8.ValidString(value) || !utf8.ValidString(key) {
-				return nil, serialization("parameter %.100q is not percent-encoded UTF-8", key)
+				return nil, serialization("Parameter %.100q is not percent-encoded UTF-8", key)
 			}
 			if err := root.put(key, value); err != nil {
 				return nil, err
@@ -49,7 +49,7 @@ func parseForm(parts ...string) (form, error) {
 func (f form) put(key, value string) error {
 	path := strings.Split(key, ".")
 	if len(path) > maxDepth {
-		return serialization("a parameter is nested more than %d levels deep", maxDepth)
+		return serialization("A parameter is nested more than %d levels deep", maxDepth)
 	}
 	for _, name := range path[:len(path)-1] {
 		switch next := f[name].(type) {
@@ -60,12 +60,12 @@ func (f form) put(key, value string) error {
 		case form:
 			f = next
 		default:
-			return serialization("parameter %.100q contradicts another one", key)
+			return serialization("Parameter %.100q contradicts another one", key)
 		}
 	}
 	last := path[len(path)-1]
 	if f[last] != nil {
-		return serialization("parameter %.100q is given twice", key)
+		return serialization("Parameter %.100q is given twice", key)
 	}
 	f[last] = text(value)
 	return nil

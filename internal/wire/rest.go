@@ -110,7 +110,7 @@ func queryMember(f *field, values []string) (any, error) {
 		}
 		return list, nil
 	case len(values) > 1:
-		return nil, serialization("query parameter %s is given twice", f.name)
+		return nil, serialization("Query parameter %s is given twice", f.name)
 	case values[0] == "" && f.kind != kString:
 		return nil, nil // ?maxResults=
 	}
@@ -125,7 +125,7 @@ func headerMember(f *field, values []string) (any, error) {
 	if f.jsonValue {
 		raw, err := base64.StdEncoding.DecodeString(s)
 		if err != nil || !json.Valid(raw) {
-			return nil, serialization("header %s must be base64 of JSON", f.name)
+			return nil, serialization("Header %s must be base64 of JSON", f.name)
 		}
 		s = string(raw)
 	}
@@ -156,7 +156,7 @@ func jsonObject(body []byte) (map[string]any, error) {
 	}
 	obj, ok := n.(map[string]any)
 	if !ok {
-		return nil, serialization("the body must be a JSON object")
+		return nil, serialization("The body must be a JSON object")
 	}
 	return obj, nil
 }
@@ -164,7 +164,7 @@ func jsonObject(body []byte) (map[string]any, error) {
 // parseQuery splits a query string; both %20 and + are spaces in it.
 func parseQuery(raw string) (map[string][]string, error) {
 	if strings.Count(raw, "&") > maxValues {
-		return nil, serialization("the request has more than %d parameters", maxValues)
+		return nil, serialization("The request has more than %d parameters", maxValues)
 	}
 	all := map[string][]string{}
 	for pair := range strings.SplitSeq(raw, "&") {
@@ -172,7 +172,7 @@ func parseQuery(raw string) (map[string][]string, error) {
 		key, err := url.QueryUnescape(k)
 		value, err2 := url.QueryUnescape(v)
 		if err != nil || err2 != nil {
-			return nil, serialization("the query string is not percent-encoded as it should be")
+			return nil, serialization("The query string is not percent-encoded as it should be")
 		}
 		if key != "" {
 			all[key] = append(all[key], value)

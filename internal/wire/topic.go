@@ -77,7 +77,7 @@ const topicCode = "InvalidParameters"
 
 func parseTopic(f Format, data []byte) (any, error) {
 	if len(data) > MaxTopicPayload {
-		return nil, serialization("it is larger than %d bytes", MaxTopicPayload)
+		return nil, serialization("It is larger than %d bytes", MaxTopicPayload)
 	}
 	if len(data) == 0 {
 		return map[string]any{}, nil

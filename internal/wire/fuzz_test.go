@@ -1,0 +1,122 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// refusal checks that what a parser of foreign input returns is the client's fault.
+func refusal(t *testing.T, err error) {
+	t.Helper()
+	if err != nil && fleet.KindOf(err) != fleet.KindInvalid {
+		t.Errorf("%v has kind %v", err, fleet.KindOf(err))
+	}
+}
+
+// FuzzJSON binds any bytes, and reads again what is written of them.
+func FuzzJSON(f *testing.F) {
+	f.Add([]byte(`{"Key":"k","title":"T","child":{"parts":[{"Key":"a","Value":null}]},"parts":[]}`))
+	f.Add([]byte(`{"title":"\ud800\u2028"}`))
+	f.Add([]byte(`[[[[1e400]]]]`))
+	c := newCodec(testShapes)
+	p := c.plan(reflect.TypeFor[putThingInput](), "")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := parseJSON(data)
+		if refusal(t, err); err != nil {
+			return
+		}
+		var in putThingInput
+		b := &binder{}
+		b.bind(p, reflect.ValueOf(&in).Elem(), n, "")
+		if err := b.failure("X"); err != nil {
+			refusal(t, err)
+			return
+		}
+		out := appendJSON(nil, p, reflect.ValueOf(in), nil)
+		if !json.Valid(out) || !utf8.Valid(out) {
+			t.Fatalf("wrote %q", out)
+		}
+		n, err = parseJSON(out)
+		if err != nil {
+			t.Fatalf("cannot read %s: %v", out, err)
+		}
+		var again putThingInput
+		b = &binder{}
+		b.bind(p, reflect.ValueOf(&again).Elem(), n, "")
+		if err := b.failure("X"); err != nil || !bytes.Equal(appendJSON(nil, p, reflect.ValueOf(again), nil), out) {
+			t.Fatalf("%s became %+v, %v", out, again, err)
+		}
+	})
+}
+
+// FuzzQuery binds any form.
+func FuzzQuery(f *testing.F) {
+	f.Add("RoleName=r&Tags.member.1.Key=a&Tags.member.1.Value=b&Map.entry.1.key=x&Map.entry.1.value=y")
+	f.Add("Tags.member.99999999999999999999.Key=a&Tags.member.0=&Tags=&a.b.c.d.e=1&a=2")
+	c := newCodec(testShapes)
+	p := c.plan(reflect.TypeFor[roleInput](), "")
+	out := c.plan(reflect.TypeFor[roleInput](), "")
+	f.Fuzz(func(t *testing.T, s string) {
+		tree, err := parseForm(s)
+		if refusal(t, err); err != nil {
+			return
+		}
+		var in roleInput
+		b := &binder{}
+		b.bind(p, reflect.ValueOf(&in).Elem(), tree, "")
+		refusal(t, b.failure("X"))
+		var buf bytes.Buffer
+		xmlMembers(&buf, out, reflect.ValueOf(in))
+		if !utf8.Valid(buf.Bytes()) {
+			t.Errorf("wrote %q", buf.Bytes())
+		}
+	})
+}
+
+// FuzzCBOR reads any payload; what can be read is written and read again to the same value.
+func FuzzCBOR(f *testing.F) {
+	f.Add(unhex("a1 6a 706172616d6574657273 a1 616b 6176"))
+	f.Add(unhex("bf 6a 706172616d6574657273 bf ff ff"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var in, again registerRequest
+		err := DecodeTopic(CBOR, data, &in)
+		if refusal(t, err); err != nil {
+			return
+		}
+		out, err := EncodeTopic(CBOR, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := DecodeTopic(CBOR, out, &again); err != nil || !reflect.DeepEqual(in, again) {
+			t.Errorf("%+v became %+v: %v", in, again, err)
+		}
+	})
+}
+
+// FuzzPath routes any target through the frontend: no panic, and no internal error.
+func FuzzPath(f *testing.F) {
+	for _, s := range []string{"/things/a%2Fb", "/things/..", "//", "/topics/%zz", "/topics/%ff", "/?Action=ListRoles", "*", "http://h/things/x?pageSize=1"} {
+		f.Add("PUT", s)
+	}
+	frontend, _ := newFrontend(io.Discard)
+	f.Fuzz(func(t *testing.T, method, target string) {
+		r := httptest.NewRequest("PUT", "/", strings.NewReader("{}"))
+		r.Method, r.RequestURI, r.URL = method, target, &url.URL{}
+		w := httptest.NewRecorder()
+		frontend.ServeHTTP(w, r)
+		path, _ := rawTarget(r)
+		if w.Code >= http.StatusInternalServerError && !strings.HasSuffix(path, "/internal") && !strings.HasSuffix(path, "/panic") {
+			t.Errorf("%s %q answered %d %s", method, target, w.Code, w.Body)
+		}
+	})
+}

@@ -1,0 +1,8 @@
+package iam
+
+import "testing"
+
+func TestServiceTableFitsModel(t *testing.T) {
+	t.Parallel()
+	Service(Config{})
+}

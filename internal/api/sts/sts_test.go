@@ -1,0 +1,8 @@
+package sts
+
+import "testing"
+
+func TestServiceTableFitsModel(t *testing.T) {
+	t.Parallel()
+	Service(Config{})
+}

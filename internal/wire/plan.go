@@ -146,7 +146,9 @@ func (c *codec) structFields(p *plan) {
 			case "flat":
 				f.flat = true
 			case "sensitive":
-				f.plan = f.plan.hidden()
+				if f.kind != kStruct { // whose members say so themselves
+					f.plan = f.plan.hidden()
+				}
 			default:
 				f.location = flag
 			}

@@ -1872,8 +1872,8 @@ type UserAttributeUpdateSettingsType struct {
 }
 
 type UserContextDataType struct {
-	EncodedData *string `wire:"EncodedData" shape:"StringType"`
-	IpAddress   *string `wire:"IpAddress" shape:"StringType"`
+	EncodedData *string `wire:"EncodedData,sensitive" shape:"StringType"`
+	IpAddress   *string `wire:"IpAddress,sensitive" shape:"StringType"`
 }
 
 type UserImportJobType struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"go/format"
 	"maps"
@@ -160,12 +161,9 @@ func (e *emitter) row(n string) error {
 		add("Range: %q", bound(s.Min)+".."+bound(s.Max))
 	}
 	if s.Pattern != "" {
-		re := s.RE2
-		if re == "" {
-			var err error
-			if re, err = toRE2(s.Pattern); err != nil {
-				return fmt.Errorf("shape %s: %w", n, err)
-			}
+		re, err := toRE2(cmp.Or(s.RE2, s.Pattern))
+		if err != nil {
+			return fmt.Errorf("shape %s: %w", n, err)
 		}
 		add("Pattern: %s", quote(s.Pattern))
 		if re != s.Pattern {
@@ -268,6 +266,9 @@ func (e *emitter) structure(name string, s *shape) {
 		}
 		if m.Flattened {
 			tag = append(tag, "flat")
+		}
+		if s.Sensitive {
+			tag = append(tag, "sensitive")
 		}
 		line := fmt.Sprintf("wire:%q", strings.Join(tag, ","))
 		if e.tabled[m.Shape] {

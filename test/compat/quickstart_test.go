@@ -1,0 +1,46 @@
+package compat
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// codeBlocks returns the shell blocks of a Markdown page, in order.
+func codeBlocks(page string) string {
+	var b strings.Builder
+	in := false
+	for line := range strings.Lines(page) {
+		switch {
+		case strings.HasPrefix(line, "```sh"):
+			in = true
+		case strings.HasPrefix(line, "```"):
+			in = false
+		case in:
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+func TestTheQuickStartWorksAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "quickstart.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := ownServer(t)
+	// The page's server keeps its data in ./imprint-data: the shell runs beside ours.
+	dir := filepath.Dir(s.data)
+	script := "set -euo pipefail\nset -x\nexport PATH=/usr/bin:$PATH\n" + codeBlocks(string(page))
+	out := s.run(t, dir, nil, "bash", "-c", script)
+	for _, want := range []string{`"thingName": "lamp-4711"`, `"deviceConfiguration":{"reportEverySeconds":"60"}`, "another lamp's topic is refused", "register succeeded"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the page's commands never printed %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+}

@@ -228,7 +228,7 @@ var Model = wire.Model{
 		"PermissionsBoundaryAttachmentType": {Enum: []string{"PermissionsBoundaryPolicy"}},
 		"PolicyAttachmentType":              {Enum: []string{"user", "group", "role"}},
 		"PolicyEvaluationDecisionType":      {Enum: []string{"allowed", "explicitDeny", "implicitDeny"}},
-		"PolicyIdentifierType":              {Enum: []string{"inline", "aws-managed", "user-managed", "permission-boundary", "scp", "rcp"}},
+		"PolicyIdentifierKindType":          {Enum: []string{"inline", "aws-managed", "user-managed", "permission-boundary", "scp", "rcp"}},
 		"PolicySourceType":                  {Enum: []string{"user", "group", "role", "aws-managed", "user-managed", "resource", "none"}},
 		"PolicyUsageType":                   {Enum: []string{"PermissionsPolicy", "PermissionsBoundary"}},
 		"ReasonType":                        {Range: "..1000"},
@@ -1674,7 +1674,7 @@ type PolicyGroup struct {
 type PolicyIdentifier struct {
 	InlinePolicyIdentifier *InlinePolicyIdentifierType `wire:"InlinePolicyIdentifier"`
 	PolicyArn              *string                     `wire:"PolicyArn" shape:"arnType"`
-	PolicyType             *string                     `wire:"PolicyType" shape:"PolicyIdentifierType"`
+	PolicyType             *string                     `wire:"PolicyType" shape:"PolicyIdentifierKindType"`
 }
 
 type PolicyRole struct {
@@ -1928,7 +1928,7 @@ type SimulatePrincipalPolicyInput struct {
 
 type Statement struct {
 	EndPosition      *Position `wire:"EndPosition"`
-	SourcePolicyId   *string   `wire:"SourcePolicyId" shape:"PolicyIdentifierType"`
+	SourcePolicyId   *string   `wire:"SourcePolicyId"`
 	SourcePolicyType *string   `wire:"SourcePolicyType" shape:"PolicySourceType"`
 	StartPosition    *Position `wire:"StartPosition"`
 }

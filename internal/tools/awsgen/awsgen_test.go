@@ -51,6 +51,8 @@ func TestMistakesInAnOverlayAreNamed(t *testing.T) {
 		`{` + metadata + `,"shapes":{"Lamp":{"required":["nope"]}}}`:                   `requires "nope"`,
 		`{` + metadata + `,"shapes":{"Name":{"pattern":"a(?!b)"}}}`:                    "shape Name: pattern",
 		`{` + metadata + `,"shapes":{"LightInput":{"type":"structure","members":{}}}}`: "both be named LightInput",
+		`{` + metadata + `,"shapes":{"Name":{"type":"string"}}}`:                       "shape Name, which the model has already",
+		`{` + metadata + `,"shapes":{"Nome":{"min":1}}}`:                               "shape Nome, which the model has not",
 		`{` + metadata + `,"shapes":{"Name":{"pattern":"a(?!b)","re2":"("}}}`:          "shape Name",
 	} {
 		_, err := generate("lamp", read(t, "model.json"), []byte(overlay))

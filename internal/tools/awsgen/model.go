@@ -90,6 +90,9 @@ func parseModel(source, overlay []byte) (*model, error) {
 	if err := json.Unmarshal(overlay, &over); err != nil {
 		return nil, fmt.Errorf("overlay: %w", err)
 	}
+	if err := checkOverlay(base, over); err != nil {
+		return nil, err
+	}
 	merge(base, over)
 	merged, err := json.Marshal(base)
 	if err != nil {
@@ -100,6 +103,22 @@ func parseModel(source, overlay []byte) (*model, error) {
 		return nil, err
 	}
 	return m, m.check()
+}
+
+// checkOverlay refuses a new shape whose name the model uses already, and a change to a shape that the model has not.
+func checkOverlay(base, over map[string]any) error {
+	have, _ := base["shapes"].(map[string]any)
+	shapes, _ := over["shapes"].(map[string]any)
+	for name, s := range shapes {
+		fields, _ := s.(map[string]any)
+		_, isNew := fields["type"]
+		if _, exists := have[name]; exists && isNew {
+			return fmt.Errorf("overlay defines shape %s, which the model has already", name)
+		} else if !exists && !isNew {
+			return fmt.Errorf("overlay changes shape %s, which the model has not", name)
+		}
+	}
+	return nil
 }
 
 // merge lays over upon base: objects are merged, null deletes, everything else replaces.

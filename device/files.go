@@ -103,7 +103,8 @@ func (osFiles) SyncDir(name string) error {
 // tmpSuffix marks a file that was being written when the power went. What it holds may be half a key, so it is erased.
 const tmpSuffix = ".tmp"
 
-// writeFile replaces a file as a whole: after a power cut at any point there is the old content or the new one.
+// writeFile replaces a file as a whole: after a power cut at any point there is the old content or the new one. The new one is
+// there to stay once the folder has been synced, which is the caller's to do: several files need it only once.
 func writeFile(fsys fileSystem, name string, data []byte) error {
 	tmp := name + tmpSuffix
 	f, err := fsys.Create(tmp)
@@ -122,9 +123,8 @@ func writeFile(fsys fileSystem, name string, data []byte) error {
 	}
 	if err != nil {
 		eraseFile(fsys, tmp) // as well as it goes: the disk may be full or gone
-		return err
 	}
-	return fsys.SyncDir(filepath.Dir(name))
+	return err
 }
 
 // eraseFile overwrites a file with zeros before it removes it. On flash memory and on journaling or copying file systems the

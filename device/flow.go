@@ -54,7 +54,7 @@ func (p *provisioner) makeKey() error {
 		return err
 	}
 	p.j.CSR, p.j.Step = csr, stepKeyed
-	return p.store.saveJournal(p.j)
+	return p.store.saveJournal(p.j, nil)
 }
 
 // key reads the new identity's key; nil without an error if there is none that makes sense.
@@ -71,11 +71,7 @@ func (p *provisioner) key() (crypto.Signer, error) {
 }
 
 func (p *provisioner) saveKey(pem []byte) error {
-	name := p.store.path(p.j.Slot, fileKey)
-	if err := writeFile(p.store.fs, name, pem); err != nil {
-		return storage(err, "cannot write %s", name)
-	}
-	return nil
+	return p.store.write(p.j.Slot, newFile{fileKey, pem})
 }
 
 // useClaim connects with the claim, has a certificate issued and registers it, as far as that has not been done.
@@ -128,7 +124,7 @@ func (p *provisioner) issue(ctx context.Context, s session) error {
 		return badAnswer("the certificate is not for this device's key")
 	}
 	p.j.Certificate, p.j.ID, p.j.Token, p.j.Step = out.certificate, out.id, out.token, stepIssued
-	return p.store.saveJournal(p.j)
+	return p.store.saveJournal(p.j, nil)
 }
 
 func (p *provisioner) register(ctx context.Context, s session) error {
@@ -148,7 +144,7 @@ func (p *provisioner) register(ctx context.Context, s session) error {
 		return err
 	}
 	p.j.ThingName, p.j.Configuration, p.j.Step = out.thingName, out.configuration, stepRegistered
-	return p.store.saveJournal(p.j)
+	return p.store.saveJournal(p.j, nil)
 }
 
 // confirm writes the new identity's files, reads them back as any later start will, and connects.

@@ -82,23 +82,11 @@ func (s *Store) install(id *Identity, certificate, roots string) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{fileCertificate, []byte(certificate)},
-		{fileCA, []byte(roots)},
-		{fileConfig, append(config, '\n')},
-		{fileIdentity, append(about, '\n')},
-	} {
-		if f.name == fileCA && roots == "" {
-			continue
-		}
-		if err := writeFile(s.fs, s.path(id.slot, f.name), f.data); err != nil {
-			return storage(err, "cannot write %s", s.path(id.slot, f.name))
-		}
+	files := []newFile{{fileCertificate, []byte(certificate)}, {fileConfig, append(config, '\n')}}
+	if roots != "" {
+		files = append(files, newFile{fileCA, []byte(roots)})
 	}
-	return nil
+	return s.write(id.slot, append(files, newFile{fileIdentity, append(about, '\n')})...)
 }
 
 func nonNil(m map[string]string) map[string]string {

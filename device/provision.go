@@ -339,16 +339,13 @@ func (p *provisioner) start(slot string, id *Identity, s settings) error {
 	if id != nil {
 		p.j.Generation = id.Generation + 1
 	}
-	if err := p.store.saveClaim(p.claim); err != nil {
-		return err
-	}
-	return p.store.saveJournal(p.j)
+	return p.store.saveJournal(p.j, p.claim)
 }
 
 // repair goes back to the last step whose files are whole. After a mere power cut that is the step in the journal.
 func (p *provisioner) repair() error {
 	if p.stored == nil && p.Claim != nil && p.j.Step != stepRegistered { // it was erased as expired, wrongly
-		if err := p.store.saveClaim(p.Claim); err != nil {
+		if err := p.store.saveJournal(p.j, p.Claim); err != nil {
 			return err
 		}
 	}
@@ -479,5 +476,5 @@ func (p *provisioner) probe(ctx context.Context) error {
 		return err
 	}
 	p.j.Step = stepRegistered
-	return p.store.saveJournal(p.j)
+	return p.store.saveJournal(p.j, nil)
 }

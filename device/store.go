@@ -67,7 +67,7 @@ func (s *Store) check() error {
 // Dir returns the store's folder as an absolute path.
 func (s *Store) Dir() string { return s.dir }
 
-// ensure makes the folders.
+// ensure makes the folders. Those of the slots become durable with the first file of a provisioning.
 func (s *Store) ensure() error {
 	if _, err := s.fs.Mode(s.dir); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
@@ -79,7 +79,7 @@ func (s *Store) ensure() error {
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
-		if err == nil {
+		if err == nil && dir == s.dir {
 			err = s.fs.SyncDir(filepath.Dir(dir))
 		}
 		if err != nil {
@@ -87,6 +87,24 @@ func (s *Store) ensure() error {
 		}
 	}
 	return s.check()
+}
+
+// write replaces files of one folder ("." or a slot), each as a whole. When it returns nil they are durable.
+func (s *Store) write(dir string, files ...newFile) error {
+	for _, f := range files {
+		if err := writeFile(s.fs, s.path(dir, f.name), f.data); err != nil {
+			return storage(err, "cannot write %s", s.path(dir, f.name))
+		}
+	}
+	if err := s.fs.SyncDir(s.path(dir)); err != nil {
+		return storage(err, "cannot sync %s", s.path(dir))
+	}
+	return nil
+}
+
+type newFile struct {
+	name string
+	data []byte
 }
 
 func (s *Store) lock() (unlock func(), err error) {
@@ -186,26 +204,21 @@ func (s *Store) journal() *journal {
 	return j
 }
 
-func (s *Store) saveJournal(j *journal) error {
+// saveJournal writes the journal, and with it the claim if one is given.
+func (s *Store) saveJournal(j *journal, c *Claim) error {
+	var files []newFile
+	if c != nil {
+		b, err := c.marshal()
+		if err != nil {
+			return err
+		}
+		files = append(files, newFile{fileClaim, b})
+	}
 	b, err := json.Marshal(j)
 	if err != nil {
 		return err
 	}
-	if err := writeFile(s.fs, s.path(fileJournal), b); err != nil {
-		return storage(err, "cannot write %s", s.path(fileJournal))
-	}
-	return nil
-}
-
-func (s *Store) saveClaim(c *Claim) error {
-	b, err := c.marshal()
-	if err != nil {
-		return err
-	}
-	if err := writeFile(s.fs, s.path(fileClaim), b); err != nil {
-		return storage(err, "cannot write %s", s.path(fileClaim))
-	}
-	return nil
+	return s.write(".", append(files, newFile{fileJournal, b})...)
 }
 
 // storedClaim returns the claim of a provisioning under way, nil if there is none any more.
@@ -244,8 +257,8 @@ func (s *Store) tidy(current string, j *journal) error {
 
 // commit makes the identity in slot the one in use.
 func (s *Store) commit(slot string) error {
-	if err := writeFile(s.fs, s.path(fileSlot), []byte(slot+"\n")); err != nil {
-		return storage(err, "cannot write %s", s.path(fileSlot))
+	if err := s.write(".", newFile{fileSlot, []byte(slot + "\n")}); err != nil {
+		return err
 	}
 	return s.finish(slot)
 }
@@ -253,9 +266,7 @@ func (s *Store) commit(slot string) error {
 // finish removes everything but the identity in slot (all identities if it is ""): link, old identity, claim, and last of all
 // the journal.
 func (s *Store) finish(slot string) error {
-	if slot != "" {
-		s.link(slot)
-	}
+	relinked := slot != "" && s.link(slot)
 	for _, old := range []string{"a", "b"} {
 		if old == slot {
 			continue
@@ -270,40 +281,43 @@ func (s *Store) finish(slot string) error {
 	if err := s.fs.Remove(s.path(fileJournal)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return storage(err, "cannot remove %s", s.path(fileJournal))
 	}
+	if !relinked {
+		return nil // what else comes back after a cut will be tidied again
+	}
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return storage(err, "cannot sync %s", s.dir)
 	}
 	return nil
 }
 
-// link points the symbolic link at slot. It is a convenience: a failure is none.
-func (s *Store) link(slot string) {
+// link points the symbolic link at slot, if it does not yet and there are such links. It is a convenience: a failure is none.
+func (s *Store) link(slot string) (changed bool) {
 	if target, err := s.fs.Readlink(s.path(fileLink)); err == nil && target == slot {
-		return
+		return false
 	}
 	tmp := s.path(fileLink + tmpSuffix)
 	s.fs.Remove(tmp)
-	if s.fs.Symlink(slot, tmp) == nil {
-		s.fs.Rename(tmp, s.path(fileLink))
-	}
+	return s.fs.Symlink(slot, tmp) == nil && s.fs.Rename(tmp, s.path(fileLink)) == nil
 }
 
-// clearSlot erases the files of a slot, except the one to keep.
+// clearSlot erases a slot's key and removes its other files, except the one to keep. Nothing is synced but the zeros over the
+// key: names that come back after a cut stand for nothing, since no pointer leads to them.
 func (s *Store) clearSlot(slot, keep string) error {
 	names, err := s.fs.ReadDir(s.path(slot))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0 {
-		return nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storage(err, "cannot list %s", s.path(slot))
 	}
 	for _, n := range names {
-		if err == nil && n != keep {
-			err = eraseFile(s.fs, s.path(slot, n))
+		remove := s.fs.Remove
+		if n == fileKey {
+			remove = func(name string) error { return eraseFile(s.fs, name) }
 		}
-	}
-	if err == nil {
-		err = s.fs.SyncDir(s.path(slot))
-	}
-	if err != nil {
-		return storage(err, "cannot clear %s", s.path(slot))
+		if n == keep {
+			continue
+		}
+		if err := remove(s.path(slot, n)); err != nil {
+			return storage(err, "cannot remove %s", s.path(slot, n))
+		}
 	}
 	return nil
 }
@@ -321,13 +335,16 @@ func (s *Store) Reset() error {
 		return err
 	}
 	defer unlock()
-	// The pointer first: a reset that is cut short must not leave it pointing at half an identity.
+	// The pointer first, for good: a reset that is cut short must not leave it pointing at half an identity.
 	for _, name := range []string{fileSlot, fileLink} {
 		if err := s.fs.Remove(s.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return storage(err, "cannot remove %s", s.path(name))
 		}
 	}
-	return s.finish("")
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return storage(err, "cannot sync %s", s.dir)
+	}
+	return s.finish("") // what comes back after a cut holds no key any more
 }
 
 // ConfigurationApplied reports whether MarkConfigurationApplied was called for this identity.
@@ -338,10 +355,7 @@ func (s *Store) ConfigurationApplied(id *Identity) bool {
 
 // MarkConfigurationApplied remembers that whoever wanted the device configuration of id has had it.
 func (s *Store) MarkConfigurationApplied(id *Identity) error {
-	if err := writeFile(s.fs, s.path(id.slot, fileApplied), nil); err != nil {
-		return storage(err, "cannot write %s", s.path(id.slot, fileApplied))
-	}
-	return nil
+	return s.write(id.slot, newFile{fileApplied, nil})
 }
 
 // A Status tells what is in a store.

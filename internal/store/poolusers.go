@@ -99,7 +99,7 @@ func (tx *Tx) CreatePoolUser(s fleet.Scope, pool string, u PoolUser) error {
 	_, err := tx.exec(`INSERT INTO pool_users (account, region, pool, username, sub, status, enabled, salt, verifier, history, password_set,
 			temporary_until, signed_out, created, modified)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		s.Account, s.Region, pool, u.Username, u.Sub, u.Status, flag(u.Enabled), u.Salt, u.Verifier, u.History, millis(u.PasswordSet),
+		s.Account, s.Region, pool, u.Username, u.Sub, u.Status, flag(u.Enabled), blob(u.Salt), blob(u.Verifier), blob(u.History), millis(u.PasswordSet),
 		millis(u.TemporaryUntil), millis(u.SignedOut), millis(u.Created), millis(u.Modified))
 	if isUnique(err) {
 		return fleet.Exists("user", u.Username, "already exists")
@@ -116,7 +116,7 @@ func (tx *Tx) UpdatePoolUser(s fleet.Scope, pool string, old, u PoolUser) error 
 	_, err := tx.exec(`UPDATE pool_users SET status = ?, enabled = ?, salt = ?, verifier = ?, history = ?, password_set = ?, temporary_until = ?,
 			signed_out = ?, modified = ?
 		WHERE account = ? AND region = ? AND pool = ? AND username = ?`,
-		u.Status, flag(u.Enabled), u.Salt, u.Verifier, u.History, millis(u.PasswordSet), millis(u.TemporaryUntil),
+		u.Status, flag(u.Enabled), blob(u.Salt), blob(u.Verifier), blob(u.History), millis(u.PasswordSet), millis(u.TemporaryUntil),
 		millis(u.SignedOut), millis(u.Modified), s.Account, s.Region, pool, u.Username)
 	if err != nil {
 		return err
@@ -242,4 +242,12 @@ func flag(b bool) int64 {
 		return 1
 	}
 	return 0
+}
+
+// blob is how bytes are stored: none is empty, never NULL.
+func blob(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }

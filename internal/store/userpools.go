@@ -192,7 +192,7 @@ func (tx *Tx) FindUserPoolClient(id string) (UserPoolClient, error) {
 // CreateUserPoolClient adds a client. It fails with KindExists if any pool has the id.
 func (tx *Tx) CreateUserPoolClient(c UserPoolClient) error {
 	_, err := tx.exec(`INSERT INTO user_pool_clients (`+userPoolClientColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		c.Scope.Account, c.Scope.Region, c.Pool, c.ID, c.Name, c.Settings, c.Secret, millis(c.Created), millis(c.Modified))
+		c.Scope.Account, c.Scope.Region, c.Pool, c.ID, c.Name, c.Settings, blob(c.Secret), millis(c.Created), millis(c.Modified))
 	if isUnique(err) {
 		return fleet.Exists("user pool client", c.ID, "already exists")
 	}

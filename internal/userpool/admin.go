@@ -76,9 +76,6 @@ func setTemporary(p *Pool, u *store.PoolUser, pw password, now time.Time) {
 
 func setPassword(u *store.PoolUser, pw password, now time.Time) {
 	u.Salt, u.Verifier, u.History = pw.salt, pw.verifier, pw.history
-	if u.History == nil {
-		u.History = []byte{}
-	}
 	// Whatever was proven with the password before is bound to this time; it must differ from the last one.
 	if !now.After(u.PasswordSet) {
 		now = u.PasswordSet.Add(time.Millisecond)

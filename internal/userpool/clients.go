@@ -53,7 +53,7 @@ func (s *Service) CreateClient(ctx context.Context, scope fleet.Scope, poolID st
 
 func (s *Service) clientRow(c *Client) (store.UserPoolClient, error) {
 	settings, err := json.Marshal(c.ClientSettings)
-	row := store.UserPoolClient{Scope: c.Scope, Pool: c.PoolID, ID: c.ID, Name: c.Name, Settings: string(settings), Secret: []byte{},
+	row := store.UserPoolClient{Scope: c.Scope, Pool: c.PoolID, ID: c.ID, Name: c.Name, Settings: string(settings),
 		Created: c.Created, Modified: c.Modified}
 	if c.Secret != "" {
 		row.Secret = s.seal("client-secret", []byte(c.Secret.Reveal()), c.Scope, c.PoolID, c.ID)

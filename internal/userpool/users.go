@@ -134,7 +134,7 @@ func (p *Pool) release(tx *store.Tx, sub string, attributes map[string]string, n
 // newIdentity begins a user of the pool: who they are, without a password. In a pool with username attributes the name given is
 // an address, and the username becomes the id (identity spec 1.3).
 func (p *Pool) newIdentity(name string, attributes map[string]string, now time.Time) (store.PoolUser, error) {
-	u := store.PoolUser{Sub: fleet.NewUUID(), Enabled: true, Created: now, Modified: now, Attributes: map[string]string{}, History: []byte{}}
+	u := store.PoolUser{Sub: fleet.NewUUID(), Enabled: true, Created: now, Modified: now, Attributes: map[string]string{}}
 	maps.Copy(u.Attributes, attributes)
 	delete(u.Attributes, "sub")
 	if len(p.UsernameAttributes) > 0 {

@@ -27,9 +27,11 @@ type Caller struct {
 	RoleARN     string // role sessions only: arn:aws:iam::…:role/path/name
 	Session     string // role session name
 	AccessKeyID string
-	ParentKeyID string    // long-lived key that a temporary credential goes back to; empty for web identities
-	IssuedAt    time.Time // temporary credentials only
-	Expires     time.Time // temporary credentials only; zero: never
+	ParentKeyID string // long-lived key that a temporary credential goes back to; empty for web identities
+	// ParentAccount is the account of that key, or of the person behind a web identity, where it is not the caller's own.
+	ParentAccount string
+	IssuedAt      time.Time // temporary credentials only
+	Expires       time.Time // temporary credentials only; zero: never
 
 	SessionPolicies []string          // policy documents that narrow the session
 	Tags            map[string]string // principal tags, session tags win over the principal's own

@@ -55,19 +55,20 @@ type Claim struct {
 
 // An Installer is the person or program behind a claim, as the claim, the certificate and the thing record it.
 type Installer struct {
-	CallerARN   string
-	AccessKeyID string
-	ParentKeyID string
-	RoleARN     string
-	PoolID      string
-	UserSub     string
-	Username    string
-	IdentityID  string
+	CallerARN     string
+	AccessKeyID   string
+	ParentKeyID   string
+	ParentAccount string // of ParentKeyID or of the person, where it is another account
+	RoleARN       string
+	PoolID        string
+	UserSub       string
+	Username      string
+	IdentityID    string
 }
 
 // InstallerOf takes from a caller what a claim must remember.
 func InstallerOf(c *Caller) Installer {
-	i := Installer{CallerARN: c.ARN, AccessKeyID: c.AccessKeyID, ParentKeyID: c.ParentKeyID, RoleARN: c.RoleARN}
+	i := Installer{CallerARN: c.ARN, AccessKeyID: c.AccessKeyID, ParentKeyID: c.ParentKeyID, ParentAccount: c.ParentAccount, RoleARN: c.RoleARN}
 	if f := c.Federation; f != nil {
 		i.PoolID, i.UserSub, i.Username, i.IdentityID = f.PoolID, f.UserSub, f.Username, f.Subject
 	}

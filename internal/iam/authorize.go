@@ -21,8 +21,8 @@ func (s *Service) Authorize(ctx context.Context, caller *fleet.Caller, action st
 	}
 	facts := s.facts(caller, extra)
 	for _, r := range resources {
-		if err := decide(rules, caller, action, r, facts); err != nil {
-			return err
+		if v := evaluate(rules, caller, action, r, facts); !v.Allowed() {
+			return refusal(caller, action, r, v)
 		}
 	}
 	return nil
@@ -37,41 +37,53 @@ func (s *Service) AuthorizeAny(ctx context.Context, caller *fleet.Caller, action
 	}
 	facts := s.facts(caller, extra)
 	allowed := false
-	var refusal error
+	var last error
 	for _, r := range resources {
-		v := policy.EvaluateIdentity(rules, policy.Request{Action: action, Resource: r, Context: facts})
+		v := evaluate(rules, caller, action, r, facts)
 		switch {
 		case v.Decision == policy.ExplicitDeny:
-			return fleet.Denied("%s", policy.Denial(caller.ARN, action, r, v))
+			return refusal(caller, action, r, v)
 		case v.Allowed():
 			allowed = true
 		default: // the last one is the concrete ARN, which tells the reader most
-			refusal = fleet.Denied("%s", policy.Denial(caller.ARN, action, r, v))
+			last = refusal(caller, action, r, v)
 		}
 	}
 	if allowed {
 		return nil
 	}
-	return refusal
+	return last
 }
 
 // AuthorizeTx decides inside a transaction, on what the transaction sees.
 func (s *Service) AuthorizeTx(tx *store.Tx, caller *fleet.Caller, action, resource string, extra policy.Context) error {
+	if err := s.alive(tx, caller); err != nil {
+		return err
+	}
 	rules, err := s.readRules(tx, caller)
 	if err != nil {
 		return err
 	}
-	return decide(rules, caller, action, resource, s.facts(caller, extra))
+	if v := evaluate(rules, caller, action, resource, s.facts(caller, extra)); !v.Allowed() {
+		return refusal(caller, action, resource, v)
+	}
+	return nil
 }
 
-func decide(rules policy.Rules, caller *fleet.Caller, action, resource string, facts policy.Context) error {
+// evaluate is the policy decision with two rules in front: credentials of GetSessionToken reach neither IAM nor most of STS, and
+// what belongs to another account is out of reach of the caller's own policies alone (we have no resource policies but those of
+// roles, which AssumeRole asks).
+func evaluate(rules policy.Rules, caller *fleet.Caller, action, resource string, facts policy.Context) policy.Verdict {
 	if caller.Kind == fleet.UserSession && limited(action) {
-		return fleet.Denied("User: %s is not authorized to perform: %s with session credentials", caller.ARN, action)
+		return policy.Verdict{Source: policy.FromSession}
 	}
-	v := policy.EvaluateIdentity(rules, policy.Request{Action: action, Resource: resource, Context: facts})
-	if v.Allowed() {
-		return nil
+	if a, ok := fleet.ParseARN(resource); ok && a.Account != "" && a.Account != "aws" && a.Account != caller.Scope.Account {
+		return policy.Verdict{Source: policy.FromResource}
 	}
+	return policy.EvaluateIdentity(rules, policy.Request{Action: action, Resource: resource, Context: facts})
+}
+
+func refusal(caller *fleet.Caller, action, resource string, v policy.Verdict) error {
 	return fleet.Denied("%s", policy.Denial(caller.ARN, action, resource, v))
 }
 
@@ -80,8 +92,59 @@ func limited(action string) bool {
 	return strings.HasPrefix(action, "iam:") || strings.HasPrefix(action, "sts:") && action != "sts:AssumeRole" && action != "sts:GetCallerIdentity"
 }
 
-// rules returns what bears on a caller, from the cache. Session policies come on top of what is cached for the identity.
+// alive refuses credentials that have ended since they were looked up: connections and long requests outlive a look-up. A caller
+// without key is one of our services or commands, and lives as long as it acts.
+func (s *Service) alive(tx *store.Tx, c *fleet.Caller) error {
+	if c.AccessKeyID == "" || c.Kind == fleet.Root {
+		return nil
+	}
+	if c.Kind == fleet.IAMUser {
+		k, err := tx.FindAccessKey(c.AccessKeyID)
+		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && !k.Active {
+			return unknownKey()
+		}
+		return err
+	}
+	if dead, err := cutOff(tx, c.Scope, c.IssuedAt, fleet.InstallerOf(c)); err != nil || dead {
+		return orExpired(err)
+	}
+	return s.sameEntity(tx, c)
+}
+
+// sameEntity refuses a session of a role or user that was deleted, even if a namesake exists by now.
+func (s *Service) sameEntity(tx *store.Tx, c *fleet.Caller) error {
+	kind := store.IAMUser
+	if c.Kind == fleet.RoleSession {
+		kind = store.IAMRole
+	}
+	e, err := get(tx, c.Scope, kind, c.Name)
+	id, _, _ := strings.Cut(c.UserID, ":")
+	if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && e.ID != id {
+		return expired()
+	}
+	return err
+}
+
+func orExpired(err error) error {
+	if err != nil {
+		return err
+	}
+	return expired()
+}
+
+// rules returns what bears on a caller, from the cache, after making sure that its credentials still live. Session policies come
+// on top of what is cached for the identity.
 func (s *Service) rules(ctx context.Context, c *fleet.Caller) (policy.Rules, error) {
+	if !c.Expires.IsZero() && !s.clock.Now().Before(c.Expires) {
+		return policy.Rules{}, expired()
+	}
+	if c.AccessKeyID != "" {
+		if _, err := remember(s, "alive "+c.AccessKeyID, func() (struct{}, error) {
+			return struct{}{}, s.db.View(ctx, func(tx *store.Tx) error { return s.alive(tx, c) })
+		}); err != nil {
+			return policy.Rules{}, err
+		}
+	}
 	identity := *c
 	identity.SessionPolicies = nil
 	rules, err := remember(s, "rules "+c.Scope.Account+" "+identityKey(c), func() (r policy.Rules, err error) {
@@ -204,6 +267,9 @@ func (s *Service) sessionPolicies(tx *store.Tx, c *fleet.Caller) (list []policy.
 		var n policy.Named
 		if strings.HasPrefix(p, "arn:") {
 			n, err = s.managedNamed(tx, c.Scope, p)
+			if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) {
+				n, err = policy.Named{Name: lastSegment(p)}, nil // gone: it allows nothing
+			}
 		} else {
 			n.Name = "session policy"
 			n.Doc, err = s.parse(p, policy.Identity)
@@ -235,6 +301,8 @@ func (s *Service) facts(c *fleet.Caller, extra policy.Context) policy.Context {
 	set("aws:SourceIp", c.SourceIP)
 	set("aws:UserAgent", c.UserAgent)
 	set("aws:PrincipalAccount", c.Scope.Account)
+	set("aws:ResourceAccount", c.Scope.Account)
+	set("aws:SourceIdentity", c.SourceIdentity)
 	set("aws:userid", c.UserID)
 	switch c.Kind {
 	case fleet.Root:
@@ -258,9 +326,17 @@ func (s *Service) facts(c *fleet.Caller, extra policy.Context) policy.Context {
 	}
 	if fed := c.Federation; fed != nil {
 		setFederation(f, fed)
-		f.Set("aws:FederatedProvider", fed.Provider)
+		f.Set("aws:FederatedProvider", federatedProvider(c.Scope, fed.Provider))
 	}
 	return f
+}
+
+// federatedProvider is how policies name an issuer: by its OIDC provider, save for identity pools.
+func federatedProvider(scope fleet.Scope, issuer string) string {
+	if issuer == identityPools {
+		return issuer
+	}
+	return scope.IAM("oidc-provider/" + strings.TrimSuffix(issuer, "/"))
 }
 
 // setFederation sets the keys that trust policies of web identities ask for: PROVIDER:aud, :sub and :amr.
@@ -280,7 +356,8 @@ func (s *Service) PassRole(ctx context.Context, caller *fleet.Caller, roleARN, s
 		return nil
 	}
 	return s.db.View(ctx, func(tx *store.Tx) error {
-		_, err := s.AssumeForService(tx, caller.Scope, roleARN, service)
+		// What the role will be used for is not known yet: conditions on that are left to AssumeForService.
+		_, err := s.assumeForService(tx, caller.Scope, roleARN, service, policy.Context{}, true)
 		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || errors.Is(err, &fleet.Error{Kind: fleet.KindDenied}) {
 			return fleet.Invalid("role", roleARN, "cannot be assumed by %s: it does not exist in this account, or its trust policy lacks {\"Principal\": {\"Service\": %q}, \"Action\": \"sts:AssumeRole\"}", service, service)
 		}
@@ -292,15 +369,17 @@ func (s *Service) PassRole(ctx context.Context, caller *fleet.Caller, roleARN, s
 // the resource that the service acts for, which trust policies may ask for (aws:SourceArn) so that no other resource can use the
 // role. Kinds: KindNotFound, KindDenied.
 func (s *Service) AssumeForService(tx *store.Tx, scope fleet.Scope, roleARN, service string, source ...string) (*fleet.Caller, error) {
+	facts := policy.Context{}
+	facts.Set("aws:SourceArn", source...)
+	return s.assumeForService(tx, scope, roleARN, service, facts, false)
+}
+
+func (s *Service) assumeForService(tx *store.Tx, scope fleet.Scope, roleARN, service string, facts policy.Context, partial bool) (*fleet.Caller, error) {
 	e, err := roleOf(tx, scope, roleARN)
 	if err != nil {
 		return nil, err
 	}
-	facts := policy.Context{}
 	facts.Set("aws:SourceAccount", scope.Account)
-	if len(source) > 0 {
-		facts.Set("aws:SourceArn", source...)
-	}
 	const session = "service"
 	c := &fleet.Caller{Scope: scope, Kind: fleet.RoleSession, ARN: sessionARN(scope, e.Name, session), UserID: e.ID + ":" + session,
 		Name: e.Name, RoleARN: e.ARN(scope), Session: session, Tags: e.Tags}
@@ -308,7 +387,7 @@ func (s *Service) AssumeForService(tx *store.Tx, scope fleet.Scope, roleARN, ser
 	if err != nil {
 		return nil, err
 	}
-	r := policy.Evaluate([]policy.Named{{Name: e.Name, Doc: trust}}, policy.Request{Action: "sts:AssumeRole", Resource: c.RoleARN, Principal: policy.Principal{Service: service}, Context: facts})
+	r := policy.Evaluate([]policy.Named{{Name: e.Name, Doc: trust}}, policy.Request{Action: "sts:AssumeRole", Resource: c.RoleARN, Principal: policy.Principal{Service: service}, Context: facts, Partial: partial})
 	if !r.Allowed() {
 		return nil, fleet.Denied("%s is not authorized to perform: sts:AssumeRole on resource: %s because no role trust policy allows the sts:AssumeRole action", service, c.RoleARN)
 	}
@@ -319,15 +398,17 @@ func (s *Service) AssumeForService(tx *store.Tx, scope fleet.Scope, roleARN, ser
 // signed out, a key that was deleted, a role that was deleted or changed or has lost the action, takes the claim along. The
 // refusal has kind KindDenied and says which it was.
 func (s *Service) StillEntitled(tx *store.Tx, scope fleet.Scope, who fleet.Installer, since time.Time, action, resource string) error {
-	user := ""
-	if who.PoolID != "" {
-		user = "user:" + who.PoolID + "/" + who.UserSub
-	}
-	if dead, err := tx.CutoffAfter(scope, since, user); err != nil || dead {
+	home := homeOf(scope, who)
+	if dead, err := tx.CutoffAfter(home, since, personSubject(who)); err != nil || dead {
 		return orDenied(err, "the installer %s was disabled, signed out or moved to another group since", who.Username)
 	}
-	if dead, err := tx.CutoffAfter(scope.Global(), since, "key:"+who.AccessKeyID); err != nil || dead {
-		return orDenied(err, "the access key %s of the installer was withdrawn since", who.AccessKeyID)
+	for _, key := range []string{who.AccessKeyID, who.ParentKeyID} {
+		if key == "" {
+			continue
+		}
+		if dead, err := tx.CutoffAfter(home.Global(), since, "key:"+key); err != nil || dead {
+			return orDenied(err, "the access key %s of the installer was withdrawn since", key)
+		}
 	}
 	c := &fleet.Caller{Scope: scope, ARN: who.CallerARN, RoleARN: who.RoleARN}
 	switch a, ok := fleet.ParseARN(who.CallerARN); {
@@ -350,6 +431,50 @@ func (s *Service) StillEntitled(tx *store.Tx, scope fleet.Scope, who fleet.Insta
 		return fleet.Denied("the installer's rights have changed since: %s", policy.Denial(who.CallerARN, action, resource, v))
 	}
 	return nil
+}
+
+// personSubject names the person of a user pool behind an installer for cut-offs; "" if there is none.
+func personSubject(who fleet.Installer) string {
+	if who.PoolID == "" {
+		return ""
+	}
+	return "user:" + who.PoolID + "/" + who.UserSub
+}
+
+// homeOf is where the key or person behind an installer lives: a role of another account may have been assumed.
+func homeOf(scope fleet.Scope, who fleet.Installer) fleet.Scope {
+	if who.ParentAccount != "" {
+		scope.Account = who.ParentAccount
+	}
+	return scope
+}
+
+// cutOff reports whether credentials issued then were ended since: by their own key, by the key or person that they go back to,
+// or by their role. scope is where the session belongs.
+func cutOff(tx *store.Tx, scope fleet.Scope, issued time.Time, who fleet.Installer) (bool, error) {
+	home := homeOf(scope, who)
+	for _, c := range []struct {
+		at      fleet.Scope
+		subject string
+	}{
+		{scope.Global(), subject("role:", lastSegment(who.RoleARN))},
+		{scope.Global(), subject("key:", who.AccessKeyID)},
+		{home.Global(), subject("key:", who.ParentKeyID)},
+		{home, personSubject(who)},
+	} {
+		if dead, err := tx.CutoffAfter(c.at, issued, c.subject); dead || err != nil {
+			return dead, err
+		}
+	}
+	return false, nil
+}
+
+// subject is "" for an empty name: the store passes it over.
+func subject(kind, name string) string {
+	if name == "" {
+		return ""
+	}
+	return kind + name
 }
 
 func orDenied(err error, format string, args ...any) error {

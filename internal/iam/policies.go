@@ -205,7 +205,11 @@ func (s *Service) DeletePolicy(ctx context.Context, scope fleet.Scope, arn strin
 		if err != nil {
 			return err
 		}
-		if len(users) > 0 {
+		bounded, err := boundedBy(tx, scope, arn)
+		if err != nil {
+			return err
+		}
+		if len(users)+len(bounded) > 0 {
 			return deleteConflict("Cannot delete a policy attached to entities.")
 		}
 		versions, err := tx.ManagedVersions(scope, e.Name)
@@ -264,6 +268,7 @@ type Managed struct {
 	ARN      string
 	Versions []store.ManagedVersion
 	Attached []store.Attached
+	Bounds   []store.Attached // users and roles whose permissions boundary it is
 }
 
 // Policy returns a managed policy by its ARN.
@@ -287,8 +292,31 @@ func managed(tx *store.Tx, scope fleet.Scope, arn string) (m Managed, err error)
 			return m, err
 		}
 	}
-	m.Attached, err = tx.EntitiesWithPolicy(scope, arn)
+	if m.Attached, err = tx.EntitiesWithPolicy(scope, arn); err != nil {
+		return m, err
+	}
+	m.Bounds, err = boundedBy(tx, scope, arn)
 	return m, err
+}
+
+// boundedBy lists the users and roles whose permissions boundary a managed policy is.
+func boundedBy(tx *store.Tx, scope fleet.Scope, arn string) (list []store.Attached, err error) {
+	for _, kind := range []string{store.IAMRole, store.IAMUser} {
+		rows, _, err := tx.IAMEntities(scope, kind, "", fleet.Page{})
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			e, err := entityOf(row)
+			if err != nil {
+				return nil, err
+			}
+			if e.Boundary == arn {
+				list = append(list, store.Attached{Kind: e.Kind, Name: e.Name, ID: e.ID})
+			}
+		}
+	}
+	return list, nil
 }
 
 // Policies lists the account's managed policies by name and, if asked, AWS's before them.

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -48,12 +50,14 @@ type session struct {
 	Tags       map[string]string `json:"g,omitempty"`
 	Transitive []string          `json:"v,omitempty"` // tag keys that stay when the session becomes another role
 	Federation *fleet.Federation `json:"w,omitempty"`
-	Made       string            `json:"m,omitempty"` // long-lived key that the session was made with
+	Made       string            `json:"m,omitempty"` // long-lived key that the session goes back to
+	Origin     string            `json:"o,omitempty"` // account of that key, or of the person, where it is another
+	Source     string            `json:"d,omitempty"` // source identity
 }
 
 const (
 	purposeSession = "session token"
-	maxToken       = 8 << 10  // characters of a token that is looked at
+	maxToken       = 4 << 10  // characters of a token
 	maxSession     = 64 << 10 // bytes that it may unpack to
 )
 
@@ -118,13 +122,13 @@ func (s *Service) Lookup(ctx context.Context, scope fleet.Scope, accessKeyID, to
 	if token != "" {
 		return Credential{}, unknownKey()
 	}
-	return remember(s, "key "+scope.Region+" "+accessKeyID, func() (c Credential, err error) {
+	return own(remember(s, "key "+scope.Region+" "+accessKeyID, func() (c Credential, err error) {
 		err = s.db.View(ctx, func(tx *store.Tx) error {
 			c, err = s.userCredential(tx, scope.Region, accessKeyID)
 			return err
 		})
 		return c, err
-	})
+	}))
 }
 
 func (s *Service) userCredential(tx *store.Tx, region, id string) (Credential, error) {
@@ -159,13 +163,22 @@ func (s *Service) lookupSession(ctx context.Context, key, token string) (Credent
 	if s.clock.Now().UnixMilli() >= v.Expires {
 		return Credential{}, expired()
 	}
-	return remember(s, "session "+key, func() (c Credential, err error) {
+	return own(remember(s, "session "+key, func() (c Credential, err error) {
 		err = s.db.View(ctx, func(tx *store.Tx) error {
 			c, err = s.sessionCredential(tx, v)
 			return err
 		})
 		return c, err
-	})
+	}))
+}
+
+// own gives each request a caller of its own: who receives it fills in address and user agent.
+func own(c Credential, err error) (Credential, error) {
+	if c.Caller != nil {
+		caller := *c.Caller
+		c.Caller = &caller
+	}
+	return c, err
 }
 
 // sessionCredential checks that whoever stands behind a session still does.
@@ -173,13 +186,11 @@ func (s *Service) sessionCredential(tx *store.Tx, v session) (Credential, error)
 	scope := fleet.Scope{Account: v.Account, Region: v.Region}
 	issued := time.UnixMilli(v.Issued).UTC()
 	c := &fleet.Caller{Scope: scope, Kind: v.Kind, Name: v.Name, Session: v.Session, AccessKeyID: v.Key, IssuedAt: issued,
-		Expires: time.UnixMilli(v.Expires).UTC(), SessionPolicies: v.Policies, Federation: v.Federation, Tags: map[string]string{}}
-	kind, subjects := store.IAMUser, []string{"key:" + v.Key}
-	if v.Made != "" {
-		subjects = append(subjects, "key:"+v.Made)
-	}
+		Expires: time.UnixMilli(v.Expires).UTC(), SessionPolicies: v.Policies, Federation: v.Federation, Tags: map[string]string{},
+		ParentKeyID: v.Made, TransitiveTags: v.Transitive, SourceIdentity: v.Source, ParentAccount: v.Origin}
+	kind := store.IAMUser
 	if v.Kind == fleet.RoleSession {
-		kind, subjects = store.IAMRole, append(subjects, "role:"+v.Name)
+		kind = store.IAMRole
 	}
 	e, err := get(tx, scope, kind, v.Name)
 	if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && e.ID != v.ID {
@@ -188,20 +199,13 @@ func (s *Service) sessionCredential(tx *store.Tx, v session) (Credential, error)
 	if err != nil {
 		return Credential{}, err
 	}
-	dead, err := tx.CutoffAfter(scope.Global(), issued, subjects...)
-	if f := v.Federation; err == nil && !dead && f != nil && f.PoolID != "" {
-		dead, err = tx.CutoffAfter(scope, issued, "user:"+f.PoolID+"/"+f.UserSub)
-	}
-	if err != nil {
-		return Credential{}, err
-	}
-	if dead {
-		return Credential{}, expired()
-	}
 	if v.Kind == fleet.RoleSession {
 		c.ARN, c.UserID, c.RoleARN = sessionARN(scope, e.Name, v.Session), e.ID+":"+v.Session, e.ARN(scope)
 	} else {
 		c.ARN, c.UserID = e.ARN(scope), e.ID
+	}
+	if err := s.alive(tx, c); err != nil {
+		return Credential{}, err
 	}
 	for _, tags := range []map[string]string{e.Tags, v.Tags} { // session tags win
 		for k, value := range tags {
@@ -230,6 +234,8 @@ type SessionRequest struct {
 	Transitive []string
 	Federation *fleet.Federation
 	Made       string // long-lived key behind the session
+	Origin     string // account of that key or of the person, if another than the role's
+	Source     string // source identity
 }
 
 // A Session is what IssueSession made.
@@ -264,7 +270,7 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 		now := s.clock.Now()
 		v := session{Key: key, Secret: secret.Reveal(), Account: r.Scope.Account, Region: r.Scope.Region, Kind: fleet.RoleSession, Name: e.Name, ID: e.ID,
 			Session: r.Name, Issued: now.UnixMilli(), Expires: now.Add(r.Duration).UnixMilli(), Policies: r.Policies, Tags: r.Tags,
-			Transitive: r.Transitive, Federation: r.Federation, Made: r.Made}
+			Transitive: r.Transitive, Federation: r.Federation, Made: r.Made, Origin: r.Origin, Source: r.Source}
 		out.Credentials, err = s.credentials(v)
 		out.ARN, out.ID = sessionARN(r.Scope, e.Name, r.Name), e.ID+":"+r.Name
 		for _, p := range r.Policies {
@@ -277,7 +283,13 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 
 func (s *Service) credentials(v session) (Credentials, error) {
 	token, err := s.seal(v)
-	return Credentials{v.Key, fleet.Secret(v.Secret), token, time.UnixMilli(v.Expires).UTC()}, err
+	if err == nil && len(token) > maxToken {
+		err = fleet.Invalid("", "", "Packed size of session policies and tags consumes %d%% of allotted space.", len(token)*100/maxToken).WithCode("PackedPolicyTooLarge")
+	}
+	if err != nil {
+		return Credentials{}, err
+	}
+	return Credentials{v.Key, fleet.Secret(v.Secret), token, time.UnixMilli(v.Expires).UTC()}, nil
 }
 
 // trusted asks a role's trust policy; tags need sts:TagSession beside.
@@ -290,25 +302,44 @@ func (s *Service) trusted(e Entity, r SessionRequest) (delegated bool, err error
 	for k, v := range r.Context {
 		facts.Set(k, v...)
 	}
-	facts.Set("sts:RoleSessionName", r.Name)
-	for k, v := range r.Tags {
-		facts.Set("aws:RequestTag/"+k, v)
-	}
+	setRequest(facts, r)
 	if r.Federation != nil {
 		setFederation(facts, r.Federation)
 	}
-	actions := []string{r.Action}
-	if len(r.Tags) > 0 {
-		actions = append(actions, "sts:TagSession")
-	}
-	for _, action := range actions {
+	for _, action := range r.actions() {
 		d := policy.Evaluate([]policy.Named{{Name: e.Name, Doc: trust}}, policy.Request{Action: action, Resource: r.RoleARN, Principal: r.Principal, Context: facts})
 		if !d.Allowed() {
+			r.Action = action
 			return false, notTrusted(r)
 		}
 		delegated = delegated || d.Delegated
 	}
 	return delegated, nil
+}
+
+// actions are what both trust policy and caller must allow (identity spec 3).
+func (r SessionRequest) actions() []string {
+	list := []string{r.Action}
+	if len(r.Tags) > 0 {
+		list = append(list, "sts:TagSession")
+	}
+	if r.Source != "" {
+		list = append(list, "sts:SetSourceIdentity")
+	}
+	return list
+}
+
+// setRequest sets the keys that describe a request for a session.
+func setRequest(facts policy.Context, r SessionRequest) {
+	facts.Set("sts:RoleSessionName", r.Name)
+	facts.Set("aws:TagKeys", slices.Sorted(maps.Keys(r.Tags))...)
+	facts.Set("sts:TransitiveTagKeys", r.Transitive...)
+	for k, v := range r.Tags {
+		facts.Set("aws:RequestTag/"+k, v)
+	}
+	if r.Source != "" {
+		facts.Set("sts:SourceIdentity", r.Source)
+	}
 }
 
 func notTrusted(r SessionRequest) error {

@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,11 +40,14 @@ func (s *Service) AssumeRole(ctx context.Context, caller *fleet.Caller, r Assume
 	if chained && r.Duration > maxChained {
 		return Session{}, fleet.Invalid("", "", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining").WithCode("ValidationError")
 	}
-	policies, err := s.narrowing(ctx, caller.Scope, r.Policy, r.PolicyARNs)
+	scope := fleet.Scope{Account: a.Account, Region: caller.Scope.Region}
+	policies, err := s.narrowing(ctx, scope, r.Policy, r.PolicyARNs)
 	if err != nil {
 		return Session{}, err
 	}
-	names := []string{caller.ARN, caller.UserID}
+	r = inherit(caller, r)
+	id, _, _ := strings.Cut(caller.UserID, ":")
+	names := []string{caller.ARN, id}
 	if caller.RoleARN != "" {
 		names = append(names, caller.RoleARN)
 	}
@@ -51,22 +55,72 @@ func (s *Service) AssumeRole(ctx context.Context, caller *fleet.Caller, r Assume
 	if r.ExternalID != "" {
 		facts.Set("sts:ExternalId", r.ExternalID)
 	}
-	if r.SourceIdentity != "" {
-		facts.Set("sts:SourceIdentity", r.SourceIdentity)
+	made := caller.ParentKeyID
+	if caller.Kind == fleet.IAMUser {
+		made = caller.AccessKeyID
 	}
-	made := caller.AccessKeyID
-	out, err := s.IssueSession(ctx, SessionRequest{Scope: fleet.Scope{Account: a.Account, Region: caller.Scope.Region}, RoleARN: r.RoleARN, Name: r.Name,
+	request := SessionRequest{Scope: scope, RoleARN: r.RoleARN, Name: r.Name,
 		Duration: r.Duration, Principal: policy.Principal{Account: caller.Scope.Account, Names: names}, Action: "sts:AssumeRole", Context: facts,
-		Policies: policies, Tags: r.Tags, Transitive: r.Transitive, Federation: caller.Federation, Made: made})
+		Policies: policies, Tags: r.Tags, Transitive: r.Transitive, Federation: caller.Federation, Made: made, Source: r.SourceIdentity}
+	if request.Origin = caller.ParentAccount; request.Origin == "" && a.Account != caller.Scope.Account {
+		request.Origin = caller.Scope.Account
+	}
+	out, err := s.IssueSession(ctx, request)
 	if err != nil {
 		return Session{}, err
 	}
-	if out.Delegated || a.Account != caller.Scope.Account {
-		if err := s.Authorize(ctx, caller, "sts:AssumeRole", []string{r.RoleARN}, nil); err != nil {
-			return Session{}, err
-		}
+	if err := s.mayAssume(ctx, caller, request, out.Delegated || a.Account != caller.Scope.Account); err != nil {
+		return Session{}, err
 	}
 	return out, nil
+}
+
+// anything stands for the permission that a trust policy gives to a caller of its own account whom it names.
+var anything = policy.Named{Name: "role trust policy", Doc: policy.MustParse(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`, policy.Identity)}
+
+// mayAssume asks the caller's own policies. Where the role's trust policy has named the caller itself they need not allow it, but
+// they may deny it, and boundary and session policies still bound the caller (identity spec 3 and 4.2).
+func (s *Service) mayAssume(ctx context.Context, caller *fleet.Caller, r SessionRequest, needed bool) error {
+	rules, err := s.rules(ctx, caller)
+	if err != nil {
+		return err
+	}
+	if !needed {
+		rules.Policies = append(slices.Clip(rules.Policies), anything)
+	}
+	extra := policy.Context{}
+	setRequest(extra, r)
+	if id := r.Context.Get("sts:ExternalId"); len(id) > 0 {
+		extra.Set("sts:ExternalId", id...)
+	}
+	facts := s.facts(caller, extra)
+	for _, action := range r.actions() {
+		v := policy.EvaluateIdentity(rules, policy.Request{Action: action, Resource: r.RoleARN, Context: facts})
+		if !v.Allowed() {
+			return refusal(caller, action, r.RoleARN, v)
+		}
+	}
+	return nil
+}
+
+// inherit passes a role session's transitive tags and its source identity on to the next role. They can't be changed on the way.
+func inherit(caller *fleet.Caller, r AssumeRequest) AssumeRequest {
+	if len(caller.TransitiveTags) > 0 {
+		r.Tags, r.Transitive = maps.Clone(r.Tags), slices.Clone(r.Transitive)
+		if r.Tags == nil {
+			r.Tags = map[string]string{}
+		}
+		for _, k := range caller.TransitiveTags {
+			r.Tags[k] = caller.Tags[k]
+			if !slices.Contains(r.Transitive, k) {
+				r.Transitive = append(r.Transitive, k)
+			}
+		}
+	}
+	if caller.SourceIdentity != "" {
+		r.SourceIdentity = caller.SourceIdentity
+	}
+	return r
 }
 
 // narrowing checks the policies that shall narrow a session.
@@ -136,10 +190,13 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 		return Session{}, id, fleet.Invalid("", "", "No OpenIDConnect provider found in your account for %s: this version takes the tokens of its own user pools and identity pools", id.Issuer).WithCode("InvalidIdentityToken")
 	}
 	federated := identityPools
-	if id.Issuer != identityPools {
-		if federated, err = s.provider(ctx, scope, id); err != nil {
-			return Session{}, id, err
-		}
+	if id.Issuer == identityPools {
+		err = s.ownPool(ctx, scope, id.Audience)
+	} else {
+		federated, err = s.provider(ctx, scope, id)
+	}
+	if err != nil {
+		return Session{}, id, err
 	}
 	policies, err := s.narrowing(ctx, scope, r.Policy, r.PolicyARNs)
 	if err != nil {
@@ -152,6 +209,18 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 	return out, id, err
 }
 
+// ownPool checks that the identity pool behind a token is of the role's account. AWS takes any account's pools unless the trust
+// policy names one: whoever forgets that lets every other account in.
+func (s *Service) ownPool(ctx context.Context, scope fleet.Scope, pool string) error {
+	return s.db.View(ctx, func(tx *store.Tx) error {
+		p, err := tx.FindIdentityPool(pool)
+		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && p.Scope.Account != scope.Account {
+			return fleet.Denied("Not authorized to perform sts:AssumeRoleWithWebIdentity")
+		}
+		return err
+	})
+}
+
 // provider finds the account's OIDC provider for a token and checks the token's audience.
 func (s *Service) provider(ctx context.Context, scope fleet.Scope, id WebIdentity) (arn string, err error) {
 	e, err := s.Entity(ctx, scope, store.IAMOIDC, strings.TrimSuffix(id.Issuer, "/"))
@@ -160,6 +229,8 @@ func (s *Service) provider(ctx context.Context, scope fleet.Scope, id WebIdentit
 		return "", fleet.Invalid("", "", "No OpenIDConnect provider found in your account for https://%s", id.Issuer).WithCode("InvalidIdentityToken")
 	case err != nil:
 		return "", err
+	case e.Name != strings.TrimSuffix(id.Issuer, "/"): // names are found in any case, but issuers differ by it
+		return "", fleet.Invalid("", "", "No OpenIDConnect provider found in your account for https://%s", id.Issuer).WithCode("InvalidIdentityToken")
 	case !slices.Contains(e.ClientIDs, id.Audience):
 		return "", fleet.Invalid("", "", "Incorrect token audience").WithCode("InvalidIdentityToken")
 	}

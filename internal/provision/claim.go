@@ -37,6 +37,7 @@ func (p *Service) CreateClaim(ctx context.Context, caller *fleet.Caller, templat
 
 func (p *Service) createClaim(ctx context.Context, caller *fleet.Caller, template string, t *trace.Trace) (*IssuedClaim, error) {
 	s := caller.Scope
+	now := p.Clock.Now() // from here on, whatever ends the installer's rights ends the claim
 	err := p.Store.View(ctx, func(tx *store.Tx) error { return claimable(tx, s, template) })
 	if err != nil {
 		return nil, err
@@ -53,7 +54,6 @@ func (p *Service) createClaim(ctx context.Context, caller *fleet.Caller, templat
 	if err != nil {
 		return nil, fmt.Errorf("encoding a claim's key: %w", err)
 	}
-	now := p.Clock.Now()
 	handle := fleet.RandomString(64, fleet.AlphaHex)
 	expires := now.Truncate(time.Second).Add(fleet.ClaimLifetime)
 	leaf, err := p.Authority.IssueClaim(key.Public(), handle, expires)
@@ -67,6 +67,11 @@ func (p *Service) createClaim(ctx context.Context, caller *fleet.Caller, templat
 	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
 		if err := claimable(tx, s, template); err != nil {
 			return err
+		}
+		if !caller.IssuedAt.IsZero() { // a session may have ended since it was authenticated
+			if err := p.Permissions.StillEntitled(tx, s, claim.Installer, caller.IssuedAt, "iot:CreateProvisioningClaim", templateARN(s, template)); err != nil {
+				return err
+			}
 		}
 		if err := tx.CreateClaim(s, claim); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -45,7 +46,7 @@ func call(t *testing.T, denied, method, target, body string, headers ...string) 
 		return nil
 	}
 	api := &API{Broker: p, Authorize: authorize, Clock: func() time.Time { return now }}
-	front := &wire.Frontend{Services: []*wire.Service{api.Service()}, Authorize: authorize,
+	front := &wire.Frontend{Log: slog.New(slog.DiscardHandler), Services: []*wire.Service{api.Service()}, Authorize: authorize,
 		Authenticate: func(context.Context, *http.Request, []byte, *wire.Service) (*fleet.Caller, error) {
 			return &fleet.Caller{Scope: scope, Kind: fleet.IAMUser}, nil
 		}}

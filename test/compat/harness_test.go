@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = filepath.Join(dir, "bin")
-		build := exec.Command("go", "build", "-o", bin+"/", "./cmd/imprint", "./cmd/imprint-device")
+		build := exec.Command("go", "build", "-o", bin+"/", "./cmd/...")
 		build.Dir = filepath.Join("..", "..")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {

@@ -101,7 +101,7 @@ func (w *world) makeProvisioning(t *testing.T, ctx context.Context) {
 		{"Effect": "Allow", "Action": []string{"iot:Publish", "iot:Receive"}, "Resource": w.iotARN("topic/lamps/" + thing + "/*")},
 		{"Effect": "Allow", "Action": "iot:Subscribe", "Resource": w.iotARN("topicfilter/lamps/" + thing + "/*")}}})})
 	check(t, err)
-	_, err = w.admin.iot.CreateProvisioningTemplate(ctx, &iot.CreateProvisioningTemplateInput{TemplateName: &w.template, Enabled: true,
+	_, err = w.admin.iot.CreateProvisioningTemplate(ctx, &iot.CreateProvisioningTemplateInput{TemplateName: &w.template, Enabled: aws.Bool(true),
 		ProvisioningRoleArn: aws.String(w.roleARN(w.provisioningRole)), TemplateBody: text(w.templateBody())})
 	check(t, err)
 }

@@ -79,7 +79,7 @@ func (f hookFunc) Invoke(ctx context.Context, e HookEvent) (HookAnswer, error) {
 // fixture is a service on a real store and authority, with a clock that moves by hand.
 type fixture struct {
 	*Service
-	t   *testing.T
+	t   testing.TB
 	iam *iamFake
 
 	mu  sync.Mutex
@@ -95,7 +95,7 @@ func (f *fixture) pass(d time.Duration) {
 // keys are shared: making RSA keys is what takes time.
 var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolConfig{Size: -1}) })
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{t: t, iam: &iamFake{}, now: time.Date(2026, 5, 4, 12, 0, 0, 123e6, time.UTC)}
 	clock := fleet.Clock(func() time.Time { f.mu.Lock(); defer f.mu.Unlock(); return f.now })

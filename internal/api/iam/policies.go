@@ -2,6 +2,7 @@ package iam
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
-// policies are the operations on managed policies. Their ARNs have one spelling: the rules know no other.
+// policies are the operations on managed policies.
 func (a *api) policies() []wire.Row {
 	return []wire.Row{
 		wire.Do("CreatePolicy", a.createPolicy).
@@ -19,25 +20,21 @@ func (a *api) policies() []wire.Row {
 				return created(s, store.IAMPolicy, in.PolicyName, in.Path)
 			}).
 			Conditions(func(_ fleet.Scope, in *CreatePolicyInput) facts { return requestTags(in.Tags) }),
-		wire.Do("GetPolicy", a.getPolicy).On(func(_ fleet.Scope, in *GetPolicyInput) []string { return []string{in.PolicyArn} }),
+		aboutPolicy(a, wire.Do("GetPolicy", a.getPolicy), func(in *GetPolicyInput) string { return in.PolicyArn }),
 		wire.Do("ListPolicies", a.listPolicies),
-		act[DeletePolicyOutput]("DeletePolicy", func(ctx context.Context, s fleet.Scope, in *DeletePolicyInput) error {
+		aboutPolicy(a, act[DeletePolicyOutput]("DeletePolicy", func(ctx context.Context, s fleet.Scope, in *DeletePolicyInput) error {
 			return a.IAM.DeletePolicy(ctx, s, in.PolicyArn)
-		}).On(func(_ fleet.Scope, in *DeletePolicyInput) []string { return []string{in.PolicyArn} }),
-		wire.Do("CreatePolicyVersion", a.createPolicyVersion).
-			On(func(_ fleet.Scope, in *CreatePolicyVersionInput) []string { return []string{in.PolicyArn} }),
-		wire.Do("GetPolicyVersion", a.getPolicyVersion).
-			On(func(_ fleet.Scope, in *GetPolicyVersionInput) []string { return []string{in.PolicyArn} }),
-		wire.Do("ListPolicyVersions", a.listPolicyVersions).
-			On(func(_ fleet.Scope, in *ListPolicyVersionsInput) []string { return []string{in.PolicyArn} }),
-		act[SetDefaultPolicyVersionOutput]("SetDefaultPolicyVersion", func(ctx context.Context, s fleet.Scope, in *SetDefaultPolicyVersionInput) error {
+		}), func(in *DeletePolicyInput) string { return in.PolicyArn }),
+		aboutPolicy(a, wire.Do("CreatePolicyVersion", a.createPolicyVersion), func(in *CreatePolicyVersionInput) string { return in.PolicyArn }),
+		aboutPolicy(a, wire.Do("GetPolicyVersion", a.getPolicyVersion), func(in *GetPolicyVersionInput) string { return in.PolicyArn }),
+		aboutPolicy(a, wire.Do("ListPolicyVersions", a.listPolicyVersions), func(in *ListPolicyVersionsInput) string { return in.PolicyArn }),
+		aboutPolicy(a, act[SetDefaultPolicyVersionOutput]("SetDefaultPolicyVersion", func(ctx context.Context, s fleet.Scope, in *SetDefaultPolicyVersionInput) error {
 			return a.IAM.SetDefaultVersion(ctx, s, in.PolicyArn, versionIn(in.VersionId))
-		}).On(func(_ fleet.Scope, in *SetDefaultPolicyVersionInput) []string { return []string{in.PolicyArn} }),
-		act[DeletePolicyVersionOutput]("DeletePolicyVersion", func(ctx context.Context, s fleet.Scope, in *DeletePolicyVersionInput) error {
+		}), func(in *SetDefaultPolicyVersionInput) string { return in.PolicyArn }),
+		aboutPolicy(a, act[DeletePolicyVersionOutput]("DeletePolicyVersion", func(ctx context.Context, s fleet.Scope, in *DeletePolicyVersionInput) error {
 			return a.IAM.DeleteVersion(ctx, s, in.PolicyArn, versionIn(in.VersionId))
-		}).On(func(_ fleet.Scope, in *DeletePolicyVersionInput) []string { return []string{in.PolicyArn} }),
-		wire.Do("ListEntitiesForPolicy", a.listEntitiesForPolicy).
-			On(func(_ fleet.Scope, in *ListEntitiesForPolicyInput) []string { return []string{in.PolicyArn} }),
+		}), func(in *DeletePolicyVersionInput) string { return in.PolicyArn }),
+		aboutPolicy(a, wire.Do("ListEntitiesForPolicy", a.listEntitiesForPolicy), func(in *ListEntitiesForPolicyInput) string { return in.PolicyArn }),
 	}
 }
 
@@ -54,7 +51,8 @@ func versionOut(n int) string { return "v" + strconv.Itoa(n) }
 
 func policyOut(m iam.Managed, all bool) *Policy {
 	p := &Policy{Arn: new(m.ARN), AttachmentCount: new(len(m.Attached)), CreateDate: new(m.Created), DefaultVersionId: new(versionOut(m.Default)),
-		IsAttachable: new(true), Path: new(m.Path), PolicyId: new(m.ID), PolicyName: new(m.Name), UpdateDate: new(m.Updated)}
+		IsAttachable: new(true), Path: new(m.Path), PermissionsBoundaryUsageCount: new(len(m.Bounds)), PolicyId: new(m.ID), PolicyName: new(m.Name),
+		UpdateDate: new(m.Updated)}
 	if all {
 		p.Description, p.Tags = text(m.Description), tagsOut(m.Tags)
 	}
@@ -82,6 +80,40 @@ func (a *api) getPolicy(ctx context.Context, in *GetPolicyInput) (*GetPolicyOutp
 	return &GetPolicyOutput{Policy: policyOut(m, full)}, nil
 }
 
+// Values of PolicyUsageFilter.
+const (
+	asPermissions = "PermissionsPolicy"
+	asBoundary    = "PermissionsBoundary"
+)
+
+// usedAs reports whether a policy is used in the way that a filter asks for. One that nothing uses is a permissions policy.
+func usedAs(m iam.Managed, filter string, attached bool) bool {
+	switch {
+	case filter == asBoundary:
+		return len(m.Bounds) > 0
+	case attached:
+		return len(m.Attached) > 0
+	case filter == asPermissions:
+		return len(m.Attached) > 0 || len(m.Bounds) == 0
+	}
+	return true
+}
+
+// usersOf returns the entities that a policy is attached to, that it bounds, or both.
+func usersOf(m iam.Managed, filter string) (list []store.Attached) {
+	if filter != asBoundary {
+		list = append(list, m.Attached...)
+	}
+	if filter != asPermissions {
+		for _, e := range m.Bounds {
+			if !slices.Contains(list, e) {
+				list = append(list, e)
+			}
+		}
+	}
+	return list
+}
+
 // listPolicies lists by name. Scope Local are the account's own policies, AWS those that come with the product.
 func (a *api) listPolicies(ctx context.Context, in *ListPoliciesInput) (*ListPoliciesOutput, error) {
 	from, prefix := wire.Value(in.Scope), wire.Value(in.PathPrefix)
@@ -95,7 +127,7 @@ func (a *api) listPolicies(ctx context.Context, in *ListPoliciesInput) (*ListPol
 	}
 	var wanted []iam.Managed
 	for _, m := range found {
-		if strings.HasPrefix(m.Path, prefix) && (!wire.Value(in.OnlyAttached) || len(m.Attached) > 0) {
+		if strings.HasPrefix(m.Path, prefix) && usedAs(m, wire.Value(in.PolicyUsageFilter), wire.Value(in.OnlyAttached)) {
 			wanted = append(wanted, m)
 		}
 	}
@@ -169,7 +201,7 @@ func (a *api) listEntitiesForPolicy(ctx context.Context, in *ListEntitiesForPoli
 		return nil, err
 	}
 	var wanted []store.Attached
-	for _, e := range m.Attached {
+	for _, e := range usersOf(m, wire.Value(in.PolicyUsageFilter)) {
 		if filter != "" && filters[e.Kind] != filter || prefix != "" && !strings.HasPrefix(a.entity(scope(ctx), e.Kind, e.Name).Path, prefix) {
 			continue
 		}

@@ -18,36 +18,26 @@ func (a *api) providers() []wire.Row {
 				return []string{s.IAM("oidc-provider/" + issuer(in.Url))}
 			}).
 			Conditions(func(_ fleet.Scope, in *CreateOpenIDConnectProviderInput) facts { return requestTags(in.Tags) }),
-		wire.Do("GetOpenIDConnectProvider", a.getProvider).
-			On(func(s fleet.Scope, in *GetOpenIDConnectProviderInput) []string {
-				return a.provider(s, in.OpenIDConnectProviderArn)
-			}),
+		aboutProvider(a, wire.Do("GetOpenIDConnectProvider", a.getProvider),
+			func(in *GetOpenIDConnectProviderInput) string { return in.OpenIDConnectProviderArn }),
 		wire.Do("ListOpenIDConnectProviders", a.listProviders).
 			On(func(s fleet.Scope, _ *ListOpenIDConnectProvidersInput) []string {
 				return []string{s.IAM("oidc-provider/*")}
 			}),
-		act[DeleteOpenIDConnectProviderOutput]("DeleteOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *DeleteOpenIDConnectProviderInput) error {
+		aboutProvider(a, act[DeleteOpenIDConnectProviderOutput]("DeleteOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *DeleteOpenIDConnectProviderInput) error {
 			return a.IAM.DeleteProvider(ctx, s, in.OpenIDConnectProviderArn)
-		}).On(func(s fleet.Scope, in *DeleteOpenIDConnectProviderInput) []string {
-			return a.provider(s, in.OpenIDConnectProviderArn)
-		}),
-		act[AddClientIDToOpenIDConnectProviderOutput]("AddClientIDToOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *AddClientIDToOpenIDConnectProviderInput) error {
+		}), func(in *DeleteOpenIDConnectProviderInput) string { return in.OpenIDConnectProviderArn }),
+		aboutProvider(a, act[AddClientIDToOpenIDConnectProviderOutput]("AddClientIDToOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *AddClientIDToOpenIDConnectProviderInput) error {
 			return a.IAM.ChangeProvider(ctx, s, in.OpenIDConnectProviderArn, func(e *iam.Entity) { e.ClientIDs = append(e.ClientIDs, in.ClientID) })
-		}).On(func(s fleet.Scope, in *AddClientIDToOpenIDConnectProviderInput) []string {
-			return a.provider(s, in.OpenIDConnectProviderArn)
-		}),
-		act[RemoveClientIDFromOpenIDConnectProviderOutput]("RemoveClientIDFromOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *RemoveClientIDFromOpenIDConnectProviderInput) error {
+		}), func(in *AddClientIDToOpenIDConnectProviderInput) string { return in.OpenIDConnectProviderArn }),
+		aboutProvider(a, act[RemoveClientIDFromOpenIDConnectProviderOutput]("RemoveClientIDFromOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *RemoveClientIDFromOpenIDConnectProviderInput) error {
 			return a.IAM.ChangeProvider(ctx, s, in.OpenIDConnectProviderArn, func(e *iam.Entity) {
 				e.ClientIDs = slices.DeleteFunc(e.ClientIDs, func(id string) bool { return id == in.ClientID })
 			})
-		}).On(func(s fleet.Scope, in *RemoveClientIDFromOpenIDConnectProviderInput) []string {
-			return a.provider(s, in.OpenIDConnectProviderArn)
-		}),
-		act[UpdateOpenIDConnectProviderThumbprintOutput]("UpdateOpenIDConnectProviderThumbprint", func(ctx context.Context, s fleet.Scope, in *UpdateOpenIDConnectProviderThumbprintInput) error {
+		}), func(in *RemoveClientIDFromOpenIDConnectProviderInput) string { return in.OpenIDConnectProviderArn }),
+		aboutProvider(a, act[UpdateOpenIDConnectProviderThumbprintOutput]("UpdateOpenIDConnectProviderThumbprint", func(ctx context.Context, s fleet.Scope, in *UpdateOpenIDConnectProviderThumbprintInput) error {
 			return a.IAM.ChangeProvider(ctx, s, in.OpenIDConnectProviderArn, func(e *iam.Entity) { e.Thumbprints = in.ThumbprintList })
-		}).On(func(s fleet.Scope, in *UpdateOpenIDConnectProviderThumbprintInput) []string {
-			return a.provider(s, in.OpenIDConnectProviderArn)
-		}),
+		}), func(in *UpdateOpenIDConnectProviderThumbprintInput) string { return in.OpenIDConnectProviderArn }),
 	}
 }
 

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"context"
+	"net/url"
 	"reflect"
 	"strings"
 
@@ -43,7 +44,7 @@ func about[In, Out any](a *api, kind string, op *wire.Op[In, Out], more ...func(
 	}
 	return op.On(func(s fleet.Scope, in *In) []string { return []string{find(s, in).ARN(s)} }).
 		Conditions(func(s fleet.Scope, in *In) facts {
-			f := resourceTags(find(s, in))
+			f := resourceFacts(find(s, in))
 			for _, m := range more {
 				for k, v := range m(in) {
 					f[k] = v
@@ -82,8 +83,12 @@ func under(s fleet.Scope, kind string, prefix *string) []string {
 	return []string{s.IAM(kind + *prefix)}
 }
 
-func resourceTags(e iam.Entity) facts {
+// resourceFacts are what policies may ask about an existing entity: its tags and its boundary.
+func resourceFacts(e iam.Entity) facts {
 	f := facts{}
+	if e.Boundary != "" {
+		f["iam:PermissionsBoundary"] = []string{e.Boundary}
+	}
 	for k, v := range e.Tags {
 		f["aws:ResourceTag/"+k], f["iam:ResourceTag/"+k] = []string{v}, []string{v}
 	}
@@ -115,16 +120,44 @@ func bounded(f facts, arn *string) facts {
 	return f
 }
 
-// provider is the ARN of an OpenID Connect provider as it is spelled in the store.
-func (a *api) provider(s fleet.Scope, arn string) []string {
-	if name, ok := strings.CutPrefix(arn, s.IAM("oidc-provider/")); ok {
-		return []string{a.entity(s, store.IAMOIDC, name).ARN(s)}
+// aboutProvider says that an operation touches the OpenID Connect provider whose ARN it names, as that is spelled in the store.
+func aboutProvider[In, Out any](a *api, op *wire.Op[In, Out], arn func(*In) string) *wire.Op[In, Out] {
+	find := func(s fleet.Scope, in *In) (iam.Entity, bool) {
+		name, ok := strings.CutPrefix(arn(in), s.IAM("oidc-provider/"))
+		return a.entity(s, store.IAMOIDC, name), ok
 	}
-	return []string{arn}
+	return op.On(func(s fleet.Scope, in *In) []string {
+		if e, ok := find(s, in); ok {
+			return []string{e.ARN(s)}
+		}
+		return []string{arn(in)}
+	}).Conditions(func(s fleet.Scope, in *In) facts {
+		e, _ := find(s, in)
+		return resourceFacts(e)
+	})
 }
 
-// issuer is the name that a provider gets from its URL: without scheme and last slash.
-func issuer(url string) string { return strings.TrimSuffix(strings.TrimPrefix(url, "https://"), "/") }
+// aboutPolicy says that an operation touches the managed policy whose ARN it names. There is one spelling of it: the rules know
+// no other.
+func aboutPolicy[In, Out any](a *api, op *wire.Op[In, Out], arn func(*In) string) *wire.Op[In, Out] {
+	return op.On(func(_ fleet.Scope, in *In) []string { return []string{arn(in)} }).
+		Conditions(func(s fleet.Scope, in *In) facts {
+			m, err := a.IAM.Policy(context.Background(), s, arn(in))
+			if err != nil {
+				return nil
+			}
+			return resourceFacts(m.Entity)
+		})
+}
+
+// issuer is the name that a provider gets from its URL. What is no URL the rules will refuse.
+func issuer(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return text
+	}
+	return strings.TrimSuffix(u.Host+u.Path, "/")
+}
 
 // self resolves UserName where it may be absent, in which case the caller is meant, and asks the caller's policies: only here
 // are both the caller and the request known, so the rows of these operations leave the decision to it.
@@ -138,7 +171,7 @@ func (a *api) self(ctx context.Context, action string, name *string) (string, er
 		user = c.Name
 	}
 	e := a.entity(c.Scope, store.IAMUser, user)
-	return user, a.IAM.Authorize(ctx, c, "iam:"+action, []string{e.ARN(c.Scope)}, policyContext(resourceTags(e)))
+	return user, a.IAM.Authorize(ctx, c, "iam:"+action, []string{e.ARN(c.Scope)}, policyContext(resourceFacts(e)))
 }
 
 func policyContext(f facts) policy.Context {

@@ -236,7 +236,70 @@ func TestThePowerMayGoAtEveryStep(t *testing.T) {
 	}
 }
 
-// The test above is worth something only if it notices what a careless store would do. So each sync in turn is left out, and
+func TestTheDiskMayBeFullAtEveryStep(t *testing.T) {
+	t.Parallel()
+	for n, failed := 0, true; failed; n++ {
+		s := &story{t: t, disk: newDisk(), cloud: newCloud(t)}
+		s.claim = s.cloud.newClaim(t)
+		s.disk.failAt = n
+		_, _, err := s.provision(s.claim, epoch)
+		if failed = n < len(s.disk.ops); !failed {
+			break
+		}
+		if err != nil && (KindOf(err) != KindStorage || !errors.Is(err, errDiskFull)) {
+			t.Errorf("operation %d (%s) fails: %v", n, s.disk.ops[n], err)
+		}
+		label := s.disk.ops[n]
+		s.disk.failAt = -1
+		r, _, err := s.provision(s.claim, epoch)
+		if err != nil {
+			t.Errorf("operation %d (%s) failed, then: %v", n, label, err)
+		} else if err := s.end(r, s.claim); err != nil {
+			t.Errorf("operation %d (%s) failed, then: %v", n, label, err)
+		}
+	}
+}
+
+func TestThePowerMayGoWhileAStoreIsReset(t *testing.T) {
+	t.Parallel()
+	for l := range losses {
+		for op, over := 0, false; !over; op++ {
+			s := &story{t: t, disk: newDisk(), cloud: newCloud(t)}
+			s.claim = s.cloud.newClaim(t)
+			if _, _, err := s.provision(s.claim, epoch); err != nil {
+				t.Fatal(err)
+			}
+			s.disk.crash(loseNothing)
+			s.disk.cutAt = cut{op, true}
+			over = s.reset()
+			s.disk.crash(l)
+			id, err := s.store().Identity()
+			if over && KindOf(err) != KindNotProvisioned {
+				t.Fatalf("%s: after the reset: %v, %v", l, id, err)
+			}
+			if err != nil && KindOf(err) != KindNotProvisioned || err == nil && !s.cloud.accepts(id.CertificateID) {
+				t.Errorf("%s, cut after operation %d: %v, %v", l, op, id, err)
+			}
+			if s.reset(); len(s.disk.contents()) > 0 {
+				t.Errorf("%s: after a second reset there is %v", l, s.disk.contents())
+			}
+		}
+	}
+}
+
+func (s *story) reset() (over bool) {
+	defer func() {
+		if recover() != nil {
+			over = false
+		}
+	}()
+	if err := s.store().Reset(); err != nil {
+		s.t.Error(err)
+	}
+	return true
+}
+
+// The first test is worth something only if it notices what a careless store would do. So each sync in turn is left out, and
 // the test must turn red in one world at least.
 func TestNoSyncCanBeLeftOut(t *testing.T) {
 	t.Parallel()

@@ -18,6 +18,7 @@ type disk struct {
 	ops    []string // the operations so far, one line each
 	syncs  []int    // which of them are syncs
 	cutAt  cut
+	failAt int     // the operation with this index fails, as on a full disk; -1: none
 	deafTo int     // the sync with this index in syncs is not done; -1: all are
 	gone   []*node // files without a name any more: their blocks are still there
 }
@@ -59,7 +60,7 @@ func (l loss) String() string {
 }
 
 func newDisk() *disk {
-	return &disk{root: folder(), cutAt: noCut, deafTo: -1}
+	return &disk{root: folder(), cutAt: noCut, deafTo: -1, failAt: -1}
 }
 
 func folder() *node {
@@ -69,22 +70,28 @@ func folder() *node {
 var _ fileSystem = (*disk)(nil)
 
 // op counts an operation, and is where the power goes. do is the operation itself.
-func (d *disk) op(do func(), format string, args ...any) {
+func (d *disk) op(do func(), format string, args ...any) error {
 	n := len(d.ops)
 	d.ops = append(d.ops, fmt.Sprintf(format, args...))
 	if d.cutAt == (cut{n, false}) {
 		panic(powerCut{})
 	}
+	if d.failAt == n {
+		return errDiskFull
+	}
 	do()
 	if d.cutAt == (cut{n, true}) {
 		panic(powerCut{})
 	}
+	return nil
 }
 
-func (d *disk) sync(do func(), format string, args ...any) {
+var errDiskFull = errors.New("no space left on device")
+
+func (d *disk) sync(do func(), format string, args ...any) error {
 	deaf := d.deafTo == len(d.syncs)
 	d.syncs = append(d.syncs, len(d.ops))
-	d.op(func() {
+	return d.op(func() {
 		if !deaf {
 			do()
 		}
@@ -93,7 +100,7 @@ func (d *disk) sync(do func(), format string, args ...any) {
 
 // crash turns what a power cut leaves into the state after the reboot.
 func (d *disk) crash(l loss) {
-	d.ops, d.syncs, d.cutAt, d.deafTo = nil, nil, noCut, -1
+	d.ops, d.syncs, d.cutAt, d.deafTo, d.failAt = nil, nil, noCut, -1, -1
 	d.root.crash(l)
 }
 
@@ -161,8 +168,7 @@ func (d *disk) Mkdir(name string) error {
 	if n != nil {
 		return fs.ErrExist
 	}
-	d.op(func() { parent.names[base] = folder() }, "mkdir %s", name)
-	return nil
+	return d.op(func() { parent.names[base] = folder() }, "mkdir %s", name)
 }
 
 func (d *disk) Mode(name string) (fs.FileMode, error) {
@@ -194,14 +200,14 @@ func (d *disk) Create(name string) (file, error) {
 	if parent == nil {
 		return nil, fs.ErrNotExist
 	}
-	d.op(func() {
+	err := d.op(func() {
 		if n == nil {
 			n = &node{mode: 0o600}
 			parent.names[base] = n
 		}
 		n.data, n.dirtySinceSync = nil, true
 	}, "create %s", name)
-	return &handle{d: d, n: n, name: name}, nil
+	return &handle{d: d, n: n, name: name}, err
 }
 
 func (d *disk) Overwrite(name string) (file, error) {
@@ -218,8 +224,7 @@ func (d *disk) Rename(old, new string) error {
 		return err
 	}
 	to, newBase, _, _ := d.find(new)
-	d.op(func() { delete(from.names, oldBase); to.names[newBase] = n }, "rename %s", new)
-	return nil
+	return d.op(func() { delete(from.names, oldBase); to.names[newBase] = n }, "rename %s", new)
 }
 
 func (d *disk) Remove(name string) error {
@@ -227,8 +232,7 @@ func (d *disk) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	d.op(func() { delete(parent.names, base); d.gone = append(d.gone, n) }, "remove %s", name)
-	return nil
+	return d.op(func() { delete(parent.names, base); d.gone = append(d.gone, n) }, "remove %s", name)
 }
 
 func (d *disk) SyncDir(name string) error {
@@ -236,14 +240,12 @@ func (d *disk) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
-	d.sync(func() { n.onDisk = maps.Clone(n.names) }, "sync folder %s", name)
-	return nil
+	return d.sync(func() { n.onDisk = maps.Clone(n.names) }, "sync folder %s", name)
 }
 
 func (d *disk) Symlink(target, name string) error {
 	parent, base, _, _ := d.find(name)
-	d.op(func() { parent.names[base] = &node{target: target, mode: fs.ModeSymlink | 0o777} }, "link %s", name)
-	return nil
+	return d.op(func() { parent.names[base] = &node{target: target, mode: fs.ModeSymlink | 0o777} }, "link %s", name)
 }
 
 func (d *disk) Readlink(name string) (string, error) {
@@ -265,18 +267,17 @@ type handle struct {
 }
 
 func (h *handle) Write(p []byte) (int, error) {
-	h.d.op(func() {
+	err := h.d.op(func() {
 		data := slices.Clone(h.n.data)
 		data = append(data[:min(h.at, len(data))], append(slices.Clone(p), data[min(h.at+len(p), len(data)):]...)...)
 		h.at += len(p)
 		h.n.data, h.n.dirtySinceSync = data, true
 	}, "write %s", h.name)
-	return len(p), nil
+	return len(p), err
 }
 
 func (h *handle) Sync() error {
-	h.d.sync(func() { h.n.durable, h.n.dirtySinceSync = slices.Clone(h.n.data), false }, "sync %s", h.name)
-	return nil
+	return h.d.sync(func() { h.n.durable, h.n.dirtySinceSync = slices.Clone(h.n.data), false }, "sync %s", h.name)
 }
 
 func (h *handle) Close() error { return nil }

@@ -74,16 +74,18 @@ func (s *Store) ensure() error {
 			return storage(err, "cannot make the folder above %s", s.dir)
 		}
 	}
+	made := false
 	for _, dir := range []string{s.dir, s.path("a"), s.path("b")} {
 		err := s.fs.Mkdir(dir)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err == nil && dir == s.dir {
-			err = s.fs.SyncDir(filepath.Dir(dir))
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return storage(err, "cannot make the folder %s", dir)
+		}
+		made = made || err == nil
+	}
+	if made {
+		if err := s.fs.SyncDir(filepath.Dir(s.dir)); err != nil && !errors.Is(err, fs.ErrPermission) { // we may not be allowed to list it
+			s.fs.Remove(s.path("b")) // so that the next call tries again
+			return storage(err, "cannot sync the folder above %s", s.dir)
 		}
 	}
 	return s.check()
@@ -278,14 +280,16 @@ func (s *Store) finish(slot string) error {
 	if err := eraseFile(s.fs, s.path(fileClaim)); err != nil {
 		return storage(err, "cannot erase %s", s.path(fileClaim))
 	}
-	if err := s.fs.Remove(s.path(fileJournal)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return storage(err, "cannot remove %s", s.path(fileJournal))
-	}
-	if !relinked {
-		return nil // what else comes back after a cut will be tidied again
+	_, err := s.fs.Mode(s.path(fileJournal))
+	if err != nil && !relinked {
+		return nil
 	}
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return storage(err, "cannot sync %s", s.dir)
+	}
+	// The journal goes last, and unsynced: if it comes back after a cut, all this is done again.
+	if err := s.fs.Remove(s.path(fileJournal)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storage(err, "cannot remove %s", s.path(fileJournal))
 	}
 	return nil
 }

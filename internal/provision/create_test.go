@@ -181,6 +181,10 @@ func TestBadRequestsForCertificates(t *testing.T) {
 	unknown.PrincipalID = strings.Repeat("0", 64)
 	_, err = f.CreateCertificateFromCSR(t.Context(), unknown, newCSR(t))
 	refused(t, err, CodeAccessDenied)
+	for _, id := range []string{"", "us-east-1:11111111-2222-3333-4444-555555555555", here.IoT("cert", r.PrincipalID)} {
+		_, err = f.CreateCertificateFromCSR(t.Context(), Requester{Scope: here, PrincipalID: id}, newCSR(t))
+		refused(t, err, CodeAccessDenied)
+	}
 }
 
 func TestAClaimLeavesOnlySoManyCertificatesPending(t *testing.T) {

@@ -44,7 +44,7 @@ type HookEvent struct {
 	TemplateName       string
 	TargetARN          string
 	PayloadVersion     string
-	ClaimCertificateID string // certificate of the session; "" for sessions without one
+	ClaimCertificateID string // certificate of the session
 	CertificateID      string // the new certificate
 	CertificatePEM     string
 	ClientID           string

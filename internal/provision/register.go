@@ -123,6 +123,7 @@ func (g *registration) load(tx *store.Tx) (fleet.Template, error) {
 	case t.Type != fleet.FleetProvisioning:
 		return t, fleet.Denied("the template %q is of type %s: devices register with FLEET_PROVISIONING templates", t.Name, t.Type)
 	case !enabled(t):
+		g.Trace.SetCure("aws iot update-provisioning-template --template-name %s --enabled", t.Name)
 		return t, fleet.Denied("the template %q is not enabled: enable it with UpdateProvisioningTemplate", t.Name)
 	}
 	return t, nil
@@ -156,12 +157,9 @@ func (g *registration) askHook(ctx context.Context, pem string) error {
 		return fleet.Denied("Access Denied: the template's pre-provisioning hook %s cannot be run by this server", hook.TargetARN)
 	}
 	event := HookEvent{Scope: g.Scope, TemplateName: g.template, TargetARN: hook.TargetARN, PayloadVersion: hook.PayloadVersion,
-		CertificateID: g.owner.certificate, CertificatePEM: pem, ClientID: g.ClientID, Parameters: maps.Clone(g.params)}
+		ClaimCertificateID: g.PrincipalID, CertificateID: g.owner.certificate, CertificatePEM: pem, ClientID: g.ClientID, Parameters: maps.Clone(g.params)}
 	if event.Parameters == nil {
 		event.Parameters = map[string]string{}
-	}
-	if fleet.ValidCertificateID(g.PrincipalID) {
-		event.ClaimCertificateID = g.PrincipalID
 	}
 	ctx, cancel := context.WithTimeout(ctx, hookTime)
 	defer cancel()
@@ -264,11 +262,13 @@ func (g *registration) checkRole(tx *store.Tx, role string, plan *template.Plan)
 	caller, err := g.Permissions.AssumeForService(tx, g.Scope, role, iotService, templateARN(g.Scope, g.template))
 	if err != nil {
 		g.Trace.Step("role", "%s: %v", role, err)
+		g.Trace.SetCure(`let the trust policy of %s allow sts:AssumeRole to {"Service": %q}`, role, iotService)
 		return denied(err, "Access Denied: the template's provisioning role %s cannot be assumed by %s: it must exist and its trust policy must name the service", role, iotService)
 	}
 	for _, n := range plan.Needs(g.Scope) {
 		if err := g.Permissions.AuthorizeTx(tx, caller, n.Action, n.Resource, nil); err != nil {
 			g.Trace.Step("role", "%v", err)
+			g.Trace.SetCure("allow %s on %s in a policy of the role %s; the managed policy AWSIoTThingsRegistration has all that templates need", n.Action, n.Resource, role)
 			return denied(err, "Access Denied: the template's provisioning role %s lacks %s on %s", role, n.Action, n.Resource)
 		}
 	}

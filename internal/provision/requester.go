@@ -13,7 +13,7 @@ import (
 // Everything that may have changed since is looked up again.
 type Requester struct {
 	Scope       fleet.Scope
-	PrincipalID string          // claim or certificate id, 64 hex digits; otherwise the principal's id
+	PrincipalID string          // claim or certificate id, 64 hex digits; others may not provision
 	IsClaim     bool            // a temporary claim
 	Template    string          // a claim's template
 	Installer   fleet.Installer // whoever stands behind a claim
@@ -24,12 +24,7 @@ type Requester struct {
 }
 
 // arn names the requester among the principals of a thing. A claim is the principal of none.
-func (r Requester) arn() string {
-	if !r.IsClaim && !fleet.ValidCertificateID(r.PrincipalID) {
-		return r.PrincipalID
-	}
-	return r.Scope.IoT("cert", r.PrincipalID)
-}
+func (r Requester) arn() string { return r.Scope.IoT("cert", r.PrincipalID) }
 
 // facts puts into the trace who asks.
 func (r Requester) facts() {
@@ -58,7 +53,7 @@ func (p *Service) stand(tx *store.Tx, r Requester, creating bool) (standing, err
 	case r.IsClaim:
 		return p.standClaim(tx, r, creating)
 	case !fleet.ValidCertificateID(r.PrincipalID):
-		return standing{requester: r.PrincipalID}, nil // a signed session: its rights are IAM's, and were checked at the publish
+		return standing{}, fleet.Denied("only the holder of a claim or a registered certificate may provision")
 	}
 	c, err := tx.Certificate(r.Scope, r.PrincipalID)
 	if err == nil && c.Status != fleet.Active {

@@ -105,11 +105,17 @@ func (s *Service) alive(tx *store.Tx, c *fleet.Caller) error {
 		}
 		return err
 	}
+	if s.over(c) {
+		return expired()
+	}
 	if dead, err := cutOff(tx, c.Scope, c.IssuedAt, fleet.InstallerOf(c)); err != nil || dead {
 		return orExpired(err)
 	}
 	return s.sameEntity(tx, c)
 }
+
+// over reports whether temporary credentials have reached their end.
+func (s *Service) over(c *fleet.Caller) bool { return !c.Expires.IsZero() && !s.clock.Now().Before(c.Expires) }
 
 // sameEntity refuses a session of a role or user that was deleted, even if a namesake exists by now.
 func (s *Service) sameEntity(tx *store.Tx, c *fleet.Caller) error {
@@ -135,7 +141,7 @@ func orExpired(err error) error {
 // rules returns what bears on a caller, from the cache, after making sure that its credentials still live. Session policies come
 // on top of what is cached for the identity.
 func (s *Service) rules(ctx context.Context, c *fleet.Caller) (policy.Rules, error) {
-	if !c.Expires.IsZero() && !s.clock.Now().Before(c.Expires) {
+	if s.over(c) { // which no change announces: never from the cache
 		return policy.Rules{}, expired()
 	}
 	if c.AccessKeyID != "" {

@@ -23,13 +23,10 @@ func makeBuiltins() map[string]Managed {
 	}{
 		"AdministratorAccess": {"ANPAAAAAAAAAAADMINIST", "Provides full access to AWS services and resources.", []string{"*"}},
 		"AWSIoTFullAccess":    {"ANPAAAAAAAAAAIOTFULLA", "Provides full access to AWS IoT configuration and data.", []string{"iot:*", "iotjobsdata:*"}},
-		"AWSIoTConfigAccess": {"ANPAAAAAAAAAAIOTCONFI", "Provides full access to AWS IoT configuration actions.", []string{
-			"iot:Accept*", "iot:Add*", "iot:Associate*", "iot:Attach*", "iot:Cancel*", "iot:Clear*", "iot:Confirm*", "iot:Create*", "iot:Delete*",
-			"iot:Deprecate*", "iot:Describe*", "iot:Detach*", "iot:Disable*", "iot:Enable*", "iot:Get*", "iot:List*", "iot:Register*", "iot:Reject*",
-			"iot:Remove*", "iot:Replace*", "iot:Search*", "iot:Set*", "iot:Start*", "iot:Stop*", "iot:TagResource", "iot:Test*", "iot:Transfer*",
-			"iot:UntagResource", "iot:Update*", "iot:Validate*"}},
-		"AWSIoTConfigReadOnlyAccess": {"ANPAAAAAAAAAAIOTREADO", "Provides read only access to AWS IoT configuration actions.", []string{
-			"iot:Describe*", "iot:Get*", "iot:List*", "iot:SearchIndex", "iot:TestAuthorization"}},
+		"AWSIoTConfigAccess": {"ANPAAAAAAAAAAIOTCONFI", "Provides full access to AWS IoT configuration actions.",
+			iotActions(iotReads, iotWrites)},
+		"AWSIoTConfigReadOnlyAccess": {"ANPAAAAAAAAAAIOTREADO", "Provides read only access to AWS IoT configuration actions.",
+			iotActions(iotReads)},
 		"AWSIoTDataAccess": {"ANPAAAAAAAAAAIOTDATAA", "Provides full access to AWS IoT messaging actions.", []string{
 			"iot:Connect", "iot:Publish", "iot:Subscribe", "iot:Receive", "iot:RetainPublish", "iot:GetThingShadow", "iot:UpdateThingShadow", "iot:DeleteThingShadow",
 			"iot:ListNamedShadowsForThing", "iot:GetRetainedMessage", "iot:ListRetainedMessages"}},
@@ -74,3 +71,46 @@ func builtinARNs() []string {
 	slices.Sort(arns)
 	return arns
 }
+
+// iotActions makes actions of names that are parted by white space.
+func iotActions(lists ...string) (actions []string) {
+	for _, name := range strings.Fields(strings.Join(lists, " ")) {
+		actions = append(actions, "iot:"+name)
+	}
+	return actions
+}
+
+// iotReads are the actions of AWSIoTConfigReadOnlyAccess, by name and not by wildcard: iot:Get* would let the reader of settings
+// read device shadows and retained messages too.
+const iotReads = `
+	DescribeAuthorizer DescribeCACertificate DescribeCertificate DescribeDefaultAuthorizer DescribeEndpoint
+	DescribeEventConfigurations DescribeIndex DescribeJob DescribeJobExecution DescribeRoleAlias DescribeStream
+	DescribeThing DescribeThingGroup DescribeThingRegistrationTask DescribeThingType GetEffectivePolicies
+	GetIndexingConfiguration GetJobDocument GetLoggingOptions GetOTAUpdate GetPolicy GetPolicyVersion GetRegistrationCode
+	GetTopicRule GetV2LoggingOptions ListAttachedPolicies ListAuthorizers ListCACertificates ListCertificates
+	ListCertificatesByCA ListIndices ListJobExecutionsForJob ListJobExecutionsForThing ListJobs ListOTAUpdates
+	ListOutgoingCertificates ListPolicies ListPolicyPrincipals ListPolicyVersions ListPrincipalPolicies ListPrincipalThings
+	ListRoleAliases ListStreams ListTargetsForPolicy ListThingGroups ListThingGroupsForThing ListThingPrincipals
+	ListThingRegistrationTaskReports ListThingRegistrationTasks ListThings ListThingsInThingGroup ListThingTypes
+	ListTopicRules ListV2LoggingLevels SearchIndex TestAuthorization TestInvokeAuthorizer DescribeAccountAuditConfiguration
+	DescribeAuditTask ListAuditTasks DescribeScheduledAudit ListScheduledAudits ListAuditFindings DescribeSecurityProfile
+	ListSecurityProfiles ListSecurityProfilesForTarget ListTargetsForSecurityProfile ListActiveViolations
+	ListViolationEvents ValidateSecurityProfileBehaviors`
+
+// iotWrites are what AWSIoTConfigAccess has beside them. Provisioning templates and claims are not among them, as in AWS.
+const iotWrites = `
+	AcceptCertificateTransfer AddThingToThingGroup AssociateTargetsWithJob AttachPolicy AttachPrincipalPolicy
+	AttachThingPrincipal CancelCertificateTransfer CancelJob CancelJobExecution ClearDefaultAuthorizer CreateAuthorizer
+	CreateCertificateFromCsr CreateJob CreateKeysAndCertificate CreateOTAUpdate CreatePolicy CreatePolicyVersion
+	CreateRoleAlias CreateStream CreateThing CreateThingGroup CreateThingType CreateTopicRule DeleteAuthorizer
+	DeleteCACertificate DeleteCertificate DeleteJob DeleteJobExecution DeleteOTAUpdate DeletePolicy DeletePolicyVersion
+	DeleteRegistrationCode DeleteRoleAlias DeleteStream DeleteThing DeleteThingGroup DeleteThingType DeleteTopicRule
+	DeleteV2LoggingLevel DeprecateThingType DetachPolicy DetachPrincipalPolicy DetachThingPrincipal DisableTopicRule
+	EnableTopicRule RegisterCACertificate RegisterCertificate RegisterThing RejectCertificateTransfer
+	RemoveThingFromThingGroup ReplaceTopicRule SetDefaultAuthorizer SetDefaultPolicyVersion SetLoggingOptions
+	SetV2LoggingLevel SetV2LoggingOptions StartThingRegistrationTask StopThingRegistrationTask TransferCertificate
+	UpdateAuthorizer UpdateCACertificate UpdateCertificate UpdateEventConfigurations UpdateIndexingConfiguration
+	UpdateRoleAlias UpdateStream UpdateThing UpdateThingGroup UpdateThingGroupsForThing UpdateAccountAuditConfiguration
+	DeleteAccountAuditConfiguration StartOnDemandAuditTask CancelAuditTask CreateScheduledAudit UpdateScheduledAudit
+	DeleteScheduledAudit CreateSecurityProfile UpdateSecurityProfile DeleteSecurityProfile AttachSecurityProfile
+	DetachSecurityProfile`

@@ -204,9 +204,32 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 	}
 	fed := id.Federation
 	fed.Provider = id.Issuer
-	out, err := s.IssueSession(ctx, SessionRequest{Scope: scope, RoleARN: r.RoleARN, Name: r.Name, Duration: r.Duration,
+	origin, err := s.poolAccount(ctx, scope, fed.PoolID)
+	if err != nil {
+		return Session{}, id, err
+	}
+	out, err := s.IssueSession(ctx, SessionRequest{Scope: scope, RoleARN: r.RoleARN, Name: r.Name, Duration: r.Duration, Origin: origin,
 		Principal: policy.Principal{Federated: federated}, Action: "sts:AssumeRoleWithWebIdentity", Policies: policies, Federation: &fed})
 	return out, id, err
+}
+
+// poolAccount returns the account of a person's user pool if it is not that of scope: it is there that the person is signed out.
+func (s *Service) poolAccount(ctx context.Context, scope fleet.Scope, pool string) (account string, err error) {
+	if pool == "" {
+		return "", nil
+	}
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		account = ""
+		p, err := tx.FindUserPool(pool)
+		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) {
+			return fleet.Denied("Not authorized to perform sts:AssumeRoleWithWebIdentity")
+		}
+		if p.Scope.Account != scope.Account {
+			account = p.Scope.Account
+		}
+		return err
+	})
+	return account, err
 }
 
 // ownPool checks that the identity pool behind a token is of the role's account. AWS takes any account's pools unless the trust

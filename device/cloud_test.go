@@ -34,6 +34,7 @@ type cloud struct {
 	tokens       map[string]*cloudCertificate
 	things       map[string]string // name → certificate id
 	takeOver     bool              // a thing may get another certificate
+	busy         int               // so many CSRs are throttled
 	confirmed    []string          // certificate ids that connected
 	lastClientID string
 	serial       int64
@@ -48,10 +49,9 @@ type cloudCertificate struct {
 
 // The template of the cloud makes a thing named by this parameter, and this configuration.
 const (
-	testTemplate   = "lamp"
-	serialNumber   = "SerialNumber"
-	testThing      = "lamp-1"
-	anyOtherCharge = "other"
+	testTemplate = "lamp"
+	serialNumber = "SerialNumber"
+	testThing    = "lamp-1"
 )
 
 var (
@@ -119,6 +119,10 @@ func (c *cloud) createFromCSR(claim, csrPEM string) (issued, error) {
 	defer c.mu.Unlock()
 	if known := c.byCSR[claim+csrPEM]; known != nil {
 		return issued{id: known.id, certificate: known.pem, token: known.token}, nil
+	}
+	if c.busy > 0 {
+		c.busy--
+		return issued{}, rejected(429, "Throttled", "slow down", "t-7")
 	}
 	block, _ := pem.Decode([]byte(csrPEM))
 	if block == nil {

@@ -81,15 +81,15 @@ func (d *dialer) try(ctx context.Context, address string, port int, pair tls.Cer
 
 // splitEndpoint takes a port off an endpoint that has one.
 func splitEndpoint(endpoint string) (host string, port int, err error) {
-	host = endpoint
-	if h, p, splitErr := net.SplitHostPort(endpoint); splitErr == nil {
-		host = h
-		if port, err = strconv.Atoi(p); err != nil || port < 1 || port > 65535 {
-			return "", 0, usage("HOST or HOST:PORT", "%q is no port", p)
-		}
-	}
-	if host == "" || strings.ContainsAny(host, "/ @") {
+	if strings.ContainsAny(endpoint, "/ @") {
 		return "", 0, usage("give the bare host name that `aws iot describe-endpoint` tells", "%q is no host name", endpoint)
+	}
+	host, text, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return endpoint, 0, nil // without a port
+	}
+	if port, err = strconv.Atoi(text); err != nil || port < 1 || port > 65535 || host == "" {
+		return "", 0, usage("HOST or HOST:PORT", "%q is no endpoint", endpoint)
 	}
 	return host, port, nil
 }

@@ -1,0 +1,400 @@
+package device
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func start(t *testing.T) (*cloud, *broker, *Claim) {
+	t.Helper()
+	t.Parallel()
+	c := newCloud(t)
+	return c, newBroker(t, c), c.newClaim(t)
+}
+
+func TestEveryCombinationOfFormatKeysAndVersionProvisions(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{JSON, CBOR} {
+		for _, version := range []string{MQTT311, MQTT5} {
+			for _, keys := range []string{"p256", "rsa2048", "server"} {
+				t.Run(strings.Join([]string{format, version, keys}, " "), func(t *testing.T) {
+					c, b, claim := start(t)
+					cfg := b.config(claim)
+					cfg.Format, cfg.MQTT, cfg.ServerKeys = format, version, keys == "server"
+					if keys == "rsa2048" {
+						cfg.KeyType = RSA2048
+					}
+					r, err := Provision(t.Context(), cfg)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if r.ThingName != testThing || !maps.Equal(r.Configuration, testConfiguration) || r.Already || r.Resumed {
+						t.Errorf("%+v", r)
+					}
+					if _, ok := r.Certificate().PrivateKey.(*ecdsa.PrivateKey); ok != (keys == "p256") {
+						t.Errorf("the key is a %T", r.Certificate().PrivateKey)
+					}
+					if key, ok := r.Certificate().PrivateKey.(*rsa.PrivateKey); ok && key.Equal(serverKey()) != (keys == "server") {
+						t.Errorf("the key is the wrong RSA key")
+					}
+					if c.things[testThing] != r.CertificateID || c.lastClientID != testThing {
+						t.Errorf("thing has %s, client id %s", c.things[testThing], c.lastClientID)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestTheFilesAreWhatOtherProgramsExpect(t *testing.T) {
+	_, b, claim := start(t)
+	cfg := b.config(claim)
+	r, err := Provision(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	modes := map[string]fs.FileMode{}
+	filepath.WalkDir(cfg.Dir, func(path string, d fs.DirEntry, err error) error {
+		info, _ := d.Info()
+		name, _ := filepath.Rel(cfg.Dir, path)
+		if modes[name] = info.Mode().Perm(); d.Type() == fs.ModeSymlink {
+			modes[name] = 0
+		}
+		return err
+	})
+	want := map[string]fs.FileMode{".": 0o700, "a": 0o700, "b": 0o700, "slot": 0o600, "lock": 0o600, "current": 0, "a/certificate.pem": 0o600,
+		"a/private.key": 0o600, "a/ca.pem": 0o600, "a/config.json": 0o600, "a/identity.json": 0o600}
+	if !maps.Equal(modes, want) {
+		t.Errorf("files:\n%v\nwant:\n%v", modes, want)
+	}
+	var config map[string]string
+	text, err := os.ReadFile(filepath.Join(cfg.Dir, "current", "config.json"))
+	if err != nil || json.Unmarshal(text, &config) != nil || !maps.Equal(config, testConfiguration) {
+		t.Errorf("current/config.json: %s, %v", text, err)
+	}
+	if ca, err := os.ReadFile(r.Files.CA); err != nil || string(ca) != b.roots {
+		t.Errorf("%s: %v", r.Files.CA, err)
+	}
+}
+
+func TestAnotherClaimRotatesTheIdentityAndTheOldKeyGoes(t *testing.T) {
+	c, b, claim := start(t)
+	c.takeOver = true
+	cfg := b.config(claim)
+	first, err := Provision(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Claim = c.newClaim(t)
+	second, err := Provision(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.CertificateID == first.CertificateID || second.Generation != 2 || !strings.Contains(second.Files.PrivateKey, "/b/") {
+		t.Errorf("%+v", second)
+	}
+	if _, err := os.Stat(first.Files.PrivateKey); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the old key: %v", err)
+	}
+	cfg.Claim = nil
+	if r, err := Provision(t.Context(), cfg); err != nil || !r.Already || r.CertificateID != second.CertificateID {
+		t.Errorf("without a claim: %+v, %v", r, err)
+	}
+	cfg.Claim, cfg.Again = c.newClaim(t), true
+	third, err := Provision(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Provision(t.Context(), cfg); err != nil || r.CertificateID == third.CertificateID {
+		t.Errorf("again with the same claim: %+v, %v", r, err)
+	}
+}
+
+// Whatever packet is lost with its connection, the next connection goes on, and there is one certificate and one thing.
+func TestALostConnectionAtEachPacketIsOvercome(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{MQTT311, MQTT5} {
+		c := newCloud(t)
+		b := newBroker(t, c)
+		if _, err := Provision(t.Context(), b.config(c.newClaim(t))); err != nil {
+			t.Fatal(err)
+		}
+		packets := len(b.seen)
+		if packets < 14 {
+			t.Fatalf("only %d packets:\n%s", packets, b.events())
+		}
+		for n := range packets {
+			t.Run(version, func(t *testing.T) {
+				c, b, claim := start(t)
+				b.fault = func(string) fault {
+					if len(b.seen) == n+1 {
+						return drop
+					}
+					return obey
+				}
+				cfg := b.config(claim)
+				cfg.MQTT = version
+				r, err := Provision(t.Context(), cfg)
+				if err != nil {
+					t.Fatalf("packet %d lost: %v\n%s", n, err, b.events())
+				}
+				if all, active := c.issuedTo(claim); all != 1 || active != 1 || c.things[testThing] != r.CertificateID {
+					t.Errorf("packet %d lost: %d certificates, %d registered", n, all, active)
+				}
+			})
+		}
+	}
+}
+
+func TestRefusalsSayWhatIsWrongAndWhatToDo(t *testing.T) {
+	t.Parallel()
+	always := func(f fault, event string) func(*cloud, *broker, *Config) {
+		return func(_ *cloud, b *broker, _ *Config) {
+			b.fault = func(e string) fault {
+				if strings.HasPrefix(e, event) {
+					return f
+				}
+				return obey
+			}
+		}
+	}
+	parameter := func(value string) func(*cloud, *broker, *Config) {
+		return func(_ *cloud, _ *broker, cfg *Config) { cfg.Parameters = map[string]string{serialNumber: value} }
+	}
+	for _, tt := range []struct {
+		name    string
+		version string
+		prepare func(*cloud, *broker, *Config)
+		kind    Kind
+		code    string
+		status  int
+		trace   string
+		cure    string
+	}{
+		{"a parameter that the template needs is missing", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Parameters = nil },
+			KindRejected, "InvalidParameters", 400, "t-4", "--param"},
+		{"the hook says no", "", parameter("stolen"), KindRejected, "AccessDenied", 403, "t-5", "imprint explain t-5"},
+		{"the thing is somebody else's", "", func(c *cloud, _ *broker, _ *Config) { c.things[testThing] = "somebody" },
+			KindRejected, "ResourceConflict", 409, "t-6", "another device"},
+		{"the claim is dead", "", func(c *cloud, _ *broker, cfg *Config) { c.kill(cfg.Claim) }, KindClaim, CodeClaimRefused, 0, "", "new claim"},
+		{"the claim has expired", "", func(c *cloud, _ *broker, cfg *Config) {
+			c.kill(cfg.Claim)
+			cfg.Now = func() time.Time { return epoch.Add(time.Hour) }
+		}, KindClaim, CodeClaimExpired, 0, "", "new claim"},
+		{"CONNECT is refused", MQTT311, always(deny, "read Connect"), KindClaim, CodeNotAuthorized, 0, "", "iot:Connect"},
+		{"CONNECT is refused in version 5", MQTT5, always(deny, "read Connect"), KindClaim, CodeNotAuthorized, 0, "", "iot:Connect"},
+		{"CONNECT is met with silence and the end", MQTT311, always(drop, "read Connect"), KindClaim, CodeClosed, 0, "", "new claim"},
+		{"SUBSCRIBE is refused", MQTT311, always(deny, "read Subscribe"), KindRejected, CodeNotAuthorized, 0, "", "policy"},
+		{"SUBSCRIBE is refused in version 5", MQTT5, always(deny, "read Subscribe"), KindRejected, CodeNotAuthorized, 0, "", "policy"},
+		{"PUBLISH is refused by hanging up", MQTT311, always(deny, "read Publish $aws/certificates"), KindRejected, CodeClosed, 0, "", "template"},
+		{"PUBLISH is refused in version 5", MQTT5, always(deny, "read Publish $aws/certificates"), KindRejected, CodeNotAuthorized, 0, "", "template"},
+		{"the claim is for another template", MQTT311, func(_ *cloud, _ *broker, cfg *Config) { cfg.Template = "other" }, KindRejected, CodeClosed, 0, "",
+			"bound to one template"},
+		{"the answer is nonsense", "", always(garble, "read Publish"), KindRejected, CodeBadAnswer, 0, "", "endpoint"},
+		{"the answer lacks the token", "", func(_ *cloud, b *broker, _ *Config) {
+			b.alter = func(_ string, m map[string]any) { delete(m, "certificateOwnershipToken") }
+		}, KindRejected, CodeBadAnswer, 0, "", "endpoint"},
+		{"the certificate is for another key", "", func(c *cloud, b *broker, _ *Config) {
+			foreign, _ := c.createKeys("x")
+			b.alter = func(_ string, m map[string]any) { m["certificatePem"] = foreign.certificate }
+		}, KindRejected, CodeBadAnswer, 0, "", "endpoint"},
+		{"the new certificate is not accepted", "", func(c *cloud, b *broker, _ *Config) {
+			b.alter = func(topic string, m map[string]any) {
+				if m["thingName"] != nil {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					c.certificates[c.things[testThing]].active = false
+				}
+			}
+		}, KindRefused, CodeRefused, 0, "", "ACTIVE"},
+		{"the server is not the one we trust", "", func(c *cloud, b *broker, cfg *Config) { cfg.Roots = newBroker(b.t, c).roots },
+			KindConnect, CodeUntrustedServer, 0, "", "--ca"},
+		{"the server goes by another name", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Endpoint = "127.0.0.1" },
+			KindConnect, CodeWrongServerName, 0, "", "endpoint"},
+		{"there is no server", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Ports = []int{1}; limit(cfg) }, KindConnect, CodeUnreachable, 0, "", "network"},
+		{"the clock is ahead by years", "", func(_ *cloud, _ *broker, cfg *Config) {
+			cfg.Now = func() time.Time { return epoch.AddDate(9, 0, 0) }
+			limit(cfg)
+		}, KindConnect, CodeClock, 0, "", "clock"},
+		{"no template is named", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Template = "" }, KindUsage, CodeUsage, 0, "", "--template"},
+		{"no endpoint is named", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Endpoint = "" }, KindUsage, CodeUsage, 0, "", "--endpoint"},
+		{"the endpoint is a URL", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Endpoint = "https://iot" }, KindUsage, CodeUsage, 0, "", "bare host"},
+		{"the format is unknown", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Format = "xml" }, KindUsage, CodeUsage, 0, "", "json"},
+		{"there is no claim", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Claim = nil }, KindClaim, CodeNoClaim, 0, "", "--claim"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, b, claim := start(t)
+			cfg := b.config(claim)
+			cfg.MQTT = tt.version
+			tt.prepare(c, b, &cfg)
+			_, err := Provision(t.Context(), cfg)
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("got %v", err)
+			}
+			if e.Kind != tt.kind || e.Code != tt.code || e.StatusCode != tt.status || e.TraceID != tt.trace || !strings.Contains(e.Cure, tt.cure) {
+				t.Errorf("kind %d, code %s, status %d, trace %q, cure %q: %v", e.Kind, e.Code, e.StatusCode, e.TraceID, e.Cure, e)
+			}
+			if strings.Contains(e.Error()+e.Cure, "PRIVATE KEY") {
+				t.Error("the error shows a key")
+			}
+		})
+	}
+}
+
+// limit lets time run out after a few attempts.
+func limit(cfg *Config) {
+	n := 0
+	cfg.sleep = func(context.Context, time.Duration) bool { n++; return n > 3 }
+}
+
+func TestAServiceThatIsBusyIsAskedAgain(t *testing.T) {
+	c, b, claim := start(t)
+	c.busy = 3
+	slept := 0
+	cfg := b.config(claim)
+	cfg.sleep = func(context.Context, time.Duration) bool { slept++; return false }
+	if _, err := Provision(t.Context(), cfg); err != nil || slept != 3 {
+		t.Errorf("slept %d times, %v", slept, err)
+	}
+	if all, _ := c.issuedTo(claim); all != 1 {
+		t.Errorf("%d certificates", all)
+	}
+}
+
+func TestATokenThatIsNotValidAnyMoreIsReplaced(t *testing.T) {
+	c, b, claim := start(t)
+	cfg := b.config(claim)
+	cfg.Parameters = nil // rejected after the certificate was issued
+	if _, err := Provision(t.Context(), cfg); KindOf(err) != KindRejected {
+		t.Fatal(err)
+	}
+	c.mu.Lock()
+	clear(c.tokens)
+	clear(c.byCSR)
+	clear(c.certificates) // the service swept them after an hour
+	c.mu.Unlock()
+	r, err := Provision(t.Context(), Config{Dir: cfg.Dir, Parameters: testParameters, Now: cfg.Now, sleep: cfg.sleep})
+	if err != nil || r.ThingName != testThing {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestAnInterruptedCallIsResumedWithoutItsArguments(t *testing.T) {
+	c, b, claim := start(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	b.fault = func(event string) fault {
+		if event == "write Publish $aws/certificates/create-from-csr/cbor/accepted" {
+			b.fault = nil
+			cancel()
+			return drop
+		}
+		return obey
+	}
+	cfg := b.config(claim)
+	cfg.Format = CBOR
+	if _, err := Provision(ctx, cfg); KindOf(err) != KindInterrupted {
+		t.Fatal(err)
+	}
+	s, err := OpenStore(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := s.Status(); err != nil || st.Identity != nil || st.Pending == nil || st.Pending.Step != "keyed" || !st.Pending.ClaimKept {
+		t.Errorf("%+v, %v", st.Pending, err)
+	}
+	r, err := Provision(t.Context(), Config{Dir: cfg.Dir, Now: cfg.Now})
+	if err != nil || !r.Resumed || r.Already || r.ThingName != testThing {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if all, _ := c.issuedTo(claim); all != 1 {
+		t.Errorf("%d certificates", all)
+	}
+}
+
+func TestADeviceWithoutAClockTakesTheTimeFromItsClaim(t *testing.T) {
+	_, b, claim := start(t)
+	cfg := b.config(claim)
+	cfg.Now = func() time.Time { return time.Unix(0, 0) }
+	if r, err := Provision(t.Context(), cfg); err != nil || r.Provisioned.Before(claim.Certificate.NotBefore) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestOneProcessProvisionsAtATime(t *testing.T) {
+	_, b, claim := start(t)
+	cfg := b.config(claim)
+	s, err := OpenStore(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ensure(); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e *Error
+	if _, err := Provision(t.Context(), cfg); !errors.As(err, &e) || e.Code != CodeBusy {
+		t.Errorf("while locked: %v", err)
+	}
+	unlock()
+	if _, err := Provision(t.Context(), cfg); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFolderOrKeyThatOthersCanReadIsRefused(t *testing.T) {
+	_, b, claim := start(t)
+	cfg := b.config(claim)
+	r, err := Provision(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, loose := range []string{r.Files.PrivateKey, cfg.Dir} {
+		if err := os.Chmod(loose, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s, err := OpenStore(cfg.Dir)
+		if err == nil {
+			_, err = s.Identity()
+		}
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != KindStorage || e.Code != CodePermissions || !strings.Contains(e.Cure, "chmod") {
+			t.Errorf("%s is open to others: %v", loose, err)
+		}
+		os.Chmod(loose, 0o700)
+	}
+}
+
+func TestALostPointerIsFoundAgain(t *testing.T) {
+	_, b, claim := start(t)
+	cfg := b.config(claim)
+	r, err := Provision(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, damage := range []string{"", "\x00\x00"} {
+		if err := os.WriteFile(filepath.Join(cfg.Dir, "slot"), []byte(damage), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := OpenStore(cfg.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, err := s.Identity(); err != nil || id.CertificateID != r.CertificateID {
+			t.Errorf("pointer %q: %v, %v", damage, id, err)
+		}
+	}
+}

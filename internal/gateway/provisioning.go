@@ -22,7 +22,7 @@ const (
 type (
 	createRequest struct{}
 	csrRequest    struct {
-		CSR string `wire:"certificateSigningRequest,required"`
+		CertificateSigningRequest string `wire:"certificateSigningRequest,required"`
 	}
 	registerRequest struct {
 		Token      *string           `wire:"certificateOwnershipToken"`
@@ -175,7 +175,7 @@ func (g *Gateway) createFromCSR(ctx context.Context, r provision.Requester, _ st
 	if err := g.checkExpiry(r); err != nil {
 		return nil, err
 	}
-	c, err := g.Provision.CreateCertificateFromCSR(ctx, r, in.CSR)
+	c, err := g.Provision.CreateCertificateFromCSR(ctx, r, in.CertificateSigningRequest)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (s *Server) services() []*wire.Service {
 		cognitoidp.Service(cognitoidp.Config{Pools: s.userpools}),
 		cognitoidentity.Service(cognitoidentity.Config{Pools: s.identities, Roles: s.iam}),
 		sts.Service(sts.Config{IAM: s.iam, Scope: s.site.Scope}),
-		wire.NewService(iamapi.Model, nil, nil),
+		iamapi.Service(iamapi.Config{IAM: s.iam}),
 		imprint.Service(imprint.Config{Store: s.db, Admins: s.iam, Home: s.site.Scope}),
 		wire.NewService(lambda.Model, nil, nil), // every operation answers that it is not implemented
 	}

@@ -109,4 +109,3 @@ func (q *requests) wait() {
 		q.room.Wait()
 	}
 }
-

@@ -1,0 +1,580 @@
+package mqtt
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+func TestMessagesReachTheirSubscribers(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		p := &peer{}
+		sub := s.dial(p, v).Connected("sub")
+		wantList(t, "SUBACK", sub.Subscribe("sensor/#", "lamp/+/state", "exact"), 1, 1, 1)
+		pub := s.dial(p, v).Connected("pub")
+		for _, topic := range []string{"sensor/a/b", "sensor/", "lamp/1/state", "exact"} {
+			pub.Publish(topic, "x", 1)
+			m := sub.WantMessage(topic, "x")
+			want(t, "QoS", m.FixedHeader.Qos, 1)
+		}
+		for _, topic := range []string{"sensor", "lamp/state", "lamp/1/state/2", "exact/", "other"} {
+			pub.Publish(topic, "x", 1)
+		}
+		sub.Quiet()
+		pub.Publish("exact", "y", 0)
+		want(t, "QoS", sub.WantMessage("exact", "y").FixedHeader.Qos, 0)
+	})
+}
+
+func TestVersionsUnderstandEachOtherWithoutProperties(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	p := &peer{}
+	old, new := s.dial(p, 4).Connected("old"), s.dial(p, 5).Connected("new")
+	old.Subscribe("t")
+	new.Subscribe("t")
+	new.Publish("t", "x", 1, func(pk *packets.Packet) {
+		pk.Properties.ContentType, pk.Properties.ResponseTopic, pk.Properties.CorrelationData = "text/plain", "answer/here", []byte{1, 2}
+		pk.Properties.User = []packets.UserProperty{{Key: "b", Val: "1"}, {Key: "a", Val: "2"}, {Key: "b", Val: "3"}}
+		pk.Properties.PayloadFormatFlag, pk.Properties.PayloadFormat = true, 1
+		pk.Properties.MessageExpiryInterval = 100
+	})
+	old.WantMessage("t", "x")
+	m := new.WantMessage("t", "x").Properties
+	want(t, "content type", m.ContentType, "text/plain")
+	want(t, "response topic", m.ResponseTopic, "answer/here")
+	want(t, "correlation data", string(m.CorrelationData), "\x01\x02")
+	wantList(t, "user properties", m.User, packets.UserProperty{Key: "b", Val: "1"}, packets.UserProperty{Key: "a", Val: "2"}, packets.UserProperty{Key: "b", Val: "3"})
+	want(t, "payload format", m.PayloadFormat, 1)
+	if m.MessageExpiryInterval < 98 || m.MessageExpiryInterval > 100 {
+		t.Errorf("message expiry %d", m.MessageExpiryInterval)
+	}
+	old.Publish("t", "y", 0)
+	new.WantMessage("t", "y")
+}
+
+func TestScopesSeeNothingOfEachOther(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	here, there := &peer{}, &peer{scope: fleet.Scope{Account: "210987654321", Region: "eu-central-1"}}
+	a, b := s.dial(here, 4).Connected("same"), s.dial(there, 4).Connected("same")
+	a.Subscribe("#")
+	b.Subscribe("#", "t")
+	a.Publish("t", "mine", 1, func(pk *packets.Packet) { pk.FixedHeader.Retain = true })
+	a.WantMessage("t", "mine")
+	b.Subscribe("t")
+	b.Quiet()
+	if err := s.Publish(there.scope, &Message{Topic: "$aws/events/x", Payload: []byte("e")}); err != nil {
+		t.Fatal(err)
+	}
+	a.Quiet()
+	b.Quiet() // # does not select topics that begin with $
+}
+
+func TestOneMessageForOverlappingFiltersAtTheHighestQoS(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	c := s.dial(&peer{}, 5).Connected("c")
+	c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 9, Filters: packets.Subscriptions{
+		{Filter: "a/#", Qos: 0}, {Filter: "a/+", Qos: 1}, {Filter: "a/b", Qos: 0}}})
+	wantList(t, "SUBACK", c.Want(packets.Suback).ReasonCodes, 0, 1, 0)
+	c.Publish("a/b", "x", 0)
+	c.WantMessage("a/b", "x")
+	c.Send(c.PublishPacket("a/b", "y", 1))
+	want(t, "QoS", c.WantMessage("a/b", "y").FixedHeader.Qos, 1)
+	c.Want(packets.Puback)
+	c.Quiet()
+}
+
+func TestOptionsOfSubscriptions(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	p := &peer{}
+	c := s.dial(p, 5).Connected("c")
+	subscribe := func(sub packets.Subscription) {
+		t.Helper()
+		c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: c.NextID(), Filters: packets.Subscriptions{sub}})
+		c.Want(packets.Suback)
+	}
+	retain := func(pk *packets.Packet) { pk.FixedHeader.Retain = true }
+	other := s.dial(p, 5).Connected("other")
+	other.Publish("kept", "1", 1, retain)
+
+	subscribe(packets.Subscription{Filter: "kept", RetainHandling: 2})
+	c.Quiet()
+	subscribe(packets.Subscription{Filter: "kept", RetainHandling: 1})
+	c.Quiet() // the subscription existed
+	subscribe(packets.Subscription{Filter: "kept", RetainHandling: 0})
+	want(t, "retain flag", c.WantMessage("kept", "1").FixedHeader.Retain, true)
+	other.Publish("kept", "2", 1, retain)
+	want(t, "retain flag of a live message", c.WantMessage("kept", "2").FixedHeader.Retain, false)
+	subscribe(packets.Subscription{Filter: "kept", RetainHandling: 2, RetainAsPublished: true})
+	other.Publish("kept", "3", 1, retain)
+	want(t, "retain flag as published", c.WantMessage("kept", "3").FixedHeader.Retain, true)
+
+	subscribe(packets.Subscription{Filter: "own", NoLocal: true})
+	c.Publish("own", "mine", 0)
+	c.Quiet()
+	other.Publish("own", "foreign", 0)
+	c.WantMessage("own", "foreign")
+	subscribe(packets.Subscription{Filter: "kept/+"})
+	other.Publish("kept/wild", "4", 1, retain)
+	c.WantMessage("kept/wild", "4")
+	subscribe(packets.Subscription{Filter: "kept/+"})
+	c.Quiet() // no retained messages for wildcards
+}
+
+func TestRetainedMessagesAreReplacedDeletedAndKeptPerTopic(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{Retained: 2})
+		p := &peer{}
+		retain := func(pk *packets.Packet) { pk.FixedHeader.Retain = true }
+		pub := s.dial(p, v).Connected("pub")
+		pub.Publish("t", "1", 1, retain)
+		pub.Publish("t", "2", 1, retain)
+		pub.Publish("t", "live", 1) // leaves the retained one
+		pub.Publish("u", "3", 1, retain)
+		sub := s.dial(p, v).Connected("sub")
+		sub.Subscribe("t")
+		sub.WantMessage("t", "2")
+		pub.Publish("t", "", 1, retain)
+		want(t, "deleting message", sub.WantMessage("t", "").FixedHeader.Retain, false)
+		sub.Subscribe("t")
+		sub.Quiet()
+		pub.Publish("v", "4", 1, retain)
+		if v == 5 {
+			want(t, "PUBACK over the limit", pub.Publish("w", "5", 1, retain).ReasonCode, codeQuota)
+		} else {
+			pub.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1, Retain: true}, TopicName: "w", PacketID: 99, Payload: []byte("5")})
+			pub.Quiet() // no PUBACK
+		}
+	})
+}
+
+func TestPermissionsAreAskedForAtEachOperation(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		p := &peer{publish: map[string]error{"no": denied("no way")}, subscribe: map[string]error{"no": denied("no way")},
+			receive: map[string]bool{"hidden": false}}
+		sub := s.dial(p, v).Connected("sub")
+		sub.Subscribe("hidden", "seen")
+		pub := s.dial(p, v).Connected("pub")
+		pub.Publish("hidden", "x", 1)
+		pub.Publish("seen", "x", 1)
+		sub.WantMessage("seen", "x")
+
+		if v == 5 {
+			ack := pub.Publish("no", "x", 1)
+			want(t, "PUBACK", ack.ReasonCode, codeNotAuthorized)
+			want(t, "reason string", ack.Properties.ReasonString, "no way")
+			wantList(t, "SUBACK", pub.Subscribe("no", "yes"), codeNotAuthorized, 1)
+			pub.Publish("no", "x", 0)
+			pub.WantDisconnect(codeNotAuthorized)
+		} else {
+			pub.Send(pub.PublishPacket("no", "x", 1))
+			pub.WantClosed()
+			again := s.dial(p, v).Connected("again")
+			wantList(t, "SUBACK", again.Subscribe("no", "yes"), 0x80, 1)
+			again.WantClosed()
+			want(t, "end", s.gone().Reason, AuthError)
+		}
+		want(t, "end", s.gone().Reason, AuthError)
+	})
+}
+
+func TestADeniedConnectIsAnsweredAndReported(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		version byte
+		denied  int
+		err     error
+		code    byte // 0: closed without CONNACK
+		failed  bool // ConnectFailed is reported
+	}{
+		"MQTT 5":                          {5, 0, denied("not you"), codeNotAuthorized, true},
+		"MQTT 3.1.1":                      {4, 0, denied("not you"), 5, true},
+		"MQTT 3.1.1 as older guides have": {4, 7, denied("not you"), 7, true},
+		"MQTT 3.1.1 without CONNACK":      {4, -1, denied("not you"), 0, true},
+		"our own failure, MQTT 5":         {5, 0, fmt.Errorf("disk on fire"), codeUnspecified, false},
+		"our own failure, MQTT 3.1.1":     {4, 0, fmt.Errorf("disk on fire"), 3, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, Config{Denied311: tt.denied})
+			p := &peer{connect: tt.err}
+			c := s.dial(p, tt.version)
+			if tt.code == 0 {
+				c.Raw(encodeConnect(t, "c", tt.version)...)
+			} else {
+				ack := c.Connect("c")
+				want(t, "CONNACK", ack.ReasonCode, tt.code)
+				if tt.err.Error() == "disk on fire" && ack.Properties.ReasonString == "disk on fire" {
+					t.Error("an internal error is shown to the client")
+				}
+			}
+			c.WantClosed()
+			s.gone()
+			if got := len(p.kinds()) == 1 && p.kinds()[0] == ConnectFailed; got != tt.failed {
+				t.Errorf("events %v", p.kinds())
+			}
+		})
+	}
+}
+
+func TestAWillIsSentWhenTheConnectionEndsBadly(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		p := &peer{}
+		watcher := s.dial(p, v).Connected("watcher")
+		watcher.Subscribe("will")
+		will := func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload, pk.Connect.WillQos, pk.Connect.WillRetain = true, "will", []byte("gone"), 1, true
+		}
+		s.dial(p, v).Connected("polite", will).Disconnect()
+		s.gone()
+		watcher.Quiet()
+		s.dial(p, v).Connected("cut", will).Close()
+		want(t, "retain flag", watcher.WantMessage("will", "gone").FixedHeader.Retain, false)
+		watcher.Subscribe("will")
+		want(t, "retain flag", watcher.WantMessage("will", "gone").FixedHeader.Retain, true)
+		rude := s.dial(p, v).Connected("rude", will)
+		rude.Raw(0xf7, 0)
+		watcher.WantMessage("will", "gone")
+		if v == 5 {
+			asks := s.dial(p, v).Connected("asks", will)
+			asks.Raw(0xe0, 1, 0x04) // DISCONNECT with will message, without properties
+			watcher.WantMessage("will", "gone")
+		}
+		kicked := s.dial(p, v).Connected("kicked", will)
+		s.Disconnect(func(_ *Identity, c *Client) bool { return c != nil && c.ID == "kicked" }, Administrative("bye"))
+		kicked.WantDisconnect(codeAdministrative)
+		watcher.WantMessage("will", "gone")
+		quiet := Administrative("bye")
+		quiet.NoWill = true
+		kicked = s.dial(p, v).Connected("kicked", will)
+		s.Disconnect(func(_ *Identity, c *Client) bool { return c != nil && c.ID == "kicked" }, quiet)
+		kicked.WantDisconnect(codeAdministrative)
+		watcher.Quiet()
+	})
+}
+
+func TestAWillIsCheckedAtConnect(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		topic  string
+		qos    byte
+		retain bool
+		code   byte // MQTT 5
+	}{
+		"on a topic that may not be published to": {"no", 0, false, codeNotAuthorized},
+		"retained where that is not allowed":      {"yes", 0, true, codeNotAuthorized},
+		"on a reserved topic":                     {"$aws/certificates/create/json", 0, false, codeTopicInvalid},
+		"with a wildcard":                         {"a/+", 0, false, codeTopicInvalid},
+		"on an empty topic":                       {"", 0, false, codeTopicInvalid},
+		"at QoS 2":                                {"yes", 2, false, codeQoS},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, Config{})
+			p := &peer{publish: map[string]error{"no": denied("no way")}, retainable: denied("no retain")}
+			will := func(pk *packets.Packet) {
+				pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillQos, pk.Connect.WillRetain = true, tt.topic, tt.qos, tt.retain
+			}
+			c := s.dial(p, 5)
+			want(t, "CONNACK", c.Connect("c", will).ReasonCode, tt.code)
+			c.WantClosed()
+		})
+	}
+}
+
+func TestAPersistentSessionResumes(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		p := &peer{}
+		keep := func(pk *packets.Packet) {
+			pk.Connect.Clean = false
+			if v == 5 {
+				pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 600, true
+			}
+		}
+		c := s.dial(p, v)
+		want(t, "session present", c.Connect("c", keep).SessionPresent, false)
+		c.Subscribe("t")
+		pub := s.dial(p, v).Connected("pub")
+		pub.Publish("t", "unacked", 1)
+		want(t, "message", string(c.Want(packets.Publish).Payload), "unacked")
+		c.Disconnect()
+		s.gone()
+		pub.Publish("t", "missed at QoS 0", 0)
+		pub.Publish("t", "queued", 1)
+		p.mu.Lock()
+		p.receive = map[string]bool{"secret": false}
+		p.mu.Unlock()
+
+		c = s.dial(p, v)
+		ack := c.Connect("c", keep)
+		want(t, "session present", ack.SessionPresent, true)
+		m := c.WantMessage("t", "unacked")
+		want(t, "DUP", m.FixedHeader.Dup, false)
+		c.WantMessage("t", "queued")
+		pub.Publish("t", "live", 1)
+		c.WantMessage("t", "live")
+		c.Quiet()
+		c.Disconnect()
+		s.gone()
+
+		other := s.dial(p, 9-v) // the other version cannot resume it
+		want(t, "session present across versions", other.Connect("c", func(pk *packets.Packet) { pk.Connect.Clean = false }).SessionPresent, false)
+		other.Disconnect()
+		s.gone()
+		c = s.dial(p, v)
+		want(t, "session present after a clean one", c.Connect("c").SessionPresent, false)
+		pub.Publish("t", "nobody", 1)
+		c.Quiet()
+	})
+}
+
+func TestWhatMayNotBeReceivedAnyMoreIsNotResumed(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	p := &peer{}
+	keep := func(pk *packets.Packet) { pk.Connect.Clean = false }
+	c := s.dial(p, 4).Connected("c", keep)
+	c.Subscribe("a", "b")
+	c.Disconnect()
+	s.gone()
+	pub := s.dial(p, 4).Connected("pub")
+	pub.Publish("a", "1", 1)
+	pub.Publish("b", "2", 1)
+	p.mu.Lock()
+	p.receive = map[string]bool{"a": false}
+	p.mu.Unlock()
+	c = s.dial(p, 4).Connected("c", keep)
+	c.WantMessage("b", "2")
+	c.Quiet()
+}
+
+func TestTheNewConnectionOfAClientIDWins(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		first, second := &peer{principal: "one"}, &peer{principal: "two"}
+		watcher := s.dial(second, v).Connected("watcher")
+		watcher.Subscribe("will")
+		old := s.dial(first, v).Connected("c", func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "will", []byte("gone")
+		})
+		old.Subscribe("t")
+		now := s.dial(second, 9-v).Connected("c")
+		old.WantDisconnect(codeTakenOver)
+		watcher.WantMessage("will", "gone")
+		want(t, "end", s.gone().Reason, DuplicateClient)
+		wantList(t, "ends", first.ends(), DuplicateClient)
+		watcher.Publish("t", "x", 1)
+		now.Quiet() // the clean session of the old connection is gone
+	})
+}
+
+func TestManyConnectionsFightForOneClientID(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	p := &peer{}
+	const n = 32
+	for range n {
+		c := s.dial(p, 4)
+		go c.Raw(encodeConnect(t, "c", 4)...)
+	}
+	for range n - 1 {
+		want(t, "end", s.gone().Reason, DuplicateClient)
+	}
+	want(t, "connections left", s.Connections(), 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, e := range p.events { // each connection ends before the next begins
+		want(t, "event", e.Kind, EventKind(i%2))
+	}
+}
+
+func TestAnswersComeWhileAReservedRequestIsThoughtAbout(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		think := make(chan struct{})
+		var order []string
+		s := serve(t, Config{Reserved: map[string]Handler{
+			"$aws/ask/": func(_ context.Context, r *Request) {
+				<-think
+				order = append(order, string(r.Message.Payload))
+				r.Reply(&Message{Topic: r.Message.Topic + "/accepted", Payload: r.Message.Payload})
+			},
+			"$aws/": func(_ context.Context, r *Request) { t.Errorf("%s went to the shorter prefix", r.Message.Topic) },
+		}})
+		p := &peer{}
+		c, twin := s.dial(p, v).Connected("c"), s.dial(p, v).Connected("twin")
+		for _, x := range []interface{ Subscribe(...string) []byte }{c, twin} {
+			x.Subscribe("$aws/ask/+/accepted")
+		}
+		for i := range 4 {
+			c.Publish("$aws/ask/json", fmt.Sprint(i), 1) // waits for the PUBACK
+		}
+		c.Quiet()
+		close(think)
+		for i := range 4 {
+			want(t, "QoS", c.WantMessage("$aws/ask/json/accepted", fmt.Sprint(i)).FixedHeader.Qos, 1)
+		}
+		twin.Quiet() // the answer is for the connection that asked
+	})
+}
+
+func TestAFullQueueOfReservedRequestsHoldsBackTheClient(t *testing.T) {
+	t.Parallel()
+	think := make(chan struct{})
+	served := make(chan string, 16)
+	s := serve(t, Config{Reserved: map[string]Handler{"$aws/ask": func(_ context.Context, r *Request) { <-think; served <- string(r.Message.Payload) }}})
+	c := s.dial(&peer{}, 4).Connected("c")
+	go func() {
+		for i := range 8 {
+			c.Send(c.PublishPacket("$aws/ask", fmt.Sprint(i), 0))
+		}
+		c.Ping()
+	}()
+	close(think)
+	for i := range 8 {
+		want(t, "request", <-served, fmt.Sprint(i))
+	}
+	c.Want(packets.Pingresp)
+}
+
+func TestAReservedAnswerNeedsASubscriptionAndPermission(t *testing.T) {
+	t.Parallel()
+	answered := make(chan bool, 1)
+	s := serve(t, Config{Reserved: map[string]Handler{"$aws/ask": func(_ context.Context, r *Request) {
+		answered <- r.Reply(&Message{Topic: "$aws/ask/accepted"})
+	}}})
+	p := &peer{receive: map[string]bool{}}
+	keep := func(pk *packets.Packet) { pk.Connect.Clean = false }
+	c := s.dial(p, 4).Connected("c", keep)
+	c.Publish("$aws/ask", "", 1)
+	want(t, "without subscription", <-answered, false)
+	c.Subscribe("$aws/ask/accepted")
+	p.mu.Lock()
+	p.receive["$aws/ask/accepted"] = false
+	p.mu.Unlock()
+	c.Publish("$aws/ask", "", 1)
+	want(t, "without permission", <-answered, false)
+	p.mu.Lock()
+	p.receive["$aws/ask/accepted"] = true
+	p.mu.Unlock()
+	c.Send(c.PublishPacket("$aws/ask", "", 1))
+	want(t, "with both", <-answered, true)
+	for range 2 { // PUBACK and answer, in either order; the answer stays unacknowledged
+		c.Next()
+	}
+	c.Close()
+	s.gone()
+	c = s.dial(p, 4)
+	want(t, "session present", c.Connect("c", keep).SessionPresent, true)
+	c.Quiet() // an answer dies with its connection
+}
+
+func TestReservedTopicsNeverReachTheTree(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{Reserved: map[string]Handler{"$aws/ask": func(context.Context, *Request) {}}})
+		p := &peer{}
+		spy := s.dial(p, v).Connected("spy")
+		wantList(t, "SUBACK", spy.Subscribe("$aws/#", "#", "+/ask", "+/+"), 1, 1, 1, 1)
+		s.dial(p, v).Connected("c").Publish("$aws/ask", "key", 1)
+		spy.Quiet()
+		for _, topic := range []string{"$aws/events/presence/connected/x", "$SYS/x", "$aws/things/x/shadow/update"} {
+			c := s.dial(p, v).Connected("c")
+			c.Send(c.PublishPacket(topic, "x", 1))
+			c.WantDisconnect(codeTopicInvalid)
+		}
+		c := s.dial(p, v).Connected("c")
+		c.Publish("$aws/ask", "x", 0, func(pk *packets.Packet) { pk.FixedHeader.Retain = true })
+		c.WantDisconnect(codeTopicInvalid)
+		for _, filter := range []string{"$SYS/#", "$aws/rules/x", "$other"} {
+			c := s.dial(p, v).Connected("c")
+			c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: filter}}})
+			c.WantDisconnect(codeFilterInvalid)
+		}
+		if err := s.Publish(testScope, &Message{Topic: "$aws/events/x", Payload: []byte("e"), QoS: 1}); err != nil {
+			t.Fatal(err)
+		}
+		spy.WantMessage("$aws/events/x", "e")
+	})
+}
+
+func TestSharedSubscriptionsHaveOneReceiverPerGroup(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		p := &peer{}
+		pub := s.dial(p, v).Connected("pub")
+		pub.Publish("t", "old", 1, func(pk *packets.Packet) { pk.FixedHeader.Retain = true })
+		a, b := s.dial(p, v).Connected("a"), s.dial(p, v).Connected("b")
+		a.Subscribe("$share/g/t", "$share/h/t")
+		b.Subscribe("$share/g/t")
+		a.Quiet() // nothing retained
+		const n = 40
+		for range n {
+			pub.Publish("t", "x", 1)
+		}
+		count := func(c interface {
+			Ping()
+			Next() (packets.Packet, bool)
+			Ack(uint16)
+		}) (got int) {
+			c.Ping()
+			for {
+				pk, _ := c.Next()
+				if pk.FixedHeader.Type == packets.Pingresp {
+					return got
+				}
+				c.Ack(pk.PacketID)
+				got++
+			}
+		}
+		na, nb := count(a), count(b)
+		if na+nb != 2*n || na <= n || nb == 0 {
+			t.Errorf("a got %d, b got %d of %d messages for two groups", na, nb, n)
+		}
+		b.Close()
+		for s.Connections() > 2 {
+			s.gone()
+		}
+		pub.Publish("t", "y", 1)
+		a.WantMessage("t", "y")
+		a.WantMessage("t", "y")
+	})
+}
+
+func TestClosingTheBrokerSaysSo(t *testing.T) {
+	t.Parallel()
+	b := New(Config{})
+	s := &server{Broker: b, t: t, ends: make(chan End, 8)}
+	p := &peer{}
+	c := s.dial(p, 5).Connected("c")
+	silent := s.dial(p, 5)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := b.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.WantDisconnect(codeShuttingDown)
+	silent.WantClosed()
+	wantList(t, "ends", p.ends(), ServerInitiated)
+	late := s.dial(p, 5)
+	late.WantClosed()
+}

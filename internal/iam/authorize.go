@@ -115,7 +115,9 @@ func (s *Service) alive(tx *store.Tx, c *fleet.Caller) error {
 }
 
 // over reports whether temporary credentials have reached their end.
-func (s *Service) over(c *fleet.Caller) bool { return !c.Expires.IsZero() && !s.clock.Now().Before(c.Expires) }
+func (s *Service) over(c *fleet.Caller) bool {
+	return !c.Expires.IsZero() && !s.clock.Now().Before(c.Expires)
+}
 
 // sameEntity refuses a session of a role or user that was deleted, even if a namesake exists by now.
 func (s *Service) sameEntity(tx *store.Tx, c *fleet.Caller) error {

@@ -177,7 +177,7 @@ func (s *Service) Tag(ctx context.Context, scope fleet.Scope, kind, name string,
 			e.Tags = map[string]string{}
 		}
 		for k, v := range tags {
-			e.Tags[k] = v
+			setTag(e.Tags, k, v)
 		}
 		if len(e.Tags) > maxTags {
 			return limitExceeded("The number of tags has reached the maximum limit.")
@@ -190,11 +190,25 @@ func (s *Service) Tag(ctx context.Context, scope fleet.Scope, kind, name string,
 func (s *Service) Untag(ctx context.Context, scope fleet.Scope, kind, name string, keys []string) error {
 	_, err := s.Change(ctx, scope, kind, name, func(e *Entity) error {
 		for _, k := range keys {
-			delete(e.Tags, k)
+			dropTag(e.Tags, k)
 		}
 		return nil
 	})
 	return err
+}
+
+// setTag and dropTag change one of a map's tags. Their keys are the same in any case, as condition keys are (identity spec 4.3).
+func setTag(tags map[string]string, key, value string) {
+	dropTag(tags, key)
+	tags[key] = value
+}
+
+func dropTag(tags map[string]string, key string) {
+	for k := range tags {
+		if strings.EqualFold(k, key) {
+			delete(tags, k)
+		}
+	}
 }
 
 // SetBoundary bounds a user or role by a managed policy; an empty ARN removes the bound.

@@ -209,7 +209,7 @@ func (s *Service) sessionCredential(tx *store.Tx, v session) (Credential, error)
 	}
 	for _, tags := range []map[string]string{e.Tags, v.Tags} { // session tags win
 		for k, value := range tags {
-			c.Tags[k] = value
+			setTag(c.Tags, k, value)
 		}
 	}
 	return Credential{fleet.Secret(v.Secret), c}, nil

@@ -51,19 +51,18 @@ func AttachPrincipal(tx *store.Tx, s fleet.Scope, thing, principal string, kind 
 	if kind == fleet.Exclusive && cognitoIdentity.MatchString(principal) {
 		return fleet.Invalid("principal", principal, "only certificates can be attached exclusively")
 	}
-	things, _, err := tx.ThingsOf(s, principal, "", fleet.Page{})
-	if err != nil {
+	old, tied, err := tx.Tie(s, thing, principal)
+	if err != nil || tied && (kind == "" || kind == old) {
 		return err
 	}
-	for _, a := range things {
-		switch {
-		case a.Thing == thing && (kind == "" || kind == a.Type):
-			return nil
-		case a.Thing != thing && a.Type == fleet.Exclusive:
-			return fleet.Invalid("principal", principal, "is attached exclusively to thing %s", a.Thing)
-		case a.Thing != thing && kind == fleet.Exclusive:
-			return fleet.Invalid("principal", principal, "cannot be attached exclusively: it is attached to thing %s, too", a.Thing)
-		}
+	other, shared, err := tx.OtherTie(s, thing, principal)
+	switch {
+	case err != nil:
+		return err
+	case shared && other.Type == fleet.Exclusive:
+		return fleet.Invalid("principal", principal, "is attached exclusively to thing %s", other.Thing)
+	case shared && kind == fleet.Exclusive:
+		return fleet.Invalid("principal", principal, "cannot be attached exclusively: it is attached to thing %s, too", other.Thing)
 	}
 	if kind == "" {
 		kind = fleet.NonExclusive

@@ -90,8 +90,7 @@ func (tx *Tx) DeleteCertificate(s fleet.Scope, id string) error {
 
 // A CertificateFilter narrows a list of certificates; zero fields do not.
 type CertificateFilter struct {
-	CA    string // signed by this registered CA
-	Claim string // asked for with this claim or bootstrap certificate
+	CA string // signed by this registered CA
 }
 
 // Certificates lists certificates by creation time, oldest first, newest first if p.Desc.
@@ -101,34 +100,11 @@ func (tx *Tx) Certificates(s fleet.Scope, f CertificateFilter, p fleet.Page) ([]
 		where += ` AND c.ca_id = ? AND c.ca_id <> ''`
 		args = append(args, f.CA)
 	}
-	if f.Claim != "" {
-		where += ` AND c.origin_claim = ? AND c.origin_claim <> ''`
-		args = append(args, f.Claim)
-	}
 	keyset, order, keyArgs := timePage(p, "c.created", "c.id")
 	list, err := all(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c WHERE `+where+keyset+order+` LIMIT ?`,
 		append(append(args, keyArgs...), pageLimit(p))...)
 	list, next := cutPage(p, list, func(c fleet.Certificate) string { return timeKey(c.Created, c.ID) })
 	return list, next, err
-}
-
-// CertificateForCSR finds the pending, unexpired certificate that the claim has already got for this CSR, so that a repeated
-// request returns it.
-func (tx *Tx) CertificateForCSR(s fleet.Scope, claimID, csrHash string) (c fleet.Certificate, found bool, err error) {
-	if claimID == "" || csrHash == "" {
-		return c, false, nil
-	}
-	return one(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c
-		WHERE account = ? AND region = ? AND origin_claim = ? AND origin_claim <> '' AND origin_csr = ? AND status = ? AND expires > ?
-		ORDER BY c.created DESC, c.id LIMIT 1`,
-		s.Account, s.Region, claimID, csrHash, string(fleet.PendingActivation), millis(tx.Now()))
-}
-
-// CountPending returns how many certificates that claimID asked for wait for their registration.
-func (tx *Tx) CountPending(s fleet.Scope, claimID string) (n int, err error) {
-	err = tx.row(`SELECT COUNT(*) FROM certificates WHERE account = ? AND region = ? AND origin_claim = ? AND origin_claim <> '' AND status = ?`,
-		s.Account, s.Region, claimID, string(fleet.PendingActivation)).Scan(&n)
-	return n, err
 }
 
 // DeleteExpired removes at most limit pending certificates whose time has passed, and returns how many it looked at: call

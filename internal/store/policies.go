@@ -164,6 +164,19 @@ func (tx *Tx) CountPolicies(s fleet.Scope, target string) (n int, err error) {
 	return n, err
 }
 
+// effectivePolicies leads from the few targets to their policies. CROSS JOIN makes SQLite keep that order: the other way round it
+// would walk all that a popular policy is attached to.
+const effectivePolicies = `WITH RECURSIVE up (grp) AS (
+		SELECT grp FROM thing_group_members WHERE account = ? AND region = ? AND thing = ?
+		UNION
+		SELECT g.parent FROM up JOIN thing_groups g ON g.account = ? AND g.region = ? AND g.name = up.grp WHERE g.parent <> ''
+	), targets (target) AS (SELECT ? UNION SELECT 'thinggroup/' || grp FROM up)
+	SELECT p.name, v.document, MIN(a.target) FROM targets t CROSS JOIN policy_attachments a CROSS JOIN policies p CROSS JOIN policy_versions v
+	WHERE a.account = ? AND a.region = ? AND a.target = t.target
+		AND p.account = a.account AND p.region = a.region AND p.name = a.policy
+		AND v.account = p.account AND v.region = p.region AND v.policy = p.name AND v.id = p.default_version
+	GROUP BY p.name, v.document ORDER BY p.name`
+
 // An EffectivePolicy is a policy that counts for a principal or thing, with the document in force.
 type EffectivePolicy struct {
 	Name, Document string
@@ -177,16 +190,7 @@ func (tx *Tx) EffectivePolicies(s fleet.Scope, principal, thing string) ([]Effec
 		err = row.Scan(&e.Name, &e.Document, &e.Target)
 		e.Target = principalName(s, e.Target)
 		return e, err
-	}, `WITH RECURSIVE up (grp) AS (
-			SELECT grp FROM thing_group_members WHERE account = ? AND region = ? AND thing = ?
-			UNION
-			SELECT g.parent FROM up JOIN thing_groups g ON g.account = ? AND g.region = ? AND g.name = up.grp WHERE g.parent <> ''
-		), targets (target) AS (SELECT ? UNION SELECT 'thinggroup/' || grp FROM up)
-		SELECT p.name, v.document, MIN(a.target) FROM targets t
-		JOIN policy_attachments a ON a.account = ? AND a.region = ? AND a.target = t.target
-		JOIN policies p ON p.account = a.account AND p.region = a.region AND p.name = a.policy
-		JOIN policy_versions v ON v.account = p.account AND v.region = p.region AND v.policy = p.name AND v.id = p.default_version
-		GROUP BY p.name, v.document ORDER BY p.name`,
+	}, effectivePolicies,
 		s.Account, s.Region, thing, s.Account, s.Region, principalKey(s, principal), s.Account, s.Region)
 }
 
@@ -198,8 +202,8 @@ func (tx *Tx) PoliciesUnder(s fleet.Scope, group string, p fleet.Page) ([]string
 			UNION
 			SELECT g.parent FROM up JOIN thing_groups g ON g.account = ? AND g.region = ? AND g.name = up.grp WHERE g.parent <> ''
 		)
-		SELECT DISTINCT a.policy FROM up JOIN policy_attachments a ON a.account = ? AND a.region = ? AND a.target = 'thinggroup/' || up.grp
-		WHERE 1 = 1`+keyset+order+` LIMIT ?`,
+		SELECT DISTINCT a.policy FROM up CROSS JOIN policy_attachments a
+		WHERE a.account = ? AND a.region = ? AND a.target = 'thinggroup/' || up.grp`+keyset+order+` LIMIT ?`,
 		append(append([]any{s.Account, s.Region, group, s.Account, s.Region, s.Account, s.Region}, keyArgs...), pageLimit(p))...)
 	list, next := cutPage(p, list, self)
 	return list, next, err

@@ -57,16 +57,32 @@ type AttachedThing struct {
 }
 
 // AssociatedThing returns the thing that a connection of principal with this client id stands for (iot-core spec 5.6): the
-// exclusive one, else the attached one of that name. found is false if there is none.
+// exclusive one, else the attached one of that name. found is false if there is none. A principal with an exclusive thing has no
+// other, so one look at any of its things tells.
 func (tx *Tx) AssociatedThing(s fleet.Scope, principal, clientID string) (thing AttachedThing, found bool, err error) {
+	key := principalKey(s, principal)
 	return one(tx, func(row scanner) (AttachedThing, error) {
 		var kind string
 		t, err := scanThing(appendScan{row, []any{&kind}})
 		return AttachedThing{t, fleet.PrincipalType(kind)}, err
 	}, `SELECT `+thingColumns+`, p.type FROM thing_principals p JOIN things t ON t.account = p.account AND t.region = p.region AND t.name = p.thing
 		WHERE p.account = ? AND p.region = ? AND p.principal = ? AND (p.type = ? OR p.thing = ?)
+			AND p.thing IN (?, (SELECT thing FROM thing_principals WHERE account = ? AND region = ? AND principal = ? LIMIT 1))
 		ORDER BY CASE p.type WHEN ? THEN 0 ELSE 1 END LIMIT 1`,
-		s.Account, s.Region, principalKey(s, principal), string(fleet.Exclusive), clientID, string(fleet.Exclusive))
+		s.Account, s.Region, key, string(fleet.Exclusive), clientID, clientID, s.Account, s.Region, key, string(fleet.Exclusive))
+}
+
+// Tie returns how a principal is tied to a thing; found is false if it is not.
+func (tx *Tx) Tie(s fleet.Scope, thing, principal string) (kind fleet.PrincipalType, found bool, err error) {
+	text, found, err := one(tx, scanString, `SELECT type FROM thing_principals WHERE account = ? AND region = ? AND thing = ? AND principal = ?`,
+		s.Account, s.Region, thing, principalKey(s, principal))
+	return fleet.PrincipalType(text), found, err
+}
+
+// OtherTie returns one of the ties that a principal has to things other than this one. found is false if there is none.
+func (tx *Tx) OtherTie(s fleet.Scope, thing, principal string) (other fleet.Attachment, found bool, err error) {
+	return one(tx, attachmentScanner(s), `SELECT thing, principal, type FROM thing_principals
+		WHERE account = ? AND region = ? AND principal = ? AND thing <> ? LIMIT 1`, s.Account, s.Region, principalKey(s, principal), thing)
 }
 
 // appendScan scans more columns after those that a row's own function knows.

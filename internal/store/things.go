@@ -125,7 +125,10 @@ func (tx *Tx) Things(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet
 		where = `a.account = ? AND a.region = ? AND a.name = ? AND a.value >= ? AND a.value < ? AND (a.value, a.thing) > (?, ?)`
 		order = `a.value, a.thing`
 		lo, hi := prefixRange(f.Value)
-		value, thing, _ := strings.Cut(p.After, "\t")
+		value, thing, later := strings.Cut(p.After, "\t")
+		if later {
+			lo = value
+		}
 		args = append(args, f.Attribute, lo, hi, value, thing)
 		key = func(t fleet.Thing) string { return t.Attributes[f.Attribute] + "\t" + t.Name }
 	}

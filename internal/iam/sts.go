@@ -111,7 +111,7 @@ func inherit(caller *fleet.Caller, r AssumeRequest) AssumeRequest {
 			r.Tags = map[string]string{}
 		}
 		for _, k := range caller.TransitiveTags {
-			r.Tags[k] = caller.Tags[k]
+			setTag(r.Tags, k, caller.Tags[k]) // whatever the case in which the request names it
 			if !slices.Contains(r.Transitive, k) {
 				r.Transitive = append(r.Transitive, k)
 			}

@@ -138,10 +138,10 @@ func TestTagsAndSourceIdentityTravelAlong(t *testing.T) {
 		Tags: map[string]string{"plant": "north", "shift": "late"}, Transitive: []string{"plant"}})
 	w.ok(err)
 	s, err = w.AssumeRole(t.Context(), w.caller(s.AccessKeyID, s.Token.Reveal()), AssumeRequest{RoleARN: second, Name: "session",
-		SourceIdentity: "eve", Tags: map[string]string{"plant": "south", "rank": "1"}})
+		SourceIdentity: "eve", Tags: map[string]string{"Plant": "south", "rank": "1"}})
 	w.ok(err)
 	c := w.caller(s.AccessKeyID, s.Token.Reveal())
-	if c.Tags["plant"] != "north" || c.Tags["rank"] != "1" || c.Tags["shift"] != "" || c.SourceIdentity != "ada" || c.ParentKeyID != ada.AccessKeyID {
+	if c.Tags["plant"] != "north" || c.Tags["Plant"] != "" || c.Tags["rank"] != "1" || c.Tags["shift"] != "" || c.SourceIdentity != "ada" || c.ParentKeyID != ada.AccessKeyID {
 		t.Errorf("caller %+v", c)
 	}
 }

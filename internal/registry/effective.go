@@ -14,7 +14,7 @@ import (
 // the two may be "".
 func EffectivePolicies(tx *store.Tx, s fleet.Scope, principal, thing string) ([]store.EffectivePolicy, error) {
 	if principal == "" && thing == "" {
-		return nil, fleet.Invalid("request", "", "name a principal, a thing or both")
+		return nil, fleet.Invalid("request", "", "Name a principal, a thing or both")
 	}
 	if principal != "" {
 		if err := CheckPrincipal(tx, s, principal); err != nil {
@@ -57,7 +57,7 @@ var rehearsedActions = map[string]string{"PUBLISH": "iot:Publish", "SUBSCRIBE": 
 // Rehearse decides each action of q as the gateway would.
 func Rehearse(tx *store.Tx, s fleet.Scope, q Rehearsal) ([]Outcome, error) {
 	if q.Principal == "" {
-		return nil, fleet.Invalid("request", "", "name the principal whose connection to try")
+		return nil, fleet.Invalid("request", "", "Name the principal whose connection to try")
 	}
 	if err := CheckPrincipal(tx, s, q.Principal); err != nil {
 		return nil, err

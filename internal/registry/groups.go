@@ -73,7 +73,7 @@ func checkPlace(tx *store.Tx, s fleet.Scope, g fleet.ThingGroup) error {
 	}
 	n, err := tx.CountChildGroups(s, g.Parent)
 	if err == nil && n >= maxChildGroups {
-		return fleet.Invalid("thing group", g.Name, "parent %s has %d child groups already; more are not allowed", g.Parent, n)
+		return fleet.Invalid("thing group", g.Name, "cannot be created: its parent %s has %d child groups, more are not allowed", g.Parent, n)
 	}
 	return err
 }

@@ -19,7 +19,7 @@ const (
 // document.
 func CreatePolicy(tx *store.Tx, s fleet.Scope, name, document string, tags []fleet.Tag) (fleet.Policy, error) {
 	if !fleet.ValidPolicyName(name) {
-		return fleet.Policy{}, fleet.Invalid("policy", name, "a name has 1 to 128 letters, digits or characters of _+=,.@-")
+		return fleet.Policy{}, fleet.Invalid("policy", name, "has no valid name: 1 to 128 letters, digits or characters of _+=,.@- are allowed")
 	}
 	if _, err := policy.Parse(document, policy.IoT); err != nil {
 		return fleet.Policy{}, err

@@ -49,7 +49,7 @@ func AttachPrincipal(tx *store.Tx, s fleet.Scope, thing, principal string, kind 
 		return err
 	}
 	if kind == fleet.Exclusive && cognitoIdentity.MatchString(principal) {
-		return fleet.Invalid("principal", principal, "only certificates can be attached exclusively")
+		return fleet.Invalid("principal", principal, "cannot be attached exclusively: only certificates can")
 	}
 	old, tied, err := tx.Tie(s, thing, principal)
 	if err != nil || tied && (kind == "" || kind == old) {

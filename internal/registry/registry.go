@@ -73,7 +73,7 @@ func checkVersion(resource, name string, version int64, expected *int64) error {
 
 func checkName(resource, name string) error {
 	if !fleet.ValidRegistryName(name) {
-		return fleet.Invalid(resource, name, "a name has 1 to 128 letters, digits, '_', '-' or ':'")
+		return fleet.Invalid(resource, name, "has no valid name: 1 to 128 letters, digits, '_', '-' or ':' are allowed")
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func checkName(resource, name string) error {
 func checkAttributes(resource, name string, attributes map[string]string, limit int) error {
 	for k, v := range attributes {
 		if !fleet.ValidAttribute(k, v) {
-			return fleet.Invalid(resource, name, "attribute %q: a name has 1 to 128 letters, digits or characters of _.,@/:#-, a value up to 800 of these or =[], without blanks", k)
+			return fleet.Invalid(resource, name, "cannot have attribute %q: a name has 1 to 128 letters, digits or characters of _.,@/:#-, a value up to 800 of these or =[], without blanks", k)
 		}
 	}
 	if len(attributes) > limit {

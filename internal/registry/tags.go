@@ -16,9 +16,9 @@ func checkTags(resource string, tags []fleet.Tag) error {
 	for _, t := range tags {
 		switch n := len([]rune(t.Key)); {
 		case n < 1 || n > 128 || len([]rune(t.Value)) > 256 || !tagText.MatchString(t.Key) || !tagText.MatchString(t.Value):
-			return fleet.Invalid("tag", t.Key, "a key has 1 to 128, a value up to 256 letters, digits, blanks or characters of _.:/=+-@")
+			return fleet.Invalid("tag", t.Key, "is not valid: a key has 1 to 128, a value up to 256 letters, digits, blanks or characters of _.:/=+-@")
 		case strings.HasPrefix(strings.ToLower(t.Key), "aws:"):
-			return fleet.Invalid("tag", t.Key, "keys that begin with aws: are reserved")
+			return fleet.Invalid("tag", t.Key, "is reserved, as are all keys that begin with aws:")
 		}
 	}
 	if len(tags) > maxTags {
@@ -56,7 +56,7 @@ func taggable(tx *store.Tx, s fleet.Scope, arn string) (resource string, err err
 	case "provisioningtemplate":
 		_, err = tx.Template(s, a.Name())
 	case "thing", "cert":
-		err = fleet.Invalid("resource", arn, "things and certificates have no tags")
+		err = fleet.Invalid("resource", arn, "cannot be tagged; things and certificates have no tags")
 	default:
 		err = fleet.NotFound("resource", arn)
 	}

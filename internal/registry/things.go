@@ -29,7 +29,7 @@ func CreateThing(tx *store.Tx, s fleet.Scope, spec ThingSpec) (fleet.Thing, erro
 	}
 	for k, v := range spec.Attributes {
 		if v == "" {
-			return fleet.Thing{}, fleet.Invalid("thing", spec.Name, "attribute %q is empty; an attribute of a new thing needs a value", k)
+			return fleet.Thing{}, fleet.Invalid("thing", spec.Name, "cannot have an empty attribute %q; leave it out", k)
 		}
 	}
 	if err := checkAttributes("thing", spec.Name, spec.Attributes, attributeLimit(spec.Type)); err != nil {
@@ -86,7 +86,7 @@ type ThingChange struct {
 // UpdateThing changes a thing and raises its version.
 func UpdateThing(tx *store.Tx, s fleet.Scope, name string, c ThingChange) (fleet.Thing, error) {
 	if c.RemoveType && c.Type != nil {
-		return fleet.Thing{}, fleet.Invalid("thing", name, "a thing type cannot be set and removed in one request")
+		return fleet.Thing{}, fleet.Invalid("thing", name, "cannot get a thing type and lose it in one request")
 	}
 	old, err := tx.Thing(s, name)
 	if err != nil {

@@ -29,7 +29,7 @@ func (spec ThingTypeSpec) check(name string) error {
 	}
 	for _, a := range spec.Searchable {
 		if !fleet.ValidAttribute(a, "") {
-			return fleet.Invalid("thing type", name, "searchable attribute %q is no attribute name", a)
+			return fleet.Invalid("thing type", name, "cannot have a searchable attribute %q: that is no attribute name", a)
 		}
 	}
 	if len(spec.Propagating) > maxPropagating {
@@ -37,7 +37,7 @@ func (spec ThingTypeSpec) check(name string) error {
 	}
 	for _, p := range spec.Propagating {
 		if p.UserPropertyKey == "" || (p.ThingAttribute == "") == (p.ConnectionAttribute == "") {
-			return fleet.Invalid("thing type", name, "a propagating attribute needs userPropertyKey and one of thingAttribute and connectionAttribute")
+			return fleet.Invalid("thing type", name, "cannot propagate this: userPropertyKey and one of thingAttribute and connectionAttribute are needed")
 		}
 	}
 	return checkDescription("thing type", name, spec.Description)
@@ -47,7 +47,7 @@ var description = regexp.MustCompile(`^[[:graph:] ]*$`)
 
 func checkDescription(resource, name string, text *string) error {
 	if text != nil && (len(*text) > 2028 || !description.MatchString(*text)) {
-		return fleet.Invalid(resource, name, "a description has at most 2028 printable ASCII characters")
+		return fleet.Invalid(resource, name, "cannot have this description: at most 2028 printable ASCII characters are allowed")
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func UpdateThingType(tx *store.Tx, s fleet.Scope, name string, spec ThingTypeSpe
 		return err
 	}
 	if spec.Searchable != nil && !sameSet(spec.Searchable, t.Searchable) {
-		return fleet.Invalid("thing type", name, "searchable attributes cannot be changed after creation")
+		return fleet.Invalid("thing type", name, "cannot get other searchable attributes after its creation")
 	}
 	if spec.Description != nil {
 		t.Description = *spec.Description

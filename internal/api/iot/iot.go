@@ -86,7 +86,7 @@ func resolveName(s fleet.Scope, kind, resource string, name, arn *string) (strin
 	n := wire.Value(name)
 	if arn == nil {
 		if n == "" {
-			return "", fleet.Invalid(resource, "", "name it, or give its ARN")
+			return "", fleet.Invalid(resource, "", "must be given, by its name or its ARN")
 		}
 		return n, nil
 	}

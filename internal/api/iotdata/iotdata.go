@@ -94,7 +94,7 @@ func (a *API) complete(m *mqtt.Message, in *PublishInput) error {
 	if in.MessageExpiry != nil {
 		seconds := *in.MessageExpiry
 		if seconds < 0 || seconds > maxExpiry {
-			return fleet.Invalid("message expiry", "", "is 0 to %d seconds", maxExpiry)
+			return fleet.Invalid("message expiry", "", "must be 0 to %d seconds", maxExpiry)
 		}
 		m.Expires = a.Clock.Now().Add(time.Duration(max(1, seconds)) * time.Second)
 	}
@@ -115,7 +115,7 @@ func properties(in *PublishInput) (*mqtt.Properties, error) {
 	p := &mqtt.Properties{ContentType: wire.Value(in.ContentType), ResponseTopic: wire.Value(in.ResponseTopic),
 		HasFormat: in.PayloadFormatIndicator != nil, UTF8: wire.Value(in.PayloadFormatIndicator) == "UTF8_DATA"}
 	if len(p.ContentType) > maxContentType {
-		return nil, fleet.Invalid("content type", "", "has at most %d bytes", maxContentType)
+		return nil, fleet.Invalid("content type", "", "must have at most %d bytes", maxContentType)
 	}
 	if p.ResponseTopic != "" {
 		if err := mqtt.CheckTopic(p.ResponseTopic); err != nil {
@@ -152,7 +152,7 @@ func userProperties(text string) ([]mqtt.UserProperty, error) {
 	var out []mqtt.UserProperty
 	for _, pair := range list {
 		if len(pair) != 1 {
-			return nil, fleet.Invalid("user properties", "", "each entry is an object with one name and its value")
+			return nil, fleet.Invalid("user properties", "", "must be a list of objects with one name and its value each")
 		}
 		for k, v := range pair {
 			out = append(out, mqtt.UserProperty{Key: k, Value: v})

@@ -1,8 +1,0 @@
-package iam
-
-import "testing"
-
-func TestServiceTableFitsModel(t *testing.T) {
-	t.Parallel()
-	Service(Config{})
-}

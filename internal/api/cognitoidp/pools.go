@@ -134,7 +134,7 @@ func refusePoolMembers(in *UpdateUserPoolInput) error {
 	if i := in.IssuerConfiguration; i != nil && wire.Value(i.Type) == "UPDATED" {
 		return notOffered("IssuerConfiguration with Type UPDATED")
 	}
-	if in.SmsConfiguration != nil && in.SmsConfiguration.EumsSms != nil {
+	if c := in.SmsConfiguration; c != nil && c.EumsSms != nil && *c.EumsSms != (EumsSmsConfigurationType{}) {
 		return notOffered("SmsConfiguration.EumsSms")
 	}
 	if in.Policies != nil && in.Policies.SignInPolicy != nil {

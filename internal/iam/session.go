@@ -253,6 +253,7 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 		r.Duration = time.Hour
 	}
 	key, secret := "ASIA"+fleet.RandomString(16, fleet.AlphaBase32), newSecret()
+	now := s.clock.Now() // before the role is read: a change of it that comes later ends this session
 	err = s.db.View(ctx, func(tx *store.Tx) error {
 		e, err := roleOf(tx, r.Scope, r.RoleARN)
 		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) {
@@ -267,18 +268,27 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 		if out.Delegated, err = s.trusted(e, r); err != nil {
 			return err
 		}
-		now := s.clock.Now()
 		v := session{Key: key, Secret: secret.Reveal(), Account: r.Scope.Account, Region: r.Scope.Region, Kind: fleet.RoleSession, Name: e.Name, ID: e.ID,
 			Session: r.Name, Issued: now.UnixMilli(), Expires: now.Add(r.Duration).UnixMilli(), Policies: r.Policies, Tags: r.Tags,
 			Transitive: r.Transitive, Federation: r.Federation, Made: r.Made, Origin: r.Origin, Source: r.Source}
 		out.Credentials, err = s.credentials(v)
 		out.ARN, out.ID = sessionARN(r.Scope, e.Name, r.Name), e.ID+":"+r.Name
-		for _, p := range r.Policies {
-			out.Packed += len(p) * 100 / policy.MaxSession
-		}
+		out.Packed = r.packed()
 		return err
 	})
 	return out, err
+}
+
+// packed is how much of the room for session policies and tags a request uses, in percent; 0 only if it brings none.
+func (r SessionRequest) packed() int {
+	used := 0
+	for _, p := range r.Policies {
+		used += len(p)
+	}
+	for k, v := range r.Tags {
+		used += len(k) + len(v)
+	}
+	return min((used*100+policy.MaxSession-1)/policy.MaxSession, 100)
 }
 
 func (s *Service) credentials(v session) (Credentials, error) {

@@ -233,6 +233,7 @@ func TestTagsAndSourceIdentityStayOnTheWayToAnotherRole(t *testing.T) {
 	const tags = " Tags.member.1.Key=team Tags.member.1.Value=red"
 	a := w.do(w.Admin, "", first+tags+" TransitiveTagKeys.member.1=team SourceIdentity=alice")
 	w.is(a, "AssumeRoleResult/SourceIdentity", "alice")
+	w.is(a, "AssumeRoleResult/PackedPolicySize", "1")
 	session := keys(a, "AssumeRole")
 	chained := w.do(session, "", "AssumeRole RoleSessionName=next RoleArn="+roles+"path/second")
 	w.do(keys(chained, "AssumeRole"), "", "GetCallerIdentity")

@@ -5,7 +5,7 @@ INSTALL ?= 1
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test unit compat bench soak fuzz generate lint deps clean go-version
+.PHONY: all build demo test unit compat race bench soak fuzz generate lint deps clean go-version
 
 all: build
 
@@ -29,6 +29,7 @@ lint:
 	@test -z "$$(gofmt -l cmd device internal test)" || { echo "not formatted:"; gofmt -l cmd device internal test; exit 1; }
 	$(GO) vet ./...
 	cd test/compat && $(GO) vet ./...
+	$(GO) run ./internal/tools/awsgen -check
 
 unit:
 	$(GO) test ./...
@@ -53,7 +54,7 @@ fuzz:
 	@sh scripts/fuzz "$(GO)" "$(FUZZTIME)"
 
 generate:
-	$(GO) generate ./...
+	$(GO) run ./internal/tools/awsgen
 
 clean:
 	rm -rf bin build

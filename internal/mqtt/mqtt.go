@@ -35,11 +35,12 @@ type Config struct {
 	// KeepDenied311 keeps a 3.1.1 connection open after a denied SUBSCRIBE, which otherwise closes it (iot-core spec 5.9).
 	KeepDenied311 bool
 
-	// Queue is how many QoS 1 messages may wait for one session (0: 1000), QueueBytes how many bytes may wait for all offline
-	// sessions of a scope (0: 64 MiB), Retained how many retained messages a scope may hold (0: 100,000).
-	Queue      int
-	QueueBytes int64
-	Retained   int
+	// Queue is how many QoS 1 messages may wait for one session (0: 1000), QueueBytes how many bytes may wait for all sessions of
+	// a scope (0: 64 MiB). Retained and RetainedBytes bound the retained messages of a scope (0: 100,000 and 256 MiB).
+	Queue         int
+	QueueBytes    int64
+	Retained      int
+	RetainedBytes int64
 
 	// Clock measures elapsed time: keep-alive, expiry. Leave it nil outside tests, so that a step of the wall clock ends nobody's
 	// connection.
@@ -105,6 +106,9 @@ func New(cfg Config) *Broker {
 	}
 	if cfg.Retained <= 0 {
 		cfg.Retained = 100_000
+	}
+	if cfg.RetainedBytes <= 0 {
+		cfg.RetainedBytes = 256 << 20
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

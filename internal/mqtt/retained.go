@@ -13,6 +13,7 @@ type retained struct {
 	b      *Broker
 	mu     sync.RWMutex
 	topics map[string]*kept
+	bytes  int64
 }
 
 // A kept is a retained message with the timer that ends its life.
@@ -31,18 +32,21 @@ func (r *retained) set(m *Message, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := r.topics[m.Topic]
-	switch {
-	case len(m.Payload) > 0 && old == nil && len(r.topics) >= r.b.cfg.Retained:
-		return fleet.OverLimit("retained message", m.Topic, "%d messages are retained, and no more are allowed", r.b.cfg.Retained)
-	case old != nil:
-		r.b.wheel.stop(&old.timer)
-		delete(r.topics, m.Topic)
-	}
 	if len(m.Payload) == 0 {
+		r.remove(old)
 		return nil
 	}
+	count, bytes := len(r.topics)+1, r.bytes+m.size()
+	if old != nil {
+		count, bytes = count-1, bytes-old.message.size()
+	}
+	if count > r.b.cfg.Retained || bytes > r.b.cfg.RetainedBytes {
+		return fleet.OverLimit("retained message", m.Topic, "%d messages are retained, and no more are allowed", len(r.topics))
+	}
+	r.remove(old)
 	k := &kept{message: m}
 	r.topics[m.Topic] = k
+	r.bytes += m.size()
 	if !m.Expires.IsZero() {
 		k.timer.fire = func() { go r.forget(k) }
 		r.b.wheel.set(&k.timer, m.Expires.Sub(now))
@@ -50,12 +54,20 @@ func (r *retained) set(m *Message, now time.Time) error {
 	return nil
 }
 
+// remove drops what is kept, if it still is; k may be nil. r is locked.
+func (r *retained) remove(k *kept) {
+	if k == nil || r.topics[k.message.Topic] != k {
+		return
+	}
+	r.b.wheel.stop(&k.timer)
+	delete(r.topics, k.message.Topic)
+	r.bytes -= k.message.size()
+}
+
 func (r *retained) forget(k *kept) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.topics[k.message.Topic] == k {
-		delete(r.topics, k.message.Topic)
-	}
+	r.remove(k)
 }
 
 // get returns what is retained for a topic, nil if nothing is.

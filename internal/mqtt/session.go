@@ -34,8 +34,8 @@ type outgoing struct {
 	id      uint16 // packet id, once sent at QoS 1
 	qos     byte
 	retain  bool
-	private bool // an answer to a reserved request: it dies with the connection that asked
-	tries   time.Time
+	private bool      // an answer to a reserved request: it dies with the connection that asked
+	tries   time.Time // when it was sent first
 }
 
 // deliver gives the session a message that one of its subscriptions selected.
@@ -107,10 +107,7 @@ func (s *session) find(id uint16) int {
 
 // enqueue has a message wait. When there is no room the new message is dropped (iot-core spec 6.6). QoS 0 never waits.
 func (s *session) enqueue(o outgoing) {
-	if o.qos == 0 || s.gone || len(s.queue) >= s.space.b.cfg.Queue {
-		return
-	}
-	if s.conn == nil && !s.space.reserve(o.message.size()) {
+	if o.qos == 0 || s.gone || len(s.queue) >= s.space.b.cfg.Queue || !s.space.reserve(o.message.size()) {
 		return
 	}
 	s.queue = append(s.queue, o)
@@ -145,6 +142,7 @@ func (c *conn) resume() {
 func (s *session) drain(c *conn) {
 	n := 0
 	for n < len(s.queue) && len(s.inFlight) < s.window && !c.clogged() {
+		s.space.release(s.queue[n].message.size())
 		s.transmit(c, s.queue[n])
 		n++
 	}
@@ -183,33 +181,32 @@ func (s *session) detach(c *conn) {
 
 // putAside makes the queue what is to be sent on resume: what was in flight first, without what is nobody else's business.
 func (s *session) putAside() {
-	waiting := s.inFlight
-	if len(waiting) == 0 {
-		waiting = s.queue
-	} else {
-		waiting = append(waiting, s.queue...)
-	}
-	s.queue, s.inFlight = nil, nil
-	for _, o := range waiting {
+	sent, waiting := s.inFlight, s.queue
+	s.inFlight, s.queue = nil, nil
+	for _, o := range sent {
 		if !o.private {
 			s.enqueue(o)
 		}
 	}
+	s.keep(waiting, func(o *outgoing) bool { return !o.private })
 }
 
-// takeQueue hands the waiting messages to a connection that resumes the session: they no longer count as stored, and those that
-// have been tried for too long are dropped.
-func (s *session) takeQueue() {
-	now := s.space.b.now()
-	keep := s.queue[:0]
-	for _, o := range s.queue {
-		s.space.release(o.message.size())
-		if o.tries.IsZero() || now.Sub(o.tries) < retryFor {
-			keep = append(keep, o)
+// keep appends to the queue those of the waiting messages that are worth it; the others no longer count as stored.
+func (s *session) keep(waiting []outgoing, worth func(*outgoing) bool) {
+	for _, o := range waiting {
+		if worth(&o) {
+			s.queue = append(s.queue, o)
+		} else {
+			s.space.release(o.message.size())
 		}
 	}
-	clear(s.queue[len(keep):])
-	s.queue = keep
+}
+
+// dropTried forgets messages that have been tried for too long (iot-core spec 6.7).
+func (s *session) dropTried() {
+	waiting, now := s.queue, s.space.b.now()
+	s.queue = nil
+	s.keep(waiting, func(o *outgoing) bool { return o.tries.IsZero() || now.Sub(o.tries) < retryFor })
 }
 
 // discard ends the session for good. Its space and the session are locked.
@@ -225,10 +222,8 @@ func (s *session) discard() {
 	for _, sub := range s.subs {
 		s.space.tree.remove(sub)
 	}
-	if s.conn == nil {
-		for _, o := range s.queue {
-			s.space.release(o.message.size())
-		}
+	for _, o := range s.queue {
+		s.space.release(o.message.size())
 	}
 	s.subs, s.queue, s.inFlight = nil, nil, nil
 }

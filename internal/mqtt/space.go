@@ -17,7 +17,7 @@ type space struct {
 
 	tree     tree
 	retained retained
-	stored   atomic.Int64 // bytes of messages that wait for clients that are away
+	stored   atomic.Int64 // bytes of messages in the queues of sessions
 }
 
 func newSpace(b *Broker, scope fleet.Scope) *space {
@@ -54,7 +54,7 @@ func (s *space) take(c *conn, client *Client, clean bool, window int, accept fun
 		sess.mu.Lock()
 		defer sess.mu.Unlock()
 		s.b.wheel.stop(&sess.timer)
-		sess.takeQueue()
+		sess.dropTried()
 		sess.conn, sess.window, sess.expiry = c, window, client.Expiry
 		sess.online.Store(true)
 		accept(present)

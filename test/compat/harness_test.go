@@ -171,7 +171,7 @@ func tail(b []byte) []byte {
 
 func (s *site) get(name string) string { return s.env.Get(name) }
 
-// admin and anonymous are plain clients for preparing a test; what is judged goes through the foreign clients.
+// anonymous is a plain unsigned client for preparing a test; what is judged goes through the foreign clients.
 func (s *site) anonymous(t *testing.T) *client.Client {
 	t.Helper()
 	c, err := client.New(client.Config{Endpoint: s.get("AWS_ENDPOINT_URL"), Region: s.get("AWS_REGION"), CAFile: s.get("AWS_CA_BUNDLE")})
@@ -181,8 +181,10 @@ func (s *site) anonymous(t *testing.T) *client.Client {
 	return c
 }
 
-func (s *site) admin(t *testing.T) *client.Client {
-	return s.anonymous(t).As(client.Credentials{AccessKeyID: s.get("AWS_ACCESS_KEY_ID"), Secret: fleet.Secret(s.get("AWS_SECRET_ACCESS_KEY"))})
+// adminClient signs as the administrator of the site.
+func (s *site) adminClient() (*client.Client, error) {
+	return client.New(client.Config{Endpoint: s.get("AWS_ENDPOINT_URL"), Region: s.get("AWS_REGION"), CAFile: s.get("AWS_CA_BUNDLE"),
+		Creds: client.Credentials{AccessKeyID: s.get("AWS_ACCESS_KEY_ID"), Secret: fleet.Secret(s.get("AWS_SECRET_ACCESS_KEY"))}})
 }
 
 func (s *site) roots(t *testing.T) *x509.CertPool {

@@ -66,6 +66,14 @@ type Installer struct {
 	IdentityID    string
 }
 
+// Who names the installer to people: by user name if there is one, else by ARN.
+func (i Installer) Who() string {
+	if i.Username != "" {
+		return i.Username + " (" + i.PoolID + ") as " + i.CallerARN
+	}
+	return i.CallerARN
+}
+
 // InstallerOf takes from a caller what a claim must remember.
 func InstallerOf(c *Caller) Installer {
 	i := Installer{CallerARN: c.ARN, AccessKeyID: c.AccessKeyID, ParentKeyID: c.ParentKeyID, ParentAccount: c.ParentAccount, RoleARN: c.RoleARN}

@@ -181,7 +181,7 @@ func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (ident
 	a.trace.Scope = c.Scope
 	a.trace.Fact("claimId", c.ID)
 	a.trace.Fact("template", c.Template)
-	a.trace.Fact("installer", installerName(c.Installer))
+	a.trace.Fact("installer", c.Installer.Who())
 	if now := g.Clock.Now(); now.After(c.Expires) {
 		a.trace.SetCure("ask for a new claim: it is good for five minutes")
 		return i, refuse("the claim expired at %v", c.Expires)
@@ -191,13 +191,6 @@ func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (ident
 	}
 	a.trace.Step("claim", "for template %s, until %v", c.Template, c.Expires)
 	return i, nil
-}
-
-func installerName(i fleet.Installer) string {
-	if i.Username != "" {
-		return i.Username
-	}
-	return i.CallerARN
 }
 
 // scopeOf finds the account that an endpoint name belongs to: its first label is the account's prefix, with or without "-ats".

@@ -73,7 +73,6 @@ func (g *Gateway) handle(kind string, serve handler) mqtt.Handler {
 		who.Trace.Fact("sourceIp", who.SourceIP)
 		if who.IsClaim {
 			who.Trace.Fact("claimId", who.PrincipalID)
-			who.Trace.Fact("installer", installerName(who.Installer))
 		}
 		answer, err := serve(ctx, who, topic[:cut], f, r.Message.Payload)
 		suffix := "/accepted"

@@ -24,7 +24,7 @@ type IssuedClaim struct {
 // KindInvalid for one that devices can't use.
 func (p *Service) CreateClaim(ctx context.Context, caller *fleet.Caller, template string) (*IssuedClaim, error) {
 	t := trace.New(caller.Scope, trace.Claim, p.Clock)
-	t.Fact("installer", caller.ARN)
+	t.Fact("installer", fleet.InstallerOf(caller).Who())
 	t.Fact("template", template)
 	t.Fact("sourceIp", caller.SourceIP)
 	out, err := p.createClaim(ctx, caller, template, t)

@@ -33,7 +33,7 @@ func (r Requester) facts() {
 	r.Trace.Fact("protocol", r.Protocol)
 	if r.IsClaim {
 		r.Trace.Fact("claimId", r.PrincipalID)
-		r.Trace.Fact("installer", r.Installer.CallerARN)
+		r.Trace.Fact("installer", r.Installer.Who())
 	} else {
 		r.Trace.Fact("requester", r.PrincipalID)
 	}

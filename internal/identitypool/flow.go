@@ -25,8 +25,12 @@ const (
 )
 
 // Tokens checks Id tokens of our user pools: signature, issuer, time, token_use, and that the user and session still stand.
+//
+// StillHold looks again at what VerifyIDToken returned, in a write transaction: a sign-out, a change of groups or a disabled user
+// either comes before it, and it fails, or comes later, and then its cut-off is later than whatever was issued before.
 type Tokens interface {
 	VerifyIDToken(ctx context.Context, scope fleet.Scope, poolID, token string) (jwt.Claims, error)
+	StillHold(ctx context.Context, scope fleet.Scope, poolID string, claims jwt.Claims) error
 }
 
 // Sessions issues the temporary credentials of a role after asking its trust policy (iam.Service).
@@ -84,6 +88,15 @@ func (s *Service) ID(ctx context.Context, poolID string, tokens map[string]fleet
 	logins, err := s.verify(ctx, p, tokens)
 	if err != nil {
 		return "", err
+	}
+	if len(logins) == 1 { // nearly always: somebody who was here before, and nothing to write
+		err := s.db.View(ctx, func(tx *store.Tx) error {
+			identity, err = tx.IdentityOf(p.Scope, p.ID, logins[0].provider, logins[0].subject)
+			return err
+		})
+		if identity != "" || err != nil {
+			return identity, err
+		}
 	}
 	fresh := p.Scope.Region + ":" + fleet.NewUUID()
 	err = s.db.Tx(ctx, func(tx *store.Tx) error {
@@ -176,11 +189,23 @@ func (s *Service) who(ctx context.Context, id string, tokens map[string]fleet.Se
 	if len(known.Logins) > 0 && !owns(known, logins) {
 		return nil, "", nil, notAuthorized("Logins don't match. Please include at least one valid login for this identity or identity pool.")
 	}
+	if ownsAll(known, logins) { // nothing to link
+		return p, id, logins, nil
+	}
 	err = s.db.Tx(ctx, func(tx *store.Tx) error {
 		id, err = resolve(tx, p, "", known.ID, logins)
 		return err
 	})
 	return p, id, logins, err
+}
+
+func ownsAll(i store.Identity, logins []login) bool {
+	for _, l := range logins {
+		if i.Logins[l.provider] != l.subject {
+			return false
+		}
+	}
+	return true
 }
 
 func owns(i store.Identity, logins []login) bool {
@@ -214,10 +239,18 @@ func (s *Service) Credentials(ctx context.Context, id string, tokens map[string]
 		r.Federation, r.Tags = federation(p, id, l), s.tags(p, l)
 	}
 	c, err := s.sessions.IssueSession(ctx, r)
-	if err != nil && fleet.KindOf(err) != fleet.KindInternal && fleet.KindOf(err) != fleet.KindUnavailable {
-		return "", iam.Credentials{}, badConfiguration(err)
+	if err != nil {
+		if k := fleet.KindOf(err); k != fleet.KindInternal && k != fleet.KindUnavailable {
+			err = badConfiguration(err)
+		}
+		return "", iam.Credentials{}, err
 	}
-	return id, c.Credentials, err
+	for _, l := range logins {
+		if err := s.tokens.StillHold(ctx, p.Scope, l.poolID, l.claims); err != nil {
+			return "", iam.Credentials{}, badToken(err)
+		}
+	}
+	return id, c.Credentials, nil
 }
 
 // OpenIDToken gives an identity a token that STS trades for credentials (the basic flow).
@@ -261,9 +294,12 @@ func (s *Service) VerifyToken(token string) (jwt.Claims, error) {
 
 // Unlink takes logins from an identity; the caller proves to own it by a valid login.
 func (s *Service) Unlink(ctx context.Context, id string, tokens map[string]fleet.Secret, remove []string) error {
-	p, id, _, err := s.who(ctx, id, tokens)
+	p, owner, logins, err := s.who(ctx, id, tokens)
 	if err != nil {
 		return err
+	}
+	if owner != id || len(logins) == 0 { // the logins are another identity's, or none: they give no right over this one
+		return notAuthorized("Logins don't match. Please include at least one valid login for this identity or identity pool.")
 	}
 	return s.db.Tx(ctx, func(tx *store.Tx) error {
 		for _, name := range remove {

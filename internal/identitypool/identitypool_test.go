@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ const (
 
 var scope = fleet.Scope{Account: "000000000000", Region: "us-east-1"}
 
-// tokens take the JSON of the claims as the token.
+// tokens take the JSON of the claims as the token. They no longer hold if the claims say so.
 type tokens struct{}
 
 func (tokens) VerifyIDToken(_ context.Context, _ fleet.Scope, pool, token string) (jwt.Claims, error) {
@@ -35,6 +36,13 @@ func (tokens) VerifyIDToken(_ context.Context, _ fleet.Scope, pool, token string
 		return nil, fleet.Denied("Token signature invalid.")
 	}
 	return c, nil
+}
+
+func (tokens) StillHold(_ context.Context, _ fleet.Scope, _ string, c jwt.Claims) error {
+	if c["gone"] == true {
+		return fleet.Denied("Token has been revoked.")
+	}
+	return nil
 }
 
 // sessions remember what was asked for.
@@ -310,5 +318,140 @@ func TestOpenIDTokensAreVerifiedUntilTheyExpire(t *testing.T) {
 	id, _ = s.ID(t.Context(), classic.ID, nil)
 	if _, _, err := s.OpenIDToken(t.Context(), id, nil); codeOf(err) != "InvalidParameterException" {
 		t.Errorf("classic flow off: %v", err)
+	}
+}
+
+func TestASignOutWhileCredentialsAreMadeWins(t *testing.T) {
+	t.Parallel()
+	s, asked := service(t)
+	p := pool(t, s, Settings{Roles: map[string]string{"authenticated": "arn:aws:iam::000000000000:role/r"}})
+	login := map[string]fleet.Secret{aws: token(jwt.Claims{"gone": true})}
+	id, err := s.ID(t.Context(), p.ID, login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, c, err := s.Credentials(t.Context(), id, login, "")
+	if codeOf(err) != "NotAuthorizedException" || err.Error() != "Invalid login token. Token has been revoked." || c.AccessKeyID != "" || len(asked.asked) != 1 {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+func TestTagMapsGoByAnySpellingOfTheProvider(t *testing.T) {
+	t.Parallel()
+	s, asked := service(t)
+	ctx := t.Context()
+	p := pool(t, s, Settings{Roles: map[string]string{"authenticated": "arn:aws:iam::000000000000:role/r"}})
+	login := map[string]fleet.Secret{own: token(jwt.Claims{"cognito:groups": []string{"a", "b"}, "team": "x"})}
+	id, err := s.ID(ctx, p.ID, login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tags := func() map[string]string {
+		t.Helper()
+		if _, _, err := s.Credentials(ctx, id, login, ""); err != nil {
+			t.Fatal(err)
+		}
+		return asked.last().Tags
+	}
+	if got := tags(); len(got) != 0 {
+		t.Errorf("without a map there are tags %v", got)
+	}
+	if err := s.SetTagMap(ctx, scope, p.ID, aws, TagMap{Tags: map[string]string{"groups": "cognito:groups", "team": "team", "none": "absent"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := tags(); len(got) != 2 || got["groups"] != "a;b" || got["team"] != "x" {
+		t.Errorf("tags %v", got)
+	}
+	if err := s.SetTagMap(ctx, scope, p.ID, own, TagMap{Defaults: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := tags(); len(got) != 2 || got["username"] != "sub-1" || got["client"] != client {
+		t.Errorf("default tags %v", got)
+	}
+	p, err = s.Pool(ctx, scope, p.ID)
+	if err != nil || len(p.TagMaps) != 1 || !s.TagMap(p, aws).Defaults {
+		t.Errorf("maps %v, %v", p.TagMaps, err)
+	}
+	for name, m := range map[string]TagMap{
+		"long key":   {Tags: map[string]string{strings.Repeat("k", 129): "c"}},
+		"long claim": {Tags: map[string]string{"k": strings.Repeat("c", 257)}},
+		"too much":   {Tags: map[string]string{"a": strings.Repeat("c", 230), "b": strings.Repeat("c", 230)}},
+	} {
+		if err := s.SetTagMap(ctx, scope, p.ID, aws, m); codeOf(err) != "InvalidParameterException" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSettingsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	s, _ := service(t)
+	token := Mapping{Type: "Token", Ambiguous: "Deny"}
+	many := Mapping{Type: "Rules", Ambiguous: "Deny", Rules: make([]Rule, 26)}
+	for name, c := range map[string]struct {
+		settings Settings
+		code     string
+	}{
+		"a mapping that leaves ties open": {Settings{Mappings: map[string]Mapping{aws + ":" + client: {Type: "Token"}}}, "InvalidParameterException"},
+		"rules without rules":             {Settings{Mappings: map[string]Mapping{aws + ":" + client: {Type: "Rules", Ambiguous: "Deny"}}}, "InvalidParameterException"},
+		"rules by token":                  {Settings{Mappings: map[string]Mapping{aws + ":" + client: {Type: "Token", Ambiguous: "Deny", Rules: make([]Rule, 1)}}}, "InvalidParameterException"},
+		"two spellings of one provider":   {Settings{Mappings: map[string]Mapping{aws + ":" + client: token, own + ":" + client: token}}, "InvalidParameterException"},
+		"too many rules":                  {Settings{Mappings: map[string]Mapping{aws + ":" + client: many}}, "LimitExceededException"},
+		"too many providers":              {Settings{Providers: make([]Provider, 51)}, "LimitExceededException"},
+	} {
+		if _, err := s.Create(t.Context(), scope, "p", nil, c.settings); codeOf(err) != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestUnlinkingTakesALoginOfTheSameIdentity(t *testing.T) {
+	t.Parallel()
+	s, _ := service(t)
+	ctx := t.Context()
+	p := pool(t, s, Settings{Guests: true})
+	login := map[string]fleet.Secret{aws: token(nil)}
+	mine, err := s.ID(ctx, p.ID, login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest, err := s.ID(ctx, p.ID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, logins := range map[string]map[string]fleet.Secret{"no login": nil, "a login of another identity": login} {
+		if err := s.Unlink(ctx, guest, logins, []string{aws}); codeOf(err) != "NotAuthorizedException" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if i, err := s.Identity(ctx, scope, mine); err != nil || len(i.Logins) != 1 {
+		t.Errorf("identity %+v, %v", i, err)
+	}
+}
+
+func TestADeletedPoolTakesItsIdentitiesAlong(t *testing.T) {
+	t.Parallel()
+	s, _ := service(t)
+	ctx := t.Context()
+	p, kept := pool(t, s, Settings{Guests: true}), pool(t, s, Settings{Guests: true})
+	var id string
+	for range 210 {
+		var err error
+		if id, err = s.ID(ctx, p.ID, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := s.ID(ctx, kept.ID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Delete(ctx, scope, p.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Identity(ctx, scope, id); codeOf(err) != "ResourceNotFoundException" || err.Error() != "Identity '"+id+"' not found." {
+		t.Errorf("an identity outlives its pool: %v", err)
+	}
+	if _, err := s.Identity(ctx, scope, other); err != nil {
+		t.Errorf("another pool lost an identity: %v", err)
 	}
 }

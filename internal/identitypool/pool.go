@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -65,6 +66,10 @@ func ARN(s fleet.Scope, id string) string { return s.ARN("cognito-identity", "id
 const (
 	maxProviders = 50
 	maxRules     = 25
+	maxTags      = 50
+
+	// of principal tags (identity spec 2.6), in bytes
+	maxTagKey, maxClaimName, maxTagMap = 128, 256, 460
 )
 
 func notAuthorized(format string, args ...any) *fleet.Error {
@@ -97,11 +102,21 @@ func (p *Pool) row() (store.IdentityPool, error) {
 	return store.IdentityPool{Scope: p.Scope, ID: p.ID, Name: p.Name, Settings: string(b), Tags: p.Tags}, err
 }
 
-func (p *Pool) check() error {
+// check refuses settings that break a limit or leave a choice open.
+func (s *Service) check(p *Pool) error {
 	if len(p.Providers) > maxProviders {
 		return fleet.OverLimit("", "", "an identity pool takes at most %d providers", maxProviders).WithCode("LimitExceededException")
 	}
-	for _, m := range p.Mappings {
+	meant := map[string]string{}
+	for key, m := range p.Mappings {
+		// Two spellings of one provider would leave it to chance which mapping counts.
+		name, client, _ := cutLast(key, ":")
+		if poolID, ok := s.userPoolOf(name); ok {
+			if first, double := meant[poolID+":"+client]; double {
+				return invalid("the role mappings %s and %s are for the same provider", min(first, key), max(first, key))
+			}
+			meant[poolID+":"+client] = key
+		}
 		if len(m.Rules) > maxRules {
 			return fleet.OverLimit("", "", "a role mapping takes at most %d rules", maxRules).WithCode("LimitExceededException")
 		}
@@ -115,6 +130,13 @@ func (p *Pool) check() error {
 		}
 	}
 	return nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
 }
 
 // RoleARNs lists every role that the settings name: whoever sets them must be allowed to pass each.
@@ -135,7 +157,7 @@ func (s *Settings) RoleARNs() []string {
 // Create makes a pool in the scope and returns it with its id.
 func (s *Service) Create(ctx context.Context, scope fleet.Scope, name string, tags map[string]string, settings Settings) (*Pool, error) {
 	p := &Pool{Scope: scope, ID: scope.Region + ":" + fleet.NewUUID(), Name: name, Tags: tags, Settings: settings}
-	if err := p.check(); err != nil {
+	if err := s.check(p); err != nil {
 		return nil, err
 	}
 	row, err := p.row()
@@ -185,7 +207,7 @@ func (s *Service) Update(ctx context.Context, scope fleet.Scope, id string, chan
 			return err
 		}
 		change(p)
-		if err := p.check(); err != nil {
+		if err := s.check(p); err != nil {
 			return err
 		}
 		row, err := p.row()
@@ -197,14 +219,56 @@ func (s *Service) Update(ctx context.Context, scope fleet.Scope, id string, chan
 	return p, err
 }
 
-// Delete removes a pool and its identities.
+// Delete removes a pool and its identities, in small transactions so that nobody waits long behind them. A deletion that is cut
+// short leaves the pool with fewer identities; it can be repeated.
 func (s *Service) Delete(ctx context.Context, scope fleet.Scope, id string) error {
-	return s.db.Tx(ctx, func(tx *store.Tx) error {
-		if _, err := poolIn(tx, scope, id); err != nil {
+	for done := false; !done; {
+		err := s.db.Tx(ctx, func(tx *store.Tx) (err error) {
+			if _, err := poolIn(tx, scope, id); err != nil {
+				return err
+			}
+			done, err = tx.DrainIdentityPool(scope, id, 200)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		return tx.DeleteIdentityPool(scope, id)
+	}
+	return nil
+}
+
+// SetTagMap says how a provider's claims become principal tags, in place of what was said under any spelling of its name.
+func (s *Service) SetTagMap(ctx context.Context, scope fleet.Scope, id, provider string, m TagMap) error {
+	size := 0
+	for key, claim := range m.Tags {
+		size += len(key) + len(claim)
+		if len(key) > maxTagKey || len(claim) > maxClaimName {
+			return invalid("a tag key has at most %d bytes and a claim name at most %d", maxTagKey, maxClaimName)
+		}
+	}
+	if size > maxTagMap || len(m.Tags) > maxTags {
+		return invalid("tag keys and claim names have at most %d bytes together, in at most %d tags", maxTagMap, maxTags)
+	}
+	_, err := s.Update(ctx, scope, id, func(p *Pool) {
+		kept := map[string]TagMap{provider: m}
+		for name, old := range p.TagMaps {
+			if !s.sameProvider(name, provider) {
+				kept[name] = old
+			}
+		}
+		p.TagMaps = kept
 	})
+	return err
+}
+
+// TagMap returns what SetTagMap said of a provider, under any spelling of its name.
+func (s *Service) TagMap(p *Pool, provider string) TagMap {
+	for name, m := range p.TagMaps {
+		if s.sameProvider(name, provider) {
+			return m
+		}
+	}
+	return TagMap{}
 }
 
 // Pools lists the scope's pools by id.

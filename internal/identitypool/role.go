@@ -108,23 +108,18 @@ func claimValues(claims jwt.Claims, name string) []string {
 
 // tags are the principal tags that a login brings to its session (identity spec 2.6).
 func (s *Service) tags(p *Pool, l login) map[string]string {
-	for name, m := range p.TagMaps {
-		if id, ok := s.userPoolOf(name); !ok || id != l.poolID {
-			continue
-		}
-		from := m.Tags
-		if m.Defaults {
-			from = defaultTags
-		}
-		tags := map[string]string{}
-		for key, claim := range from {
-			if v := claimValues(l.claims, claim); len(v) > 0 {
-				tags[key] = strings.Join(v, ";")
-			}
-		}
-		return tags
+	m := s.TagMap(p, l.provider)
+	from := m.Tags
+	if m.Defaults {
+		from = defaultTags
 	}
-	return nil
+	tags := map[string]string{}
+	for key, claim := range from {
+		if v := claimValues(l.claims, claim); len(v) > 0 {
+			tags[key] = strings.Join(v, ";")
+		}
+	}
+	return tags
 }
 
 var defaultTags = map[string]string{"username": "sub", "client": "aud"}

@@ -58,19 +58,28 @@ func (tx *Tx) UpdateIdentityPool(p IdentityPool) error {
 	return err
 }
 
-// DeleteIdentityPool removes a pool with its identities.
-func (tx *Tx) DeleteIdentityPool(s fleet.Scope, id string) error {
-	for _, q := range []string{
-		`DELETE FROM identity_logins WHERE account = ? AND region = ? AND pool = ?`,
-		`DELETE FROM identities WHERE account = ? AND region = ? AND pool = ?`,
-		`DELETE FROM identity_pools WHERE account = ? AND region = ? AND id = ?`,
-	} {
-		if _, err := tx.exec(q, s.Account, s.Region, id); err != nil {
-			return err
+// DrainIdentityPool removes at most n identities of a pool. When none is left it removes the pool itself and returns done.
+func (tx *Tx) DrainIdentityPool(s fleet.Scope, id string, n int) (done bool, err error) {
+	ids, err := all(tx, scanString, `SELECT id FROM identities WHERE account = ? AND region = ? AND pool = ? LIMIT ?`, s.Account, s.Region, id, n)
+	if err != nil {
+		return false, err
+	}
+	for _, identity := range ids {
+		for _, q := range []string{
+			`DELETE FROM identity_logins WHERE account = ? AND region = ? AND pool = ? AND identity = ?`,
+			`DELETE FROM identities WHERE account = ? AND region = ? AND pool = ? AND id = ?`,
+		} {
+			if _, err := tx.exec(q, s.Account, s.Region, id, identity); err != nil {
+				return false, err
+			}
 		}
 	}
+	if len(ids) > 0 {
+		return false, nil
+	}
+	_, err = tx.exec(`DELETE FROM identity_pools WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
 	tx.Changed(s, ChangedIdentityPool, id)
-	return nil
+	return true, err
 }
 
 // IdentityPools lists the pools of a scope by id.
@@ -183,8 +192,15 @@ func (tx *Tx) Identities(s fleet.Scope, pool string, p fleet.Page) ([]Identity, 
 
 // DeleteIdentity removes an identity and its logins and reports whether the scope had it.
 func (tx *Tx) DeleteIdentity(s fleet.Scope, id string) (bool, error) {
-	if _, err := tx.exec(`DELETE FROM identity_logins WHERE account = ? AND region = ? AND identity = ?`, s.Account, s.Region, id); err != nil {
+	i, err := tx.FindIdentity(id)
+	if err != nil && fleet.KindOf(err) == fleet.KindNotFound || err == nil && i.Scope != s {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
 	}
-	return changedRows(tx.exec(`DELETE FROM identities WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id))
+	if _, err := tx.exec(`DELETE FROM identity_logins WHERE account = ? AND region = ? AND pool = ? AND identity = ?`, s.Account, s.Region, i.Pool, id); err != nil {
+		return false, err
+	}
+	return changedRows(tx.exec(`DELETE FROM identities WHERE account = ? AND region = ? AND pool = ? AND id = ?`, s.Account, s.Region, i.Pool, id))
 }

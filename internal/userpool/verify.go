@@ -3,6 +3,7 @@ package userpool
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -46,6 +47,24 @@ func (s *Service) VerifyIDToken(ctx context.Context, scope fleet.Scope, poolID, 
 		return nil, notAuthorized(fmt.Sprintf("Token expired: %d >= %d", exp.Unix(), s.now().Unix()))
 	}
 	return c, s.view(ctx, func(tx *store.Tx) error { return s.stillHolds(tx, scope, poolID, c) })
+}
+
+// StillHold looks again at claims that VerifyIDToken has returned, in a write transaction. A sign-out, a disabled user or a change
+// of groups either came before and makes it fail; or it comes later, and then it cuts off whatever was issued before this call.
+// Without it, what was issued while such a change was being committed would outlive the change.
+func (s *Service) StillHold(ctx context.Context, scope fleet.Scope, poolID string, claims jwt.Claims) error {
+	return s.tx(ctx, func(tx *store.Tx) error {
+		again := maps.Clone(claims)
+		if err := s.stillHolds(tx, scope, poolID, again); err != nil {
+			return err
+		}
+		for _, name := range []string{"cognito:groups", "cognito:roles", "cognito:preferred_role"} {
+			if !slices.Equal(again.Strings(name), claims.Strings(name)) {
+				return notAuthorized("The groups of the user have changed. Try again.")
+			}
+		}
+		return nil
+	})
 }
 
 // stillHolds is the server-side token check (identity spec 2.2); it takes out of the claims what no longer holds.

@@ -141,13 +141,7 @@ func (a *api) getIdentityPoolRoles(ctx context.Context, in *GetIdentityPoolRoles
 
 func (a *api) setPrincipalTagAttributeMap(ctx context.Context, in *SetPrincipalTagAttributeMapInput) (*SetPrincipalTagAttributeMapOutput, error) {
 	m := identitypool.TagMap{Defaults: wire.Value(in.UseDefaults), Tags: in.PrincipalTags}
-	_, err := a.Pools.Update(ctx, scope(ctx), in.IdentityPoolId, func(p *identitypool.Pool) {
-		if p.TagMaps == nil {
-			p.TagMaps = map[string]identitypool.TagMap{}
-		}
-		p.TagMaps[in.IdentityProviderName] = m
-	})
-	if err != nil {
+	if err := a.Pools.SetTagMap(ctx, scope(ctx), in.IdentityPoolId, in.IdentityProviderName, m); err != nil {
 		return nil, err
 	}
 	return &SetPrincipalTagAttributeMapOutput{IdentityPoolId: new(in.IdentityPoolId), IdentityProviderName: new(in.IdentityProviderName),
@@ -159,7 +153,7 @@ func (a *api) getPrincipalTagAttributeMap(ctx context.Context, in *GetPrincipalT
 	if err != nil {
 		return nil, err
 	}
-	m := p.TagMaps[in.IdentityProviderName]
+	m := a.Pools.TagMap(p, in.IdentityProviderName)
 	return &GetPrincipalTagAttributeMapOutput{IdentityPoolId: new(in.IdentityPoolId), IdentityProviderName: new(in.IdentityProviderName),
 		PrincipalTags: m.Tags, UseDefaults: new(m.Defaults)}, nil
 }

@@ -47,7 +47,7 @@ bench: build
 	cd test/compat && $(GO) run ./bench -out ../../build/bench.json -bin ../../bin
 
 soak: build
-	cd test/compat && IMPRINT_SOAK=1 $(GO) test -count=1 -timeout 6h ./...
+	cd test/compat && IMPRINT_SOAK=10m $(GO) test -count=1 -v -timeout 6h -run Soak .
 
 FUZZTIME ?= 20s
 fuzz:

@@ -9,12 +9,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/imprint-iot/imprint/device/internal/fakecloud"
 )
 
 // claimText is a claim in the form of our bundle; change alters its members.
 func claimText(t testing.TB, change func(map[string]any)) string {
 	t.Helper()
-	c := newCloud(t).newClaim(t)
+	c := newClaim(t, fakecloud.New(t, epoch))
 	text, err := c.marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -33,16 +35,16 @@ func claimText(t testing.TB, change func(map[string]any)) string {
 
 func TestABundleSaysWhereToGo(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, newCloud(t))
+	b := fakecloud.NewBroker(t, fakecloud.New(t, epoch))
 	c, err := ParseClaim([]byte(claimText(t, func(m map[string]any) {
-		m["endpoint"], m["ports"], m["roots"], m["templateName"] = "iot.lan", []int{443}, b.roots, testTemplate
-		m["parameters"], m["time"], m["wifi"] = testParameters, "2026-11-21T10:00:00Z", "ignored"
+		m["endpoint"], m["ports"], m["roots"], m["templateName"] = "iot.lan", []int{443}, b.Roots, fakecloud.Template
+		m["parameters"], m["time"], m["wifi"] = fakecloud.Parameters, "2026-11-21T10:00:00Z", "ignored"
 	})))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Endpoint != "iot.lan" || !slices.Equal(c.Ports, []int{443}) || c.Roots != b.roots || c.Template != testTemplate ||
-		!maps.Equal(c.Parameters, testParameters) || !c.Time.Equal(epoch) || !c.Temporary() {
+	if c.Endpoint != "iot.lan" || !slices.Equal(c.Ports, []int{443}) || c.Roots != b.Roots || c.Template != fakecloud.Template ||
+		!maps.Equal(c.Parameters, fakecloud.Parameters) || !c.Time.Equal(epoch) || !c.Temporary() {
 		t.Errorf("%+v", c)
 	}
 	text, err := c.marshal()
@@ -57,7 +59,7 @@ func TestABundleSaysWhereToGo(t *testing.T) {
 
 func TestAClaimMayBePEM(t *testing.T) {
 	t.Parallel()
-	want := newCloud(t).newClaim(t)
+	want := newClaim(t, fakecloud.New(t, epoch))
 	text, err := want.marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +78,7 @@ func TestAClaimMayBePEM(t *testing.T) {
 
 func TestABadClaimIsRefusedWithoutBeingQuoted(t *testing.T) {
 	t.Parallel()
-	otherKey := string(newCloud(t).newClaim(t).keyPEM)
+	otherKey := string(newClaim(t, fakecloud.New(t, epoch)).keyPEM)
 	set := func(name string, value any) string { return claimText(t, func(m map[string]any) { m[name] = value }) }
 	many := map[string]string{}
 	for i := range maxParameters + 1 {
@@ -116,7 +118,7 @@ func TestABadClaimIsRefusedWithoutBeingQuoted(t *testing.T) {
 
 func TestAFormattedClaimHidesItsKey(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t).newClaim(t)
+	c := newClaim(t, fakecloud.New(t, epoch))
 	line := strings.Split(string(c.keyPEM), "\n")[1]
 	for _, s := range []string{fmt.Sprintf("%v %+v %#v %s", c, c, c, c), fmt.Sprint(c.LogValue())} {
 		if strings.Contains(s, line) || strings.Contains(s, "keyPEM") {
@@ -127,7 +129,7 @@ func TestAFormattedClaimHidesItsKey(t *testing.T) {
 
 func TestOnlyAClaimOfMinutesIsTemporary(t *testing.T) {
 	t.Parallel()
-	c := newCloud(t).newClaim(t)
+	c := newClaim(t, fakecloud.New(t, epoch))
 	c.Certificate.NotAfter = c.Certificate.NotBefore.Add(25 * time.Hour)
 	if c.Temporary() {
 		t.Error("a claim of more than a day is a bootstrap certificate")

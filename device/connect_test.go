@@ -7,13 +7,15 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/imprint-iot/imprint/device/internal/fakecloud"
 )
 
 // provisioned returns a broker with a device of its own.
-func provisioned(t *testing.T) (*cloud, *broker, *Store, *Identity) {
+func provisioned(t *testing.T) (*fakecloud.Cloud, *fakecloud.Broker, *Store, *Identity) {
 	t.Helper()
 	c, b, claim := start(t)
-	cfg := b.config(claim)
+	cfg := configFor(t, b, claim)
 	r, err := Provision(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -24,8 +26,6 @@ func provisioned(t *testing.T) (*cloud, *broker, *Store, *Identity) {
 	}
 	return c, b, s, r.Identity
 }
-
-func atEpoch() time.Time { return epoch }
 
 func TestADevicePublishesAndReceives(t *testing.T) {
 	t.Parallel()
@@ -38,7 +38,7 @@ func TestADevicePublishesAndReceives(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			if conn.ClientID() != testThing || conn.Port() != id.Ports[0] {
+			if conn.ClientID() != fakecloud.Thing || conn.Port() != id.Ports[0] {
 				t.Errorf("client id %s, port %d", conn.ClientID(), conn.Port())
 			}
 			if err := conn.Subscribe(t.Context(), "lamps/1", 1); err != nil {
@@ -83,9 +83,7 @@ func TestAForeignTopicIsRefused(t *testing.T) {
 
 func TestADeactivatedCertificateIsRefused(t *testing.T) {
 	c, _, _, id := provisioned(t)
-	c.mu.Lock()
-	c.certificates[id.CertificateID].active = false
-	c.mu.Unlock()
+	c.SetActive(id.CertificateID, false)
 	_, err := Connect(t.Context(), id, Options{Now: atEpoch})
 	var e *Error
 	if !errors.As(err, &e) || e.Kind != KindRefused || e.Code != CodeRefused {
@@ -100,15 +98,12 @@ func TestRunComesBackAfterEveryLossUntilItIsTold(t *testing.T) {
 	var mu sync.Mutex
 	var pauses []time.Duration
 	connections := 0
-	b.mu.Lock()
-	b.seen = nil
-	b.fault = func(event string) fault {
+	b.SetFault(func(_ int, event string) fakecloud.Fault {
 		if strings.HasPrefix(event, "read Publish") {
-			return drop
+			return fakecloud.Drop
 		}
-		return obey
-	}
-	b.mu.Unlock()
+		return fakecloud.Obey
+	})
 	err := Run(ctx, s.Identity, RunConfig{Options: Options{Now: atEpoch},
 		Connected: func(ctx context.Context, c *Conn) error {
 			mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/imprint-iot/imprint/device/internal/fakecloud"
 )
 
 // A world is a story in which the power goes once.
@@ -32,7 +34,7 @@ type story struct {
 	world
 	t      testing.TB
 	disk   *disk
-	cloud  *cloud
+	cloud  *fakecloud.Cloud
 	claim  *Claim
 	oldKey string
 }
@@ -43,7 +45,7 @@ func (s *story) config(claim *Claim, now time.Time) Config {
 	cfg := Config{Claim: claim, service: inMemory{s.cloud}, store: s.store(), Now: func() time.Time { return now },
 		sleep: func(context.Context, time.Duration) bool { return false }}
 	if claim != nil { // whoever resumes without a claim knows nothing of the rest either
-		cfg.Endpoint, cfg.Template, cfg.Parameters, cfg.ServerKeys = "iot.example", testTemplate, testParameters, s.serverKeys
+		cfg.Endpoint, cfg.Template, cfg.Parameters, cfg.ServerKeys = "iot.example", fakecloud.Template, fakecloud.Parameters, s.serverKeys
 	}
 	return cfg
 }
@@ -65,9 +67,9 @@ func (s *story) provision(claim *Claim, now time.Time) (r *Result, cut bool, err
 // play tells the story: the power goes at c, taking l with it, and sync number deaf is never done. over means that c lies behind
 // the end. The error is what should not have happened.
 func (w world) play(t testing.TB, c cut, l loss, deaf int) (over bool, syncs []string, err error) {
-	s := &story{world: w, t: t, disk: newDisk(), cloud: newCloud(t)}
+	s := &story{world: w, t: t, disk: newDisk(), cloud: fakecloud.New(t, epoch)}
 	if w.rotation {
-		if _, _, err := s.provision(s.cloud.newClaim(t), epoch); err != nil {
+		if _, _, err := s.provision(newClaim(t, s.cloud), epoch); err != nil {
 			return false, nil, fmt.Errorf("making the old identity: %w", err)
 		}
 		s.disk.crash(loseNothing)
@@ -76,9 +78,9 @@ func (w world) play(t testing.TB, c cut, l loss, deaf int) (over bool, syncs []s
 				s.oldKey = content
 			}
 		}
-		s.cloud.takeOver = true
+		s.cloud.TakeOver = true
 	}
-	s.claim = s.cloud.newClaim(t)
+	s.claim = newClaim(t, s.cloud)
 	s.disk.cutAt, s.disk.deafTo = c, deaf
 	_, wasCut, err := s.provision(s.claim, epoch)
 	if !wasCut && err != nil {
@@ -97,15 +99,15 @@ func (s *story) afterwards(finished bool) error {
 	switch {
 	case err != nil && (finished || s.rotation):
 		return fmt.Errorf("after the cut there is no identity: %w", err)
-	case err == nil && !s.cloud.accepts(id.CertificateID):
+	case err == nil && !s.cloud.Accepts(id.CertificateID):
 		return errors.New("after the cut the identity in use does not work")
 	case finished:
 		if err := s.success(id); err != nil {
 			return err
 		}
 	}
-	all, active := s.cloud.issuedTo(s.claim)
-	confirmed := s.cloud.hasConfirmed(s.claim)
+	all, active := s.cloud.IssuedTo(s.claim.ID())
+	confirmed := s.cloud.Connected(s.claim.ID())
 	if s.claimDies {
 		return s.resumeWithoutClaim(active > 0, confirmed)
 	}
@@ -142,7 +144,7 @@ func jsonKey(c *Claim) string { return strings.ReplaceAll(string(c.keyPEM), "\n"
 
 // resumeWithoutClaim: the claim has expired. What was registered must be found again; else a new claim must do.
 func (s *story) resumeWithoutClaim(wasRegistered, wasConfirmed bool) error {
-	s.cloud.kill(s.claim)
+	s.cloud.Kill(s.claim.ID())
 	now := epoch.Add(10 * time.Minute)
 	r, _, err := s.provision(nil, now)
 	if wasRegistered {
@@ -161,7 +163,7 @@ func (s *story) resumeWithoutClaim(wasRegistered, wasConfirmed bool) error {
 	if err == nil && (!s.rotation || r.ClaimID == s.claim.ID()) || err != nil && KindOf(err) != KindClaim && KindOf(err) != KindUsage {
 		return fmt.Errorf("resuming with an expired claim: %v", err)
 	}
-	fresh := s.cloud.newClaim(s.t)
+	fresh := newClaim(s.t, s.cloud)
 	if r, _, err = s.provision(fresh, now); err != nil {
 		return fmt.Errorf("with a new claim: %w", err)
 	}
@@ -170,13 +172,13 @@ func (s *story) resumeWithoutClaim(wasRegistered, wasConfirmed bool) error {
 
 // end checks that there is exactly one identity and one thing, the right ones.
 func (s *story) end(r *Result, claim *Claim) error {
-	all, active := s.cloud.issuedTo(claim)
+	all, active := s.cloud.IssuedTo(claim.ID())
 	switch {
 	case active != 1 || all != 1 && !s.serverKeys:
 		return fmt.Errorf("the service issued %d certificates, %d of them registered", all, active)
-	case len(s.cloud.things) != 1 || s.cloud.things[testThing] != r.CertificateID:
-		return fmt.Errorf("the service has %d things, and the device another certificate than its thing", len(s.cloud.things))
-	case r.ThingName != testThing || fmt.Sprint(r.Configuration) != fmt.Sprint(testConfiguration):
+	case len(s.cloud.Things()) != 1 || s.cloud.Things()[fakecloud.Thing] != r.CertificateID:
+		return fmt.Errorf("the service has %d things, and the device another certificate than its thing", len(s.cloud.Things()))
+	case r.ThingName != fakecloud.Thing || fmt.Sprint(r.Configuration) != fmt.Sprint(fakecloud.Configuration):
 		return fmt.Errorf("thing %q, configuration %v", r.ThingName, r.Configuration)
 	}
 	again, _, err := s.provision(claim, epoch.Add(2*time.Minute))
@@ -190,7 +192,7 @@ func (s *story) end(r *Result, claim *Claim) error {
 func (s *story) clean(r *Result, claim *Claim) error {
 	for range 2 {
 		id, err := s.store().Identity()
-		if err != nil || id.CertificateID != r.CertificateID || !s.cloud.accepts(id.CertificateID) {
+		if err != nil || id.CertificateID != r.CertificateID || !s.cloud.Accepts(id.CertificateID) {
 			return fmt.Errorf("at the end: identity %v, %v", id, err)
 		}
 		for path, content := range s.disk.contents() {
@@ -239,8 +241,8 @@ func TestThePowerMayGoAtEveryStep(t *testing.T) {
 func TestTheDiskMayBeFullAtEveryStep(t *testing.T) {
 	t.Parallel()
 	for n, failed := 0, true; failed; n++ {
-		s := &story{t: t, disk: newDisk(), cloud: newCloud(t)}
-		s.claim = s.cloud.newClaim(t)
+		s := &story{t: t, disk: newDisk(), cloud: fakecloud.New(t, epoch)}
+		s.claim = newClaim(t, s.cloud)
 		s.disk.failAt = n
 		_, _, err := s.provision(s.claim, epoch)
 		if failed = n < len(s.disk.ops); !failed {
@@ -264,8 +266,8 @@ func TestThePowerMayGoWhileAStoreIsReset(t *testing.T) {
 	t.Parallel()
 	for l := range losses {
 		for op, over := 0, false; !over; op++ {
-			s := &story{t: t, disk: newDisk(), cloud: newCloud(t)}
-			s.claim = s.cloud.newClaim(t)
+			s := &story{t: t, disk: newDisk(), cloud: fakecloud.New(t, epoch)}
+			s.claim = newClaim(t, s.cloud)
 			if _, _, err := s.provision(s.claim, epoch); err != nil {
 				t.Fatal(err)
 			}
@@ -277,7 +279,7 @@ func TestThePowerMayGoWhileAStoreIsReset(t *testing.T) {
 			if over && KindOf(err) != KindNotProvisioned {
 				t.Fatalf("%s: after the reset: %v, %v", l, id, err)
 			}
-			if err != nil && KindOf(err) != KindNotProvisioned || err == nil && !s.cloud.accepts(id.CertificateID) {
+			if err != nil && KindOf(err) != KindNotProvisioned || err == nil && !s.cloud.Accepts(id.CertificateID) {
 				t.Errorf("%s, cut after operation %d: %v, %v", l, op, id, err)
 			}
 			if s.reset(); len(s.disk.contents()) > 0 {

@@ -13,14 +13,9 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-func start(t *testing.T) (*cloud, *broker, *Claim) {
-	t.Helper()
-	t.Parallel()
-	c := newCloud(t)
-	return c, newBroker(t, c), c.newClaim(t)
-}
+	"github.com/imprint-iot/imprint/device/internal/fakecloud"
+)
 
 func TestEveryCombinationOfFormatKeysAndVersionProvisions(t *testing.T) {
 	t.Parallel()
@@ -29,7 +24,7 @@ func TestEveryCombinationOfFormatKeysAndVersionProvisions(t *testing.T) {
 			for _, keys := range []string{"p256", "rsa2048", "server"} {
 				t.Run(strings.Join([]string{format, version, keys}, " "), func(t *testing.T) {
 					c, b, claim := start(t)
-					cfg := b.config(claim)
+					cfg := configFor(t, b, claim)
 					cfg.Format, cfg.MQTT, cfg.ServerKeys = format, version, keys == "server"
 					if keys == "rsa2048" {
 						cfg.KeyType = RSA2048
@@ -38,17 +33,17 @@ func TestEveryCombinationOfFormatKeysAndVersionProvisions(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if r.ThingName != testThing || !maps.Equal(r.Configuration, testConfiguration) || r.Already || r.Resumed {
+					if r.ThingName != fakecloud.Thing || !maps.Equal(r.Configuration, fakecloud.Configuration) || r.Already || r.Resumed {
 						t.Errorf("%+v", r)
 					}
 					if _, ok := r.Certificate().PrivateKey.(*ecdsa.PrivateKey); ok != (keys == "p256") {
 						t.Errorf("the key is a %T", r.Certificate().PrivateKey)
 					}
-					if key, ok := r.Certificate().PrivateKey.(*rsa.PrivateKey); ok && key.Equal(serverKey()) != (keys == "server") {
+					if key, ok := r.Certificate().PrivateKey.(*rsa.PrivateKey); ok && key.Equal(fakecloud.ServerKey()) != (keys == "server") {
 						t.Errorf("the key is the wrong RSA key")
 					}
-					if c.things[testThing] != r.CertificateID || c.lastClientID != testThing {
-						t.Errorf("thing has %s, client id %s", c.things[testThing], c.lastClientID)
+					if c.Things()[fakecloud.Thing] != r.CertificateID || c.LastClientID() != fakecloud.Thing {
+						t.Errorf("thing has %s, client id %s", c.Things()[fakecloud.Thing], c.LastClientID())
 					}
 				})
 			}
@@ -58,7 +53,7 @@ func TestEveryCombinationOfFormatKeysAndVersionProvisions(t *testing.T) {
 
 func TestTheFilesAreWhatOtherProgramsExpect(t *testing.T) {
 	_, b, claim := start(t)
-	cfg := b.config(claim)
+	cfg := configFor(t, b, claim)
 	r, err := Provision(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -79,23 +74,23 @@ func TestTheFilesAreWhatOtherProgramsExpect(t *testing.T) {
 	}
 	var config map[string]string
 	text, err := os.ReadFile(filepath.Join(cfg.Dir, "current", "config.json"))
-	if err != nil || json.Unmarshal(text, &config) != nil || !maps.Equal(config, testConfiguration) {
+	if err != nil || json.Unmarshal(text, &config) != nil || !maps.Equal(config, fakecloud.Configuration) {
 		t.Errorf("current/config.json: %s, %v", text, err)
 	}
-	if ca, err := os.ReadFile(r.Files.CA); err != nil || string(ca) != b.roots {
+	if ca, err := os.ReadFile(r.Files.CA); err != nil || string(ca) != b.Roots {
 		t.Errorf("%s: %v", r.Files.CA, err)
 	}
 }
 
 func TestAnotherClaimRotatesTheIdentityAndTheOldKeyGoes(t *testing.T) {
 	c, b, claim := start(t)
-	c.takeOver = true
-	cfg := b.config(claim)
+	c.TakeOver = true
+	cfg := configFor(t, b, claim)
 	first, err := Provision(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Claim = c.newClaim(t)
+	cfg.Claim = newClaim(t, c)
 	second, err := Provision(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +105,7 @@ func TestAnotherClaimRotatesTheIdentityAndTheOldKeyGoes(t *testing.T) {
 	if r, err := Provision(t.Context(), cfg); err != nil || !r.Already || r.CertificateID != second.CertificateID {
 		t.Errorf("without a claim: %+v, %v", r, err)
 	}
-	cfg.Claim, cfg.Again = c.newClaim(t), true
+	cfg.Claim, cfg.Again = newClaim(t, c), true
 	third, err := Provision(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -124,31 +119,31 @@ func TestAnotherClaimRotatesTheIdentityAndTheOldKeyGoes(t *testing.T) {
 func TestALostConnectionAtEachPacketIsOvercome(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{MQTT311, MQTT5} {
-		c := newCloud(t)
-		b := newBroker(t, c)
-		if _, err := Provision(t.Context(), b.config(c.newClaim(t))); err != nil {
+		c := fakecloud.New(t, epoch)
+		b := fakecloud.NewBroker(t, c)
+		if _, err := Provision(t.Context(), configFor(t, b, newClaim(t, c))); err != nil {
 			t.Fatal(err)
 		}
-		packets := len(b.seen)
+		packets := len(b.Events())
 		if packets < 14 {
-			t.Fatalf("only %d packets:\n%s", packets, b.events())
+			t.Fatalf("only %d packets:\n%q", packets, b.Events())
 		}
 		for n := range packets {
 			t.Run(version, func(t *testing.T) {
 				c, b, claim := start(t)
-				b.fault = func(string) fault {
-					if len(b.seen) == n+1 {
-						return drop
+				b.SetFault(func(event int, _ string) fakecloud.Fault {
+					if event == n {
+						return fakecloud.Drop
 					}
-					return obey
-				}
-				cfg := b.config(claim)
+					return fakecloud.Obey
+				})
+				cfg := configFor(t, b, claim)
 				cfg.MQTT = version
 				r, err := Provision(t.Context(), cfg)
 				if err != nil {
-					t.Fatalf("packet %d lost: %v\n%s", n, err, b.events())
+					t.Fatalf("packet %d lost: %v\n%q", n, err, b.Events())
 				}
-				if all, active := c.issuedTo(claim); all != 1 || active != 1 || c.things[testThing] != r.CertificateID {
+				if all, active := c.IssuedTo(claim.ID()); all != 1 || active != 1 || c.Things()[fakecloud.Thing] != r.CertificateID {
 					t.Errorf("packet %d lost: %d certificates, %d registered", n, all, active)
 				}
 			})
@@ -158,83 +153,85 @@ func TestALostConnectionAtEachPacketIsOvercome(t *testing.T) {
 
 func TestRefusalsSayWhatIsWrongAndWhatToDo(t *testing.T) {
 	t.Parallel()
-	always := func(f fault, event string) func(*cloud, *broker, *Config) {
-		return func(_ *cloud, b *broker, _ *Config) {
-			b.fault = func(e string) fault {
+	always := func(f fakecloud.Fault, event string) func(*fakecloud.Cloud, *fakecloud.Broker, *Config) {
+		return func(_ *fakecloud.Cloud, b *fakecloud.Broker, _ *Config) {
+			b.SetFault(func(_ int, e string) fakecloud.Fault {
 				if strings.HasPrefix(e, event) {
 					return f
 				}
-				return obey
-			}
+				return fakecloud.Obey
+			})
 		}
 	}
-	parameter := func(value string) func(*cloud, *broker, *Config) {
-		return func(_ *cloud, _ *broker, cfg *Config) { cfg.Parameters = map[string]string{serialNumber: value} }
+	parameter := func(value string) func(*fakecloud.Cloud, *fakecloud.Broker, *Config) {
+		return func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) {
+			cfg.Parameters = map[string]string{fakecloud.SerialNumber: value}
+		}
 	}
 	for _, tt := range []struct {
 		name    string
 		version string
-		prepare func(*cloud, *broker, *Config)
+		prepare func(*fakecloud.Cloud, *fakecloud.Broker, *Config)
 		kind    Kind
 		code    string
 		status  int
 		trace   string
 		cure    string
 	}{
-		{"a parameter that the template needs is missing", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Parameters = nil },
+		{"a parameter that the template needs is missing", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Parameters = nil },
 			KindRejected, "InvalidParameters", 400, "t-4", "--param"},
-		{"the hook says no", "", parameter("stolen"), KindRejected, "AccessDenied", 403, "t-5", "imprint explain t-5"},
-		{"the thing is somebody else's", "", func(c *cloud, _ *broker, _ *Config) { c.things[testThing] = "somebody" },
+		{"the hook says no", "", parameter(fakecloud.Stolen), KindRejected, "AccessDenied", 403, "t-5", "imprint explain t-5"},
+		{"the thing is somebody else's", "", func(c *fakecloud.Cloud, _ *fakecloud.Broker, _ *Config) { c.GiveThing(fakecloud.Thing, "somebody") },
 			KindRejected, "ResourceConflict", 409, "t-6", "another device"},
-		{"the claim is dead", "", func(c *cloud, _ *broker, cfg *Config) { c.kill(cfg.Claim) }, KindClaim, CodeClaimRefused, 0, "", "new claim"},
-		{"the claim has expired", "", func(c *cloud, _ *broker, cfg *Config) {
-			c.kill(cfg.Claim)
+		{"the claim is dead", "", func(c *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { c.Kill(cfg.Claim.ID()) }, KindClaim, CodeClaimRefused, 0, "", "new claim"},
+		{"the claim has expired", "", func(c *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) {
+			c.Kill(cfg.Claim.ID())
 			cfg.Now = func() time.Time { return epoch.Add(time.Hour) }
 		}, KindClaim, CodeClaimExpired, 0, "", "new claim"},
-		{"CONNECT is refused", MQTT311, always(deny, "read Connect"), KindClaim, CodeNotAuthorized, 0, "", "iot:Connect"},
-		{"CONNECT is refused in version 5", MQTT5, always(deny, "read Connect"), KindClaim, CodeNotAuthorized, 0, "", "iot:Connect"},
-		{"CONNECT is met with silence and the end", MQTT311, always(drop, "read Connect"), KindClaim, CodeClosed, 0, "", "new claim"},
-		{"SUBSCRIBE is refused", MQTT311, always(deny, "read Subscribe"), KindRejected, CodeNotAuthorized, 0, "", "policy"},
-		{"SUBSCRIBE is refused in version 5", MQTT5, always(deny, "read Subscribe"), KindRejected, CodeNotAuthorized, 0, "", "policy"},
-		{"PUBLISH is refused by hanging up", MQTT311, always(deny, "read Publish $aws/certificates"), KindRejected, CodeClosed, 0, "", "template"},
-		{"PUBLISH is refused in version 5", MQTT5, always(deny, "read Publish $aws/certificates"), KindRejected, CodeNotAuthorized, 0, "", "template"},
-		{"the claim is for another template", MQTT311, func(_ *cloud, _ *broker, cfg *Config) { cfg.Template = "other" }, KindRejected, CodeClosed, 0, "",
+		{"CONNECT is refused", MQTT311, always(fakecloud.Deny, "read Connect"), KindClaim, CodeNotAuthorized, 0, "", "iot:Connect"},
+		{"CONNECT is refused in version 5", MQTT5, always(fakecloud.Deny, "read Connect"), KindClaim, CodeNotAuthorized, 0, "", "iot:Connect"},
+		{"CONNECT is met with silence and the end", MQTT311, always(fakecloud.Drop, "read Connect"), KindClaim, CodeClosed, 0, "", "new claim"},
+		{"SUBSCRIBE is refused", MQTT311, always(fakecloud.Deny, "read Subscribe"), KindRejected, CodeNotAuthorized, 0, "", "policy"},
+		{"SUBSCRIBE is refused in version 5", MQTT5, always(fakecloud.Deny, "read Subscribe"), KindRejected, CodeNotAuthorized, 0, "", "policy"},
+		{"PUBLISH is refused by hanging up", MQTT311, always(fakecloud.Deny, "read Publish $aws/certificates"), KindRejected, CodeClosed, 0, "", "template"},
+		{"PUBLISH is refused in version 5", MQTT5, always(fakecloud.Deny, "read Publish $aws/certificates"), KindRejected, CodeNotAuthorized, 0, "", "template"},
+		{"the claim is for another template", MQTT311, func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Template = "other" }, KindRejected, CodeClosed, 0, "",
 			"bound to one template"},
-		{"the answer is nonsense", "", always(garble, "read Publish"), KindRejected, CodeBadAnswer, 0, "", "endpoint"},
-		{"the answer lacks the token", "", func(_ *cloud, b *broker, _ *Config) {
-			b.alter = func(_ string, m map[string]any) { delete(m, "certificateOwnershipToken") }
+		{"the answer is nonsense", "", always(fakecloud.Garble, "read Publish"), KindRejected, CodeBadAnswer, 0, "", "endpoint"},
+		{"the answer lacks the token", "", func(_ *fakecloud.Cloud, b *fakecloud.Broker, _ *Config) {
+			b.SetAlter(func(_ string, m map[string]any) { delete(m, "certificateOwnershipToken") })
 		}, KindRejected, CodeBadAnswer, 0, "", "endpoint"},
-		{"the certificate is for another key", "", func(c *cloud, b *broker, _ *Config) {
-			foreign, _ := c.createKeys("x")
-			b.alter = func(_ string, m map[string]any) { m["certificatePem"] = foreign.certificate }
+		{"the certificate is for another key", "", func(c *fakecloud.Cloud, b *fakecloud.Broker, _ *Config) {
+			foreign, _ := c.CreateKeys("x")
+			b.SetAlter(func(_ string, m map[string]any) { m["certificatePem"] = foreign.Certificate })
 		}, KindRejected, CodeBadAnswer, 0, "", "endpoint"},
-		{"the new certificate is not accepted", "", func(c *cloud, b *broker, _ *Config) {
-			b.alter = func(topic string, m map[string]any) {
+		{"the new certificate is not accepted", "", func(c *fakecloud.Cloud, b *fakecloud.Broker, _ *Config) {
+			b.SetAlter(func(_ string, m map[string]any) {
 				if m["thingName"] != nil {
-					c.mu.Lock()
-					defer c.mu.Unlock()
-					c.certificates[c.things[testThing]].active = false
+					c.SetActive(c.Things()[fakecloud.Thing], false)
 				}
-			}
+			})
 		}, KindRefused, CodeRefused, 0, "", "ACTIVE"},
-		{"the server is not the one we trust", "", func(c *cloud, b *broker, cfg *Config) { cfg.Roots = newBroker(b.t, c).roots },
+		{"the server is not the one we trust", "", func(c *fakecloud.Cloud, b *fakecloud.Broker, cfg *Config) {
+			cfg.Roots = fakecloud.NewBroker(t, c).Roots
+		},
 			KindConnect, CodeUntrustedServer, 0, "", "--ca"},
-		{"the server goes by another name", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Endpoint = "127.0.0.1" },
+		{"the server goes by another name", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Endpoint = "127.0.0.1" },
 			KindConnect, CodeWrongServerName, 0, "", "endpoint"},
-		{"there is no server", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Ports = []int{1}; limit(cfg) }, KindConnect, CodeUnreachable, 0, "", "network"},
-		{"the clock is ahead by years", "", func(_ *cloud, _ *broker, cfg *Config) {
+		{"there is no server", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Ports = []int{1}; limit(cfg) }, KindConnect, CodeUnreachable, 0, "", "network"},
+		{"the clock is ahead by years", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) {
 			cfg.Now = func() time.Time { return epoch.AddDate(9, 0, 0) }
 			limit(cfg)
 		}, KindConnect, CodeClock, 0, "", "clock"},
-		{"no template is named", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Template = "" }, KindUsage, CodeUsage, 0, "", "--template"},
-		{"no endpoint is named", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Endpoint = "" }, KindUsage, CodeUsage, 0, "", "--endpoint"},
-		{"the endpoint is a URL", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Endpoint = "https://iot" }, KindUsage, CodeUsage, 0, "", "bare host"},
-		{"the format is unknown", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Format = "xml" }, KindUsage, CodeUsage, 0, "", "json"},
-		{"there is no claim", "", func(_ *cloud, _ *broker, cfg *Config) { cfg.Claim = nil }, KindClaim, CodeNoClaim, 0, "", "--claim"},
+		{"no template is named", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Template = "" }, KindUsage, CodeUsage, 0, "", "--template"},
+		{"no endpoint is named", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Endpoint = "" }, KindUsage, CodeUsage, 0, "", "--endpoint"},
+		{"the endpoint is a URL", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Endpoint = "https://iot" }, KindUsage, CodeUsage, 0, "", "bare host"},
+		{"the format is unknown", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Format = "xml" }, KindUsage, CodeUsage, 0, "", "json"},
+		{"there is no claim", "", func(_ *fakecloud.Cloud, _ *fakecloud.Broker, cfg *Config) { cfg.Claim = nil }, KindClaim, CodeNoClaim, 0, "", "--claim"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, b, claim := start(t)
-			cfg := b.config(claim)
+			cfg := configFor(t, b, claim)
 			cfg.MQTT = tt.version
 			tt.prepare(c, b, &cfg)
 			_, err := Provision(t.Context(), cfg)
@@ -260,32 +257,28 @@ func limit(cfg *Config) {
 
 func TestAServiceThatIsBusyIsAskedAgain(t *testing.T) {
 	c, b, claim := start(t)
-	c.busy = 3
+	c.Busy = 3
 	slept := 0
-	cfg := b.config(claim)
+	cfg := configFor(t, b, claim)
 	cfg.sleep = func(context.Context, time.Duration) bool { slept++; return false }
 	if _, err := Provision(t.Context(), cfg); err != nil || slept != 3 {
 		t.Errorf("slept %d times, %v", slept, err)
 	}
-	if all, _ := c.issuedTo(claim); all != 1 {
+	if all, _ := c.IssuedTo(claim.ID()); all != 1 {
 		t.Errorf("%d certificates", all)
 	}
 }
 
 func TestATokenThatIsNotValidAnyMoreIsReplaced(t *testing.T) {
 	c, b, claim := start(t)
-	cfg := b.config(claim)
+	cfg := configFor(t, b, claim)
 	cfg.Parameters = nil // rejected after the certificate was issued
 	if _, err := Provision(t.Context(), cfg); KindOf(err) != KindRejected {
 		t.Fatal(err)
 	}
-	c.mu.Lock()
-	clear(c.tokens)
-	clear(c.byCSR)
-	clear(c.certificates) // the service swept them after an hour
-	c.mu.Unlock()
-	r, err := Provision(t.Context(), Config{Dir: cfg.Dir, Parameters: testParameters, Now: cfg.Now, sleep: cfg.sleep})
-	if err != nil || r.ThingName != testThing {
+	c.Forget() // after an hour
+	r, err := Provision(t.Context(), Config{Dir: cfg.Dir, Parameters: fakecloud.Parameters, Now: cfg.Now, sleep: cfg.sleep})
+	if err != nil || r.ThingName != fakecloud.Thing {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -293,15 +286,15 @@ func TestATokenThatIsNotValidAnyMoreIsReplaced(t *testing.T) {
 func TestAnInterruptedCallIsResumedWithoutItsArguments(t *testing.T) {
 	c, b, claim := start(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	b.fault = func(event string) fault {
+	b.SetFault(func(_ int, event string) fakecloud.Fault {
 		if event == "write Publish $aws/certificates/create-from-csr/cbor/accepted" {
-			b.fault = nil
+			b.SetFault(nil)
 			cancel()
-			return drop
+			return fakecloud.Drop
 		}
-		return obey
-	}
-	cfg := b.config(claim)
+		return fakecloud.Obey
+	})
+	cfg := configFor(t, b, claim)
 	cfg.Format = CBOR
 	if _, err := Provision(ctx, cfg); KindOf(err) != KindInterrupted {
 		t.Fatal(err)
@@ -314,17 +307,17 @@ func TestAnInterruptedCallIsResumedWithoutItsArguments(t *testing.T) {
 		t.Errorf("%+v, %v", st.Pending, err)
 	}
 	r, err := Provision(t.Context(), Config{Dir: cfg.Dir, Now: cfg.Now})
-	if err != nil || !r.Resumed || r.Already || r.ThingName != testThing {
+	if err != nil || !r.Resumed || r.Already || r.ThingName != fakecloud.Thing {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if all, _ := c.issuedTo(claim); all != 1 {
+	if all, _ := c.IssuedTo(claim.ID()); all != 1 {
 		t.Errorf("%d certificates", all)
 	}
 }
 
 func TestADeviceWithoutAClockTakesTheTimeFromItsClaim(t *testing.T) {
 	_, b, claim := start(t)
-	cfg := b.config(claim)
+	cfg := configFor(t, b, claim)
 	cfg.Now = func() time.Time { return time.Unix(0, 0) }
 	if r, err := Provision(t.Context(), cfg); err != nil || r.Provisioned.Before(claim.Certificate.NotBefore) {
 		t.Errorf("%+v, %v", r, err)
@@ -333,7 +326,7 @@ func TestADeviceWithoutAClockTakesTheTimeFromItsClaim(t *testing.T) {
 
 func TestOneProcessProvisionsAtATime(t *testing.T) {
 	_, b, claim := start(t)
-	cfg := b.config(claim)
+	cfg := configFor(t, b, claim)
 	s, err := OpenStore(cfg.Dir)
 	if err != nil {
 		t.Fatal(err)
@@ -357,7 +350,7 @@ func TestOneProcessProvisionsAtATime(t *testing.T) {
 
 func TestAFolderOrKeyThatOthersCanReadIsRefused(t *testing.T) {
 	_, b, claim := start(t)
-	cfg := b.config(claim)
+	cfg := configFor(t, b, claim)
 	r, err := Provision(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -380,7 +373,7 @@ func TestAFolderOrKeyThatOthersCanReadIsRefused(t *testing.T) {
 
 func TestALostPointerIsFoundAgain(t *testing.T) {
 	_, b, claim := start(t)
-	cfg := b.config(claim)
+	cfg := configFor(t, b, claim)
 	r, err := Provision(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

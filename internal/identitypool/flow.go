@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -16,6 +17,10 @@ import (
 // Issuer is the provider name of identity pools in trust policies and, after https://, the issuer of their tokens. It is AWS's
 // own, literally, because trust policies name it.
 const Issuer = "cognito-identity.amazonaws.com"
+
+// userClaim is not in AWS's tokens: pool, sub and name of the person, so that signing them out ends the session that STS makes of
+// a token.
+const userClaim = "imprint:user"
 
 // Lifetimes that AWS fixes (identity spec 2.4).
 const (
@@ -245,10 +250,8 @@ func (s *Service) Credentials(ctx context.Context, id string, tokens map[string]
 		}
 		return "", iam.Credentials{}, err
 	}
-	for _, l := range logins {
-		if err := s.tokens.StillHold(ctx, p.Scope, l.poolID, l.claims); err != nil {
-			return "", iam.Credentials{}, badToken(err)
-		}
+	if err := s.stillHold(ctx, p, logins); err != nil {
+		return "", iam.Credentials{}, err
 	}
 	return id, c.Credentials, nil
 }
@@ -267,18 +270,29 @@ func (s *Service) OpenIDToken(ctx context.Context, id string, tokens map[string]
 	if len(logins) > 0 {
 		f := federation(p, id, logins[0])
 		claims["amr"] = f.AMR
-		// Not in AWS's token: who it is, so that signing the person out ends the session that STS makes of this.
-		claims["imprint:user"] = f.PoolID + "/" + f.UserSub + "/" + f.Username
+		claims[userClaim] = f.PoolID + "/" + f.UserSub + "/" + f.Username
 	}
 	text, err := jwt.Sign(s.key, jwt.Thumbprint(&s.key.PublicKey), claims)
 	if err != nil {
 		return "", "", fmt.Errorf("signing an identity token: %w", err)
 	}
-	return id, fleet.Secret(text), nil
+	return id, fleet.Secret(text), s.stillHold(ctx, p, logins)
 }
 
-// VerifyToken checks a token that OpenIDToken issued and returns its claims.
-func (s *Service) VerifyToken(token string) (jwt.Claims, error) {
+// stillHold looks at logins again once something was issued for them, so that a sign-out which was being committed meanwhile is
+// not outlived.
+func (s *Service) stillHold(ctx context.Context, p *Pool, logins []login) error {
+	for _, l := range logins {
+		if err := s.tokens.StillHold(ctx, p.Scope, l.poolID, l.claims); err != nil {
+			return badToken(err)
+		}
+	}
+	return nil
+}
+
+// VerifyToken checks a token that OpenIDToken issued and returns its claims. A token of somebody who was signed out, disabled or
+// taken from a group since is refused, as their credentials are.
+func (s *Service) VerifyToken(ctx context.Context, token string) (jwt.Claims, error) {
 	t, err := jwt.Parse(token)
 	if err != nil {
 		return nil, err
@@ -289,7 +303,23 @@ func (s *Service) VerifyToken(token string) (jwt.Claims, error) {
 	if exp, ok := t.Claims.Time("exp"); !ok || !s.clock.Now().Before(exp) || t.Claims.String("iss") != "https://"+Issuer {
 		return nil, fleet.Denied("Token expired or of another issuer").WithCode("ExpiredTokenException")
 	}
-	return t.Claims, nil
+	user := strings.SplitN(t.Claims.String(userClaim), "/", 3)
+	issued, ok := t.Claims.Time("iat")
+	if len(user) < 3 || !ok {
+		return t.Claims, nil // a guest
+	}
+	p, err := s.find(ctx, t.Claims.String("aud"))
+	if err != nil {
+		return nil, err
+	}
+	return t.Claims, s.db.View(ctx, func(tx *store.Tx) error {
+		// The time of issue is a whole second, rounded down: whoever signs in within the second of a sign-out asks once more.
+		dead, err := tx.CutoffAfter(p.Scope, issued, "user:"+user[0]+"/"+user[1])
+		if err == nil && dead {
+			err = fleet.Denied("Token has been revoked").WithCode("ExpiredTokenException")
+		}
+		return err
+	})
 }
 
 // Unlink takes logins from an identity; the caller proves to own it by a valid login.

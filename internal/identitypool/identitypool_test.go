@@ -306,12 +306,12 @@ func TestOpenIDTokensAreVerifiedUntilTheyExpire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := s.VerifyToken(text.Reveal())
+	c, err := s.VerifyToken(t.Context(), text.Reveal())
 	if err != nil || c.String("aud") != p.ID || c.String("sub") != id || c.Strings("amr")[0] != "authenticated" {
 		t.Errorf("%v, %v", c, err)
 	}
 	now = now.Add(11 * time.Minute)
-	if _, err := s.VerifyToken(text.Reveal()); err == nil {
+	if _, err := s.VerifyToken(t.Context(), text.Reveal()); err == nil {
 		t.Error("an expired token was taken")
 	}
 	classic := pool(t, s, Settings{Guests: true})

@@ -243,3 +243,23 @@ func TestATrustPolicyThatNamesAnotherPoolRefuses(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestATokenOfTheClassicFlowDiesWithTheSignIn(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	ctx := t.Context()
+	_, err := s.identities.Update(ctx, home, s.identity.ID, func(p *identitypool.Pool) { p.Classic = true })
+	s.must(err)
+	logins := map[string]fleet.Secret{"iot.lan:8443/" + s.pool.ID: s.signIn().ID}
+	id, err := s.identities.ID(ctx, s.identity.ID, logins)
+	s.must(err)
+	_, token, err := s.identities.OpenIDToken(ctx, id, logins)
+	s.must(err)
+	if c, err := s.identities.VerifyToken(ctx, token.Reveal()); err != nil || c.String("sub") != id {
+		t.Fatalf("%v, %v", c, err)
+	}
+	s.must(s.users.EnableUser(ctx, home, s.pool.ID, "ada", false))
+	if _, err := s.identities.VerifyToken(ctx, token.Reveal()); code(err) != "ExpiredTokenException" {
+		t.Errorf("after the user was disabled: %v", err)
+	}
+}

@@ -141,7 +141,7 @@ func (s webIdentities) VerifyWebIdentity(ctx context.Context, token string) (id 
 	}
 	id.Issuer = strings.TrimPrefix(t.Claims.String("iss"), "https://")
 	if id.Issuer == identitypool.Issuer {
-		claims, err := s.identities.VerifyToken(token)
+		claims, err := s.identities.VerifyToken(ctx, token)
 		if err != nil {
 			return id, true, webTokenError(err)
 		}

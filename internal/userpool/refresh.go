@@ -71,7 +71,7 @@ func (s *Service) redeem(ctx context.Context, e entry, token string) (g grant, e
 		_, err = s.rotate(ctx, e, token) // which ends the session
 	}
 	if err != nil && fleet.KindOf(err) == fleet.KindDenied {
-		s.guesses.add(ctx, s.now())
+		s.wrongGuess(ctx, e)
 	}
 	return g, err
 }
@@ -102,7 +102,7 @@ func (s *Service) rotate(ctx context.Context, e entry, token string) (g grant, e
 	switch {
 	case err != nil:
 		if fleet.KindOf(err) == fleet.KindDenied {
-			s.guesses.add(ctx, s.now())
+			s.wrongGuess(ctx, e)
 		}
 		return grant{}, err
 	case reused:

@@ -78,7 +78,7 @@ func (s *Service) initiate(ctx context.Context, e entry, in SignIn) (Outcome, er
 	if err := e.allow(flow); err != nil {
 		return Outcome{}, err
 	}
-	if s.guesses.tooMany(ctx, s.now()) {
+	if !e.admin && s.guesses.tooMany(ctx, s.now()) {
 		return Outcome{}, tooManyRequests()
 	}
 	switch flow {
@@ -88,6 +88,13 @@ func (s *Service) initiate(ctx context.Context, e entry, in SignIn) (Outcome, er
 		return s.refreshAuth(ctx, e, in.Parameters)
 	default:
 		return s.passwordAuth(ctx, e, in.Parameters)
+	}
+}
+
+// wrongGuess counts against the address that a guess came from. The address of an administrator's program is not the guesser's.
+func (s *Service) wrongGuess(ctx context.Context, e entry) {
+	if !e.admin {
+		s.guesses.add(ctx, s.now())
 	}
 }
 
@@ -145,7 +152,7 @@ func (s *Service) candidate(ctx context.Context, e entry, name string) (candidat
 		return c, err
 	}
 	if e.client.ShowUnknownUsers {
-		s.guesses.add(ctx, s.now())
+		s.wrongGuess(ctx, e)
 		return c, userNotFound()
 	}
 	secret, err := s.open("pool-secret", e.pool.secret, e.pool.Scope, e.pool.ID)
@@ -250,7 +257,7 @@ func (s *Service) settle(ctx context.Context, e entry, a attempt) (Outcome, erro
 	}
 	if verdict != nil {
 		if !a.proven {
-			s.guesses.add(ctx, s.now())
+			s.wrongGuess(ctx, e)
 		}
 		return Outcome{}, verdict
 	}

@@ -505,6 +505,8 @@ func TestAnAddressThatGuessesIsHeldBack(t *testing.T) {
 		wantError(t, try("10.0.0.1", name, "x"), "NotAuthorizedException", "Incorrect username or password.")
 	}
 	wantError(t, try("10.0.0.1", "ada", good), "TooManyRequestsException", "Rate exceeded")
+	_, err := w.AdminInitiateAuth(from("10.0.0.1"), scope, p.ID, SignIn{ClientID: app.ID, Flow: "ADMIN_NO_SRP_AUTH", Parameters: secrets("USERNAME", "ada", "PASSWORD", good)})
+	ok(t, err) // a program that signs many people in has one address
 	ok(t, try("10.0.0.2", "ada", good))
 	w.pass(time.Minute)
 	ok(t, try("10.0.0.1", "ada", good))

@@ -10,7 +10,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -56,7 +55,13 @@ type claimJSON struct {
 	Time       json.RawMessage   `json:"time,omitempty"` // epoch seconds or RFC 3339
 }
 
-var templateName = regexp.MustCompile(`^[0-9A-Za-z_-]{1,36}$`)
+// validTemplate reports whether s may name a template: [0-9A-Za-z_-]{1,36} (provisioning spec 3.1).
+func validTemplate(s string) bool {
+	odd := func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r == '_' || r == '-')
+	}
+	return s != "" && len(s) <= 36 && !strings.ContainsFunc(s, odd)
+}
 
 // ParseClaim reads a claim, at most MaxClaimSize bytes, in one of these forms:
 //
@@ -128,7 +133,7 @@ func (c *Claim) setPair(certPEM, keyPEM string) error {
 }
 
 func (c *Claim) check() error {
-	if c.Template != "" && !templateName.MatchString(c.Template) {
+	if c.Template != "" && !validTemplate(c.Template) {
 		return malformed("templateName is no name of a template")
 	}
 	if len(c.Endpoint) > 253+6 {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/imprint-iot/imprint/device/internal/fakecloud"
+	"github.com/imprint-iot/imprint/internal/fakecloud"
 )
 
 // claimText is a claim in the form of our bundle; change alters its members.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/imprint-iot/imprint/device/internal/fakecloud"
+	"github.com/imprint-iot/imprint/internal/fakecloud"
 )
 
 var epoch = time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)

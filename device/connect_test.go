@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/imprint-iot/imprint/device/internal/fakecloud"
+	"github.com/imprint-iot/imprint/internal/fakecloud"
 )
 
 // provisioned returns a broker with a device of its own.

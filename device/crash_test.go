@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/imprint-iot/imprint/device/internal/fakecloud"
+	"github.com/imprint-iot/imprint/internal/fakecloud"
 )
 
 // A world is a story in which the power goes once.
@@ -66,7 +66,7 @@ func (s *story) provision(claim *Claim, now time.Time) (r *Result, cut bool, err
 
 // play tells the story: the power goes at c, taking l with it, and sync number deaf is never done. over means that c lies behind
 // the end. The error is what should not have happened.
-func (w world) play(t testing.TB, c cut, l loss, deaf int) (over bool, syncs []string, err error) {
+func (w world) play(t testing.TB, c cut, l loss, deaf int) (over bool, syncs []syncOp, err error) {
 	s := &story{world: w, t: t, disk: newDisk(), cloud: fakecloud.New(t, epoch)}
 	if w.rotation {
 		if _, _, err := s.provision(newClaim(t, s.cloud), epoch); err != nil {
@@ -87,10 +87,16 @@ func (w world) play(t testing.TB, c cut, l loss, deaf int) (over bool, syncs []s
 		return false, nil, fmt.Errorf("without a cut: %w", err)
 	}
 	for _, op := range s.disk.syncs {
-		syncs = append(syncs, s.disk.ops[op])
+		syncs = append(syncs, syncOp{op, s.disk.ops[op]})
 	}
 	s.disk.crash(l)
 	return !wasCut, syncs, s.afterwards(!wasCut)
+}
+
+// A syncOp is a sync, by the number of its operation.
+type syncOp struct {
+	op    int
+	label string
 }
 
 // afterwards checks what the cut left, resumes, and checks the end.
@@ -312,11 +318,11 @@ func TestNoSyncCanBeLeftOut(t *testing.T) {
 			t.Fatalf("%d syncs, %v", len(syncs), err)
 		}
 		count := map[string]int{}
-		for n, label := range syncs {
-			label = strings.NewReplacer("/store/a", "/store/SLOT", "/store/b", "/store/SLOT").Replace(label)
+		for n, sync := range syncs {
+			label := strings.NewReplacer("/store/a", "/store/SLOT", "/store/b", "/store/SLOT").Replace(sync.label)
 			count[label]++
 			label = fmt.Sprintf("%s, no. %d", label, count[label])
-			needed[label] = append(needed[label], func() bool { return w.noticed(t, n) })
+			needed[label] = append(needed[label], func() bool { return w.noticed(t, n, sync.op) })
 		}
 	}
 	for label, ways := range needed {
@@ -329,16 +335,13 @@ func TestNoSyncCanBeLeftOut(t *testing.T) {
 	}
 }
 
-// noticed reports whether the world turns red without sync number n.
-func (w world) noticed(t *testing.T, n int) bool {
+// noticed reports whether the world turns red without sync number n, which is operation op: only cuts after it can tell.
+func (w world) noticed(t *testing.T, n, op int) bool {
 	for _, l := range []loss{loseAll, loseContents} {
-		for op := 0; ; op++ {
-			over, _, err := w.play(t, cut{op, true}, l, n)
-			if err != nil {
+		for op, over := op, false; !over; op++ {
+			var err error
+			if over, _, err = w.play(t, cut{op, true}, l, n); err != nil {
 				return true
-			}
-			if over {
-				break
 			}
 		}
 	}

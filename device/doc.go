@@ -9,7 +9,7 @@
 //	conn, err := device.Connect(ctx, id.Identity, device.Options{})
 //
 // The package and everything it needs is the standard library: MQTT and CBOR are the small parts of them that a device uses
-// (internal/mqtt, internal/cbor), so that a program on it stays at about five megabytes.
+// (internal/mqtt, internal/cbor), so that a program on it stays at about six megabytes.
 //
 // # What survives a power cut
 //
@@ -62,7 +62,8 @@
 //	--dir --client-id --port --mqtt   as above
 //	--keep-alive 1m
 //	--publish TOPIC=PAYLOAD --subscribe FILTER (repeatable; {thingName} stands for the thing's name)   --qos 0|1   --every 10s
-//	--once                  subscribe, publish, wait for the acknowledgements and --wait for messages, then stop
+//	--once                  subscribe, publish, wait for the acknowledgements and --wait for messages, then stop; a refusal ends it
+//	--timeout 0             end after so long; with --once that is a failure
 //
 // `imprint-device status` prints what is in the store, `imprint-device reset --yes` erases it, `imprint-device version` tells its version.
 //

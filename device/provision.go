@@ -288,7 +288,7 @@ func (s settings) complete() (settings, error) {
 	switch {
 	case s.Template == "":
 		return s, usage("--template NAME", "the claim names no template")
-	case !templateName.MatchString(s.Template):
+	case !validTemplate(s.Template):
 		return s, usage("1 to 36 letters, digits, _ and -", "%q is no name of a template", s.Template)
 	case s.KeyType != P256 && s.KeyType != RSA2048:
 		return s, usage("p256 or rsa2048", "%q is no type of key", s.KeyType)

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/imprint-iot/imprint/device/internal/fakecloud"
+	"github.com/imprint-iot/imprint/internal/fakecloud"
 )
 
 func TestEveryCombinationOfFormatKeysAndVersionProvisions(t *testing.T) {

@@ -41,6 +41,7 @@ var layer = map[string][]string{
 	"internal/server/…":  {"internal/…"},
 	"internal/tools/…":   {},
 	"internal/layers":    {},
+	"internal/fakecloud": {}, // for the tests of device and its command
 	"device":             {"device/…"},
 	"device/…":           {"device/…"},
 	"cmd/imprint":        {"internal/…"},

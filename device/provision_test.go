@@ -285,20 +285,9 @@ func TestATokenThatIsNotValidAnyMoreIsReplaced(t *testing.T) {
 
 func TestAnInterruptedCallIsResumedWithoutItsArguments(t *testing.T) {
 	c, b, claim := start(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	b.SetFault(func(_ int, event string) fakecloud.Fault {
-		if event == "write Publish $aws/certificates/create-from-csr/cbor/accepted" {
-			b.SetFault(nil)
-			cancel()
-			return fakecloud.Drop
-		}
-		return fakecloud.Obey
-	})
 	cfg := configFor(t, b, claim)
 	cfg.Format = CBOR
-	if _, err := Provision(ctx, cfg); KindOf(err) != KindInterrupted {
-		t.Fatal(err)
-	}
+	cutAt(t, b, cfg, "write Publish $aws/certificates/create-from-csr/cbor/accepted")
 	s, err := OpenStore(cfg.Dir)
 	if err != nil {
 		t.Fatal(err)
@@ -312,6 +301,86 @@ func TestAnInterruptedCallIsResumedWithoutItsArguments(t *testing.T) {
 	}
 	if all, _ := c.IssuedTo(claim.ID()); all != 1 {
 		t.Errorf("%d certificates", all)
+	}
+}
+
+// cutAt runs Provision until an event, at which the call is cancelled and the connection lost.
+func cutAt(t *testing.T, b *fakecloud.Broker, cfg Config, event string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	b.SetFault(func(_ int, e string) fakecloud.Fault {
+		if e == event {
+			cancel()
+			return fakecloud.Drop
+		}
+		return fakecloud.Obey
+	})
+	if _, err := Provision(ctx, cfg); KindOf(err) != KindInterrupted {
+		t.Fatalf("cut at %s: %v", event, err)
+	}
+	b.SetFault(nil)
+}
+
+func TestANewClaimFindsThatTheOldOneHadSucceeded(t *testing.T) {
+	c, b, claim := start(t)
+	cfg := configFor(t, b, claim)
+	cutAt(t, b, cfg, "write Publish $aws/provisioning-templates/lamp/provision/json/accepted")
+	cfg.Claim = newClaim(t, c)
+	r, err := Provision(t.Context(), cfg)
+	if err != nil || !r.Resumed || !r.AnswerLost || r.ThingName != "" || r.CertificateID != c.Things()[fakecloud.Thing] {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if all, _ := c.IssuedTo(cfg.Claim.ID()); all != 0 {
+		t.Errorf("the new claim was used for %d certificates", all)
+	}
+}
+
+func TestANewClaimTakesOverWhereTheOldOneFailed(t *testing.T) {
+	c, b, claim := start(t)
+	cfg := configFor(t, b, claim)
+	cutAt(t, b, cfg, "read Publish $aws/provisioning-templates/lamp/provision/json")
+	key, err := os.ReadFile(filepath.Join(cfg.Dir, "a", "private.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Claim = newClaim(t, c)
+	r, err := Provision(t.Context(), cfg)
+	if err != nil || r.ClaimID != cfg.Claim.ID() || r.AnswerLost || r.ThingName != fakecloud.Thing {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if again, err := os.ReadFile(r.Files.PrivateKey); err != nil || string(again) != string(key) {
+		t.Errorf("the key has changed: a service could not tell that it is the same device (%v)", err)
+	}
+}
+
+func TestOtherParametersStartAnew(t *testing.T) {
+	_, b, claim := start(t)
+	cfg := configFor(t, b, claim)
+	cutAt(t, b, cfg, "write Publish $aws/provisioning-templates/lamp/provision/json/accepted")
+	cfg.Parameters = map[string]string{fakecloud.SerialNumber: "lamp-2"}
+	if r, err := Provision(t.Context(), cfg); err != nil || r.Resumed || r.ThingName != "lamp-2" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestAnExpiredClaimIsErasedAndSaidToBeNeeded(t *testing.T) {
+	c, b, claim := start(t)
+	cfg := configFor(t, b, claim)
+	cutAt(t, b, cfg, "write Publish $aws/certificates/create-from-csr/json/accepted")
+	c.Kill(claim.ID())
+	later := Config{Dir: cfg.Dir, sleep: cfg.sleep, Now: func() time.Time { return epoch.Add(time.Hour) }}
+	for range 2 {
+		var e *Error
+		if _, err := Provision(t.Context(), later); !errors.As(err, &e) || e.Code != CodeClaimExpired {
+			t.Fatalf("%v", err)
+		}
+		s, err := OpenStore(cfg.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := s.Status(); err != nil || st.Pending == nil || st.Pending.ClaimKept {
+			t.Errorf("%+v, %v", st.Pending, err)
+		}
 	}
 }
 

@@ -156,17 +156,34 @@ func (o *options) portsVar(ports *[]int) {
 	})
 }
 
-// log writes for people, on standard error.
+// log writes for people, on standard error. The journal of the system knows the time.
 func (p *program) log(quiet bool) *slog.Logger {
 	if quiet {
 		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey && a.Value.Any() == slog.LevelInfo) {
-			return slog.Attr{} // the journal of the system knows the time
+	return slog.New(plain{p.stderr})
+}
+
+// plain is a log handler of one line per record: what happens, then name=value. Groups do not occur.
+type plain struct{ w io.Writer }
+
+func (h plain) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelInfo }
+func (h plain) WithAttrs([]slog.Attr) slog.Handler           { return h }
+func (h plain) WithGroup(string) slog.Handler                { return h }
+
+func (h plain) Handle(_ context.Context, r slog.Record) error {
+	line := []byte(r.Message)
+	if r.Level >= slog.LevelWarn {
+		line = append([]byte("warning: "), line...)
+	}
+	r.Attrs(func(a slog.Attr) bool {
+		if v := a.Value.Resolve().String(); v != "" {
+			line = fmt.Appendf(line, " %s=%s", a.Key, v)
 		}
-		return a
-	}}))
+		return true
+	})
+	_, err := h.w.Write(append(line, '\n'))
+	return err
 }
 
 // A problem is an error as scripts read it.

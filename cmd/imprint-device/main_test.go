@@ -254,7 +254,8 @@ func TestEveryFailureHasItsExitStatus(t *testing.T) {
 		{"no claim", 3, "NoClaim", func(b *bench) []string { return []string{"--claim", "/nowhere"} }},
 		{"a rejection", 4, "AccessDenied", func(b *bench) []string { return []string{"--param", fakecloud.SerialNumber + "=" + fakecloud.Stolen} }},
 		{"no server", 5, "Unreachable", func(b *bench) []string {
-			return []string{"--endpoint", "localhost:1", "--port", "1", "--timeout", "50ms"}
+			b.broker.Port = 1
+			return []string{"--timeout", "50ms"}
 		}},
 		{"a server that is not trusted", 5, "UntrustedServer", func(b *bench) []string {
 			return []string{"--ca", b.file("ca", []byte(fakecloud.NewBroker(b.t, b.cloud).Roots))}

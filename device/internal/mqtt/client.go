@@ -243,7 +243,7 @@ func (c *Client) Ping(ctx context.Context) error {
 	case <-c.done:
 		return fmt.Errorf("PINGREQ: %w", c.Err())
 	case <-ctx.Done():
-		return fmt.Errorf("PINGREQ: no answer: %w", ctx.Err())
+		return fmt.Errorf("PINGREQ: %w", c.silence(ctx))
 	}
 }
 
@@ -282,8 +282,16 @@ func (c *Client) ask(ctx context.Context, what string, build func(id uint16) []b
 	case <-c.done:
 		return ack{}, fmt.Errorf("%s: %w", what, c.Err())
 	case <-ctx.Done():
-		return ack{}, fmt.Errorf("%s: no answer: %w", what, ctx.Err())
+		return ack{}, fmt.Errorf("%s: %w", what, c.silence(ctx))
 	}
+}
+
+// silence tells why no answer came before ctx ended: the end of the connection is the better reason, if both happened.
+func (c *Client) silence(ctx context.Context) error {
+	if err := c.Err(); err != nil {
+		return err
+	}
+	return fmt.Errorf("no answer: %w", ctx.Err())
 }
 
 func (c *Client) sendBounded(p []byte) error {

@@ -22,7 +22,9 @@ func TestARefusalReachesAClientThatGoesOnSending(t *testing.T) {
 		dial   func(net.Conn) net.Conn
 	}{
 		"TCP": {func(l net.Listener) net.Listener { return l }, func(c net.Conn) net.Conn { return c }},
-		"TLS": {func(l net.Listener) net.Listener { return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}}) },
+		"TLS": {func(l net.Listener) net.Listener {
+			return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}})
+		},
 			func(c net.Conn) net.Conn { return tls.Client(c, &tls.Config{InsecureSkipVerify: true}) }},
 	} {
 		t.Run(name, func(t *testing.T) {

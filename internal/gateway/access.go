@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
@@ -25,19 +24,22 @@ type deviceAccess struct {
 	a       *arrival
 	clientI string
 	stale   atomic.Bool
+	told    atomic.Int32 // refusals that left a trace
 
-	mu      sync.Mutex
-	read    bool
-	counted uint64 // g.policies when the rights were read
-	rights  rights
-	keys    []string // under which g.devices knows this access
+	mu     sync.Mutex
+	read   bool
+	groups uint64 // g.groups when the rights were read
+	rights rights
+	keys   []store.Change // under which g.devices knows this access
+	gone   bool
 }
 
 // rights are what a connection's decisions are made of.
 type rights struct {
-	policies []policy.Named
-	facts    policy.Context
-	thing    string
+	policies  []policy.Named
+	facts     policy.Context
+	thing     string
+	exclusive bool // the thing is the certificate's only one
 }
 
 var _ mqtt.Access = (*deviceAccess)(nil)
@@ -59,6 +61,9 @@ func (d *deviceAccess) Connect(ctx context.Context, c *mqtt.Connect) error {
 		return err
 	}
 	d.a.trace.Fact("thing", r.thing)
+	if r.exclusive {
+		d.a.thing = r.thing
+	}
 	facts := maps.Clone(r.facts)
 	var attributes []string
 	if c.Persistent {
@@ -106,7 +111,10 @@ func (d *deviceAccess) Subscribe(filter string) error {
 }
 
 // Receive implements mqtt.Access. Answers to the connection's own requests come here too.
-func (d *deviceAccess) Receive(topic string) bool { return d.may("iot:Receive", "topic", topic) == nil }
+func (d *deviceAccess) Receive(topic string) bool {
+	r, err := d.current()
+	return err == nil && policy.Evaluate(r.policies, policy.Request{Action: "iot:Receive", Resource: d.topicARN("topic", topic), Context: r.facts}).Allowed()
+}
 
 func (d *deviceAccess) may(action, kind, name string) error {
 	r, err := d.current()
@@ -117,7 +125,7 @@ func (d *deviceAccess) may(action, kind, name string) error {
 }
 
 // decide turns a decision into the answer. A refusal after CONNECT leaves a trace of its own, so that `explain` can say which
-// statement was missing; Receive is asked too often for that.
+// statement was missing.
 func (d *deviceAccess) decide(r policy.Result, action, resource string, connecting bool) error {
 	if connecting {
 		d.a.trace.Step("policy", "%s on %s: %v", action, resource, r)
@@ -129,14 +137,14 @@ func (d *deviceAccess) decide(r policy.Result, action, resource string, connecti
 	if connecting {
 		d.a.trace.SetCure("%s", cure(action, resource, r))
 		d.a.finish(d.g, err)
-	} else if action != "iot:Receive" {
+	} else if d.told.Add(1) <= toldPerConnection {
 		t := trace.New(d.a.who.scope, trace.Connect, d.g.Clock)
 		t.Fact("certificateId", d.a.who.principal)
 		t.Fact("clientId", d.clientI)
 		t.Fact("sourceIp", d.a.address)
 		t.Step("policy", "%s on %s: %v", action, resource, r)
 		t.SetCure("%s", cure(action, resource, r))
-		d.g.Recorder.Finish(t, err)
+		d.g.refused(t, err)
 	}
 	return err
 }
@@ -155,24 +163,37 @@ func cure(action, resource string, r policy.Result) string {
 func (d *deviceAccess) topicARN(kind, name string) string { return d.a.who.scope.IoT(kind, name) }
 
 // current returns the rights as of now, reading them if something has changed since.
+//
+// The access is filed under the certificate before anything is read, so that a change of it always finds this connection. What
+// the rights turn out to depend on is filed after; a change in between shows in g.changes.
 func (d *deviceAccess) current() (rights, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	count := d.g.policies.Load()
-	if d.read && count == d.counted && !d.stale.Load() {
+	groups := d.g.groups.Load()
+	if d.read && groups == d.groups && !d.stale.Load() {
 		return d.rights, nil
 	}
+	if !d.read {
+		d.file(d.ownKeys())
+	}
 	d.stale.Store(false)
+	changes := d.g.changes.Load()
 	r, err := d.g.rightsOf(d.a, d.clientI)
 	if err != nil {
 		d.stale.Store(true)
 		return rights{}, err
 	}
-	d.rights, d.counted, d.read = r, count, true
-	d.register()
-	// A change between the reading and the registration would be missed: read again if there was one.
-	if d.g.policies.Load() != count {
-		d.stale.Store(true)
+	d.rights, d.groups, d.read = r, groups, true
+	keys := d.ownKeys()
+	if r.thing != "" && r.thing != d.clientI {
+		keys = append(keys, d.key(store.ChangedThing, r.thing))
+	}
+	for _, p := range r.policies {
+		keys = append(keys, d.key(store.ChangedPolicy, p.Name))
+	}
+	d.file(keys)
+	if d.g.changes.Load() != changes {
+		d.stale.Store(true) // read again next time
 	}
 	return r, nil
 }
@@ -181,7 +202,7 @@ func (d *deviceAccess) current() (rights, error) {
 func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 	var effective []store.EffectivePolicy
 	var thing store.AttachedThing
-	var attached, exists bool
+	var attached bool
 	who := a.who
 	err = g.Store.View(g.ctx, func(tx *store.Tx) error {
 		c, err := tx.Certificate(who.scope, who.principal)
@@ -194,7 +215,6 @@ func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 		if thing, attached, err = tx.AssociatedThing(who.scope, who.arn(), clientID); err != nil {
 			return err
 		}
-		exists = attached
 		effective, err = tx.EffectivePolicies(who.scope, who.arn(), thing.Name)
 		return err
 	})
@@ -215,8 +235,8 @@ func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 		f.Set(policy.KeyDomainName, who.sni)
 	}
 	f.Set(policy.KeyThingIsAttached, fmt.Sprint(attached))
-	if exists {
-		r.thing = thing.Name
+	if attached {
+		r.thing, r.exclusive = thing.Name, thing.PrincipalType == fleet.Exclusive
 		f.Set(policy.KeyThingName, thing.Name)
 		if thing.Type != "" {
 			f.Set(policy.KeyThingTypeName, thing.Type)
@@ -229,15 +249,18 @@ func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 	return r, nil
 }
 
-// register files the access under what may change its rights. d.mu is held.
-func (d *deviceAccess) register() {
-	keys := []string{deviceKey(d.a.who.scope, store.ChangedAttachment, d.a.who.arn()), deviceKey(d.a.who.scope, store.ChangedCertificate, d.a.who.principal)}
-	for _, name := range []string{d.rights.thing, d.clientI} {
-		if name != "" {
-			keys = append(keys, deviceKey(d.a.who.scope, store.ChangedThing, name))
-		}
-	}
-	if slices.Equal(keys, d.keys) {
+func (d *deviceAccess) key(kind, name string) store.Change {
+	return store.Change{Scope: d.a.who.scope, Kind: kind, Key: name}
+}
+
+// ownKeys are the changes that matter to this connection whatever its rights are.
+func (d *deviceAccess) ownKeys() []store.Change {
+	return []store.Change{d.key(store.ChangedCertificate, d.a.who.principal), d.key(store.ChangedAttachment, d.a.who.arn()), d.key(store.ChangedThing, d.clientI)}
+}
+
+// file files the access under what may change its rights, and nothing else. d.mu is held.
+func (d *deviceAccess) file(keys []store.Change) {
+	if d.gone || slices.Equal(keys, d.keys) {
 		return
 	}
 	d.g.mu.Lock()
@@ -262,16 +285,14 @@ func (d *deviceAccess) unfile() {
 	d.keys = nil
 }
 
+// forget ends the filing of an access whose connection is over.
 func (d *deviceAccess) forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.gone = true
 	d.g.mu.Lock()
 	defer d.g.mu.Unlock()
 	d.unfile()
-}
-
-func deviceKey(s fleet.Scope, kind, name string) string {
-	return s.Account + " " + s.Region + " " + kind + " " + name
 }
 
 // documentCache keeps policies in their compiled form, by their text: a fleet shares few of them.
@@ -300,85 +321,4 @@ func (c *documentCache) parse(text string) (*policy.Document, error) {
 	}
 	c.parsed[text] = d
 	return d, nil
-}
-
-// claimAccess holds a claim to the fixed policy of claims: any client id, the provisioning topics of its template, nothing else
-// (provisioning spec 1.4).
-type claimAccess struct {
-	g *Gateway
-	a *arrival
-}
-
-var _ mqtt.Access = (*claimAccess)(nil)
-
-// claimGrace is how long after its claim's end a session may live on, so that a slow hook can still answer.
-const claimGrace = 5 * time.Minute
-
-func (g *Gateway) serveClaim(tc *tls.Conn, a *arrival) mqtt.End {
-	c := &claimAccess{g, a}
-	g.mu.Lock()
-	g.claims[c] = true
-	g.mu.Unlock()
-	defer func() {
-		g.mu.Lock()
-		delete(g.claims, c)
-		g.mu.Unlock()
-	}()
-	return g.broker.Serve(g.ctx, tc, mqtt.Identity{Scope: a.who.scope, Principal: a.who.principal, Access: c, Notify: g.notify(a)})
-}
-
-// Connect implements mqtt.Access. The claim is looked at once more, now that a withdrawal of it would find the connection.
-func (c *claimAccess) Connect(ctx context.Context, p *mqtt.Connect) error {
-	c.a.trace.Fact("clientId", p.ClientID)
-	err := c.g.Provision.CheckClaim(ctx, c.a.who.scope, c.a.who.principal)
-	if err != nil {
-		c.a.finish(c.g, err)
-	}
-	return err
-}
-
-// topics lists the requests that the claim may make.
-func (c *claimAccess) topics() []string {
-	var all []string
-	for _, format := range []string{"json", "cbor"} {
-		all = append(all, topicCreate+format, topicCreateCSR+format, topicTemplates+c.a.who.claim.Template+"/provision/"+format)
-	}
-	return all
-}
-
-// Publish implements mqtt.Access.
-func (c *claimAccess) Publish(topic string, retain bool) error {
-	if !retain && slices.Contains(c.topics(), topic) {
-		return nil
-	}
-	return c.refuse("publish to", topic)
-}
-
-// Subscribe implements mqtt.Access.
-func (c *claimAccess) Subscribe(filter string) error {
-	if c.Receive(filter) {
-		return nil
-	}
-	return c.refuse("subscribe to", filter)
-}
-
-// Receive implements mqtt.Access.
-func (c *claimAccess) Receive(topic string) bool {
-	for _, suffix := range []string{"/accepted", "/rejected"} {
-		if t, ok := strings.CutSuffix(topic, suffix); ok && slices.Contains(c.topics(), t) {
-			return true
-		}
-	}
-	return slices.Contains(c.topics(), topic)
-}
-
-func (c *claimAccess) refuse(what, topic string) error {
-	err := fleet.Denied("a claim for template %s may not %s %s", c.a.who.claim.Template, what, topic).WithCode("AUTHORIZATION_FAILED")
-	t := trace.New(c.a.who.scope, trace.Connect, c.g.Clock)
-	t.Fact("claimId", c.a.who.principal)
-	t.Fact("sourceIp", c.a.address)
-	t.Fact("template", c.a.who.claim.Template)
-	t.SetCure("a claim is good for the provisioning topics of its own template only: %s", strings.Join(c.topics(), ", "))
-	c.g.Recorder.Finish(t, err)
-	return err
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -10,44 +11,46 @@ import (
 )
 
 // changed hears of every committed write before its writer has the answer: rights are marked for reading again, and
-// connections whose certificate or claim has lost its power are ended at once.
+// connections whose certificate or claim has lost its power are ended at once. Another order of the same changes would do as
+// well, since what is acted on is always read from the store.
 func (g *Gateway) changed(changes []store.Change) {
-	recheck := false
+	g.changes.Add(1) // before anything is marked, see deviceAccess.current
 	for _, c := range changes {
 		switch c.Kind {
-		case store.ChangedPolicy, store.ChangedGroup:
-			g.policies.Add(1)
+		case store.ChangedPolicy, store.ChangedThing:
+			g.stale(c)
 		case store.ChangedAttachment:
 			if strings.Contains(c.Key, ":thinggroup/") {
-				g.policies.Add(1)
+				g.groups.Add(1)
 			}
-			g.stale(c)
-		case store.ChangedThing:
 			g.stale(c)
 		case store.ChangedCertificate:
 			g.certificateChanged(c)
-		case store.ChangedClaim, store.ChangedTemplate, store.ChangedIAM, "cutoff":
-			recheck = true
+		case store.ChangedClaim:
+			g.recheckClaims(func(a *arrival) bool { return a.who.scope == c.Scope && a.who.principal == c.Key })
+		case store.ChangedTemplate:
+			g.recheckClaims(func(a *arrival) bool { return a.who.scope == c.Scope && a.who.claim.Template == c.Key })
 		}
 	}
-	if recheck {
-		g.recheckClaims()
+	if slices.ContainsFunc(changes, func(c store.Change) bool { return c.Kind == store.ChangedIAM || c.Kind == "cutoff" }) {
+		g.recheckClaims(func(*arrival) bool { return true }) // an installer may come from another account
 	}
 }
 
-func (g *Gateway) stale(c store.Change) (live []*deviceAccess) {
+// stale marks the rights that a change may have changed, and reports whether there are any.
+func (g *Gateway) stale(c store.Change) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for d := range g.devices[deviceKey(c.Scope, c.Kind, c.Key)] {
+	live := g.devices[c]
+	for d := range live {
 		d.stale.Store(true)
-		live = append(live, d)
 	}
-	return live
+	return len(live) > 0
 }
 
 // certificateChanged ends the connections of a certificate that is not active any more.
 func (g *Gateway) certificateChanged(c store.Change) {
-	if len(g.stale(c)) == 0 {
+	if !g.stale(c) {
 		return
 	}
 	active := false
@@ -63,20 +66,37 @@ func (g *Gateway) certificateChanged(c store.Change) {
 		mqtt.Unauthorized("the certificate is not active any more"))
 }
 
-// recheckClaims ends the sessions of claims that have lost their power: withdrawn, their installer gone, their template deleted
-// or disabled.
-func (g *Gateway) recheckClaims() {
-	g.mu.Lock()
-	live := make([]*claimAccess, 0, len(g.claims))
-	for c := range g.claims {
-		live = append(live, c)
-	}
-	g.mu.Unlock()
-	for _, c := range live {
-		if err := g.Provision.CheckClaim(g.ctx, c.a.who.scope, c.a.who.principal); err != nil && fleet.KindOf(err) != fleet.KindInternal {
+// recheckClaims ends the sessions of those claims that have lost their power: withdrawn, their installer gone, their template
+// deleted or disabled.
+func (g *Gateway) recheckClaims(concerned func(*arrival) bool) {
+	valid := map[fleet.Scope]map[string]bool{}
+	for _, c := range g.claimSessions(concerned) {
+		s, id := c.a.who.scope, c.a.who.principal
+		if valid[s] == nil {
+			valid[s] = map[string]bool{}
+		}
+		ok, known := valid[s][id]
+		if !known {
+			err := g.Provision.CheckClaim(g.ctx, s, id)
+			ok = err == nil || fleet.KindOf(err) == fleet.KindInternal
+			valid[s][id] = ok
+		}
+		if !ok {
 			g.endClaim(c, "the claim is not valid any more")
 		}
 	}
+}
+
+// claimSessions lists the live sessions of claims that which picks.
+func (g *Gateway) claimSessions(which func(*arrival) bool) (live []*claimAccess) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.claims {
+		if which(c.a) {
+			live = append(live, c)
+		}
+	}
+	return live
 }
 
 func (g *Gateway) endClaim(c *claimAccess, why string) {
@@ -94,15 +114,7 @@ func (g *Gateway) expireClaims() {
 			return
 		}
 		now := g.Clock.Now()
-		var late []*claimAccess
-		g.mu.Lock()
-		for c := range g.claims {
-			if now.After(c.a.who.claim.Expires.Add(claimGrace)) {
-				late = append(late, c)
-			}
-		}
-		g.mu.Unlock()
-		for _, c := range late {
+		for _, c := range g.claimSessions(func(a *arrival) bool { return now.After(a.who.claim.Expires.Add(claimGrace)) }) {
 			g.endClaim(c, "the claim has expired")
 		}
 	}

@@ -2,7 +2,7 @@
 // handshake who is there (a registered certificate, or a temporary claim), holds each connection to its policies, serves the
 // reserved provisioning topics, and ends connections whose right has ended.
 //
-// Begin with Gateway and ServeMQTT here. identity.go says who is let in, access.go what they may do, provisioning.go speaks the
+// Begin with Gateway and ServeMQTT here. identity.go says who is let in, access.go and claim.go what they may do, provisioning.go speaks the
 // provisioning topics, presence.go tells the fleet who came and went. Messages themselves are internal/mqtt's business.
 package gateway
 
@@ -47,13 +47,13 @@ type Gateway struct {
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex
-	devices  map[string]map[*deviceAccess]bool // live accesses by what may change their rights, see deviceKeys
-	claims   map[*claimAccess]bool             // live claim sessions
-	versions map[string]int64                  // presence: connections so far, by scope and client id
+	devices  map[store.Change]map[*deviceAccess]bool // live accesses by what may change their rights
+	claims   map[*claimAccess]bool                   // live claim sessions
+	versions map[versionKey]int64                    // presence: connections so far
 
-	// policies counts changes that may matter to any connection: policies and thing groups. An access whose own count is
-	// older reads its policies again.
-	policies  atomic.Uint64
+	groups    atomic.Uint64 // counts changes of thing groups' policies: they may matter to any connection
+	changes   atomic.Uint64 // counts all changes heard of
+	traces    budget        // of refusals
 	documents documentCache
 }
 
@@ -62,7 +62,10 @@ const handshakeTimeout = 10 * time.Second
 
 // New makes a gateway and follows the store's changes.
 func New(c Config) *Gateway {
-	g := &Gateway{Config: c, devices: map[string]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[string]int64{},
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]int64{},
 		documents: documentCache{parsed: map[string]*policy.Document{}}}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Log: c.Log})
@@ -74,7 +77,7 @@ func New(c Config) *Gateway {
 // Broker gives the services that publish (events, HTTPS) the message core.
 func (g *Gateway) Broker() *mqtt.Broker { return g.broker }
 
-// Close lets connections end in order until ctx ends. Listeners are closed by whoever opened them.
+// Close lets connections end in order until ctx ends. The listeners must be closed before, by whoever opened them.
 func (g *Gateway) Close(ctx context.Context) error {
 	g.stop()
 	err := g.broker.Close(ctx)
@@ -106,6 +109,8 @@ func (g *Gateway) ServeHTTPS(l net.Listener) net.Listener {
 }
 
 func (g *Gateway) accept(l net.Listener, serve func(net.Conn)) error {
+	g.wg.Add(1) // Close waits for whoever may still accept
+	defer g.wg.Done()
 	for backoff := time.Millisecond; ; {
 		nc, err := l.Accept()
 		if err != nil {
@@ -164,7 +169,7 @@ func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
 	}
 	tc.Close()
 	if a.refusal != nil {
-		g.Recorder.Finish(a.trace, a.refusal)
+		g.refused(a.trace, a.refusal)
 	}
 	g.Log.Debug("handshake failed", "address", a.address, "error", err)
 	return false
@@ -185,6 +190,36 @@ func (g *Gateway) serveDevice(tc *tls.Conn, a *arrival) {
 		a.finish(g, fleet.Invalid("", "", "the connection ended before an MQTT CONNECT was accepted: %v", end).WithCode(fmt.Sprint(end.Reason)))
 	}
 	g.Log.Debug("connection ended", "address", a.address, "principal", a.who.principal, "reason", end.Reason, "text", end.Text)
+}
+
+// Refusals are recorded for whoever asks why, and bounded, since strangers and broken devices can cause any number of them.
+const (
+	tracesPerMinute   = 300
+	toldPerConnection = 20
+)
+
+// refused keeps the trace of a refusal, if the budget of this minute allows.
+func (g *Gateway) refused(t *trace.Trace, err error) {
+	if g.traces.take(g.Clock.Now()) {
+		g.Recorder.Finish(t, err)
+	}
+}
+
+// A budget is tracesPerMinute.
+type budget struct {
+	mu     sync.Mutex
+	minute time.Time
+	used   int
+}
+
+func (b *budget) take(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m := now.Truncate(time.Minute); m != b.minute {
+		b.minute, b.used = m, 0
+	}
+	b.used++
+	return b.used <= tracesPerMinute
 }
 
 func host(a net.Addr) string {

@@ -3,11 +3,11 @@ package gateway
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
@@ -28,14 +28,21 @@ type arrival struct {
 	address string
 	who     identity
 	trace   *trace.Trace
-	refusal error // why the handshake was refused
+	refusal error  // why the handshake was refused
+	thing   string // the thing that the certificate stands for whatever the client id is
 
 	once sync.Once
 }
 
 // finish closes the arrival's trace with its outcome; later calls do nothing.
 func (a *arrival) finish(g *Gateway, err error) {
-	a.once.Do(func() { g.Recorder.Finish(a.trace, err) })
+	a.once.Do(func() {
+		if err != nil {
+			g.refused(a.trace, err)
+			return
+		}
+		g.Recorder.Finish(a.trace, nil)
+	})
 }
 
 // identity is who is at the other end.
@@ -64,7 +71,7 @@ func (g *Gateway) mqttTLS(a *arrival) *tls.Config {
 		a.who, a.refusal = g.identify(a, st)
 		return a.refusal
 	}
-	c.GetConfigForClient = g.checkName
+	c.GetCertificate = g.certificateFor
 	return c
 }
 
@@ -74,35 +81,27 @@ func (g *Gateway) eitherTLS(a *arrival) *tls.Config {
 	c.NextProtos = []string{"h2", "http/1.1"}
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if slices.ContainsFunc(hello.SupportedProtos, isMQTT) {
-			if _, err := g.checkName(hello); err != nil {
-				return nil, err
-			}
-			m := g.mqttTLS(a)
-			m.GetConfigForClient = nil
-			return m, nil
+			return g.mqttTLS(a), nil
 		}
 		return nil, nil
 	}
 	return c
 }
 
-var errUnknownName = errors.New("the server name is none of ours")
-
-// checkName refuses a server name that is none of ours: a certificate would not match it anyway, and a device that names the
-// wrong host should learn so at once.
-func (g *Gateway) checkName(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	name := strings.TrimSuffix(strings.ToLower(hello.ServerName), ".")
-	if name == "" || net.ParseIP(name) != nil || slices.Contains(g.HostNames, name) {
-		return nil, nil
-	}
-	// The certificate that pki gives has the name if it is an endpoint of ours.
+// certificateFor gives no certificate for a server name that is none of ours, which crypto/tls answers with the alert
+// unrecognized_name: a device that names the wrong host should learn so at once (iot-core spec 6.3).
+func (g *Gateway) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	cert, err := g.Authority.GetCertificate(hello)
-	if err == nil && cert.Leaf != nil && cert.Leaf.VerifyHostname(name) == nil {
-		return nil, nil
+	name := serverName(hello.ServerName)
+	if err != nil || name == "" || slices.Contains(g.HostNames, name) || cert.Leaf != nil && cert.Leaf.VerifyHostname(name) == nil {
+		return cert, err
 	}
 	g.Log.Debug("unknown server name", "name", name)
-	return nil, errUnknownName
+	return nil, nil
 }
+
+// serverName is the normal form of a name by SNI.
+func serverName(sni string) string { return strings.TrimSuffix(strings.ToLower(sni), ".") }
 
 func refuse(cause string, args ...any) error {
 	return fleet.Denied(cause, args...).WithCode("CERTIFICATE_REFUSED")
@@ -112,7 +111,7 @@ func refuse(cause string, args ...any) error {
 // built: what counts is that the certificate is registered (iot-core spec 6.3).
 func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error) {
 	leaf := st.PeerCertificates[0]
-	i := identity{scope: g.Home, principal: fleet.CertificateID(leaf.Raw), sni: strings.ToLower(st.ServerName)}
+	i := identity{scope: g.Home, principal: fleet.CertificateID(leaf.Raw), sni: serverName(st.ServerName)}
 	a.trace = trace.New(g.Home, trace.Connect, g.Clock)
 	a.trace.Fact("sourceIp", a.address)
 	a.trace.Fact("certificateId", i.principal)
@@ -148,7 +147,7 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificate, registered []store.ScopedCertificate) (identity, error) {
 	c := registered[0]
 	if len(registered) > 1 || c.Mode == fleet.ModeSNIOnly {
-		scope, found, err := g.scopeOf(i.sni)
+		scope, found, err := g.scopeOf(i.sni, registered)
 		if err != nil {
 			return i, err
 		}
@@ -167,11 +166,15 @@ func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificat
 	case c.Status == fleet.PendingActivation:
 		a.trace.SetCure("register the thing with the ownership token that came with the certificate, then reconnect")
 		return i, refuse("the certificate was issued but never registered (PENDING_ACTIVATION)")
+	case c.Status == fleet.Revoked:
+		a.trace.SetCure("provision the device anew, with a new certificate: a revoked one stays revoked")
+		return i, refuse("the certificate is REVOKED")
 	case c.Status != fleet.Active:
 		a.trace.SetCure("aws iot update-certificate --certificate-id %s --new-status ACTIVE, if it may be used again", i.principal)
 		return i, refuse("the certificate is %s", c.Status)
 	case now.Before(leaf.NotBefore) || now.After(leaf.NotAfter):
-		return i, refuse("the certificate is valid from %v to %v, and it is %v", leaf.NotBefore, leaf.NotAfter, now)
+		a.trace.SetCure("provision the device anew, with a new certificate, unless it is the server's clock that is wrong")
+		return i, refuse("the certificate is valid from %s to %s, and it is %s", leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339), now.Format(time.RFC3339))
 	}
 	return i, nil
 }
@@ -184,20 +187,28 @@ func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (ident
 	a.trace.Fact("installer", c.Installer.Who())
 	if now := g.Clock.Now(); now.After(c.Expires) {
 		a.trace.SetCure("ask for a new claim: it is good for five minutes")
-		return i, refuse("the claim expired at %v", c.Expires)
+		return i, refuse("the claim expired at %s", c.Expires.Format(time.RFC3339))
 	}
-	if err := g.Provision.CheckClaim(g.ctx, c.Scope, c.ID); err != nil {
+	a.who = i
+	if err := g.checkClaim(g.ctx, a); err != nil {
 		return i, err
 	}
 	a.trace.Step("claim", "for template %s, until %v", c.Template, c.Expires)
 	return i, nil
 }
 
-// scopeOf finds the account that an endpoint name belongs to: its first label is the account's prefix, with or without "-ats".
-func (g *Gateway) scopeOf(sni string) (scope fleet.Scope, found bool, err error) {
+// scopeOf finds the account that an endpoint name belongs to. Its first label is the account's prefix, with or without "-ats". An
+// installation with one name for all accounts gives that name to each of them (registry.Service.Endpoint): it means the only
+// account in which the certificate is registered, else the first account.
+func (g *Gateway) scopeOf(sni string, registered []store.ScopedCertificate) (scope fleet.Scope, found bool, err error) {
+	if g.isHost(sni) {
+		if len(registered) == 1 {
+			return registered[0].Scope, true, nil
+		}
+		return g.Home, true, nil
+	}
 	prefix, _, _ := strings.Cut(sni, ".")
-	prefix = strings.TrimSuffix(prefix, "-ats")
-	if prefix == "" {
+	if prefix = strings.TrimSuffix(prefix, "-ats"); prefix == "" {
 		return scope, false, nil
 	}
 	err = g.Store.View(g.ctx, func(tx *store.Tx) error {
@@ -205,4 +216,12 @@ func (g *Gateway) scopeOf(sni string) (scope fleet.Scope, found bool, err error)
 		return err
 	})
 	return scope, found, err
+}
+
+// isHost reports whether a client that sent this server name means the host as a whole. To an address clients send no name.
+func (g *Gateway) isHost(sni string) bool {
+	if sni == "" {
+		return slices.ContainsFunc(g.HostNames, func(n string) bool { return net.ParseIP(n) != nil })
+	}
+	return slices.Contains(g.HostNames, sni)
 }

@@ -11,7 +11,8 @@ import (
 // A presence is a lifecycle event (iot-core spec 7.1). Members that an event lacks are omitted.
 type presence struct {
 	ClientID         string   `json:"clientId"`
-	Timestamp        int64    `json:"timestamp"` // milliseconds
+	ThingName        string   `json:"thingName,omitempty"` // of an exclusive thing only
+	Timestamp        int64    `json:"timestamp"`           // milliseconds
 	EventType        string   `json:"eventType"`
 	Session          string   `json:"sessionIdentifier"`
 	Principal        string   `json:"principalIdentifier"`
@@ -26,32 +27,39 @@ type presence struct {
 // maxVersions bounds how many clients' connection counts are remembered; they may begin anew.
 const maxVersions = 100000
 
+type versionKey struct {
+	scope  fleet.Scope
+	client string
+}
+
 // notify tells the fleet about a connection's life and closes the trace of its arrival.
 func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
+	var version int64
 	return func(e mqtt.Event) {
 		switch e.Kind {
 		case mqtt.Connected:
+			version = g.version(e.Client)
 			a.trace.Step("connected", "as client %s, MQTT %s", e.Client.ID, map[byte]string{4: "3.1.1", 5: "5"}[e.Client.Version])
 			a.finish(g, nil)
 		case mqtt.ConnectFailed:
 			a.finish(g, fleet.Denied("%s", e.End.Text).WithCode("AUTHORIZATION_FAILED"))
 		}
-		g.publishPresence(e)
+		g.publishPresence(e, a.thing, version)
 	}
 }
 
-func (g *Gateway) publishPresence(e mqtt.Event) {
+func (g *Gateway) publishPresence(e mqtt.Event, thing string, version int64) {
 	c := e.Client
 	if strings.ContainsAny(c.ID, "#+") {
 		return
 	}
-	p := presence{ClientID: c.ID, Timestamp: g.Clock.Now().UnixMilli(), Session: c.Session, Principal: c.Principal}
+	p := presence{ClientID: c.ID, ThingName: thing, Timestamp: g.Clock.Now().UnixMilli(), Session: c.Session, Principal: c.Principal}
 	topic := ""
 	switch e.Kind {
 	case mqtt.Connected:
-		topic, p.EventType, p.Address, p.Version = "presence/connected", "connected", c.Address, new(g.version(c, 1))
+		topic, p.EventType, p.Address, p.Version = "presence/connected", "connected", c.Address, &version
 	case mqtt.Disconnected:
-		topic, p.EventType, p.Version = "presence/disconnected", "disconnected", new(g.version(c, 0))
+		topic, p.EventType, p.Version = "presence/disconnected", "disconnected", &version
 		p.ClientInitiated, p.DisconnectReason = new(e.End.Reason == mqtt.ClientInitiated), e.End.Reason.String()
 	case mqtt.ConnectFailed:
 		topic, p.EventType, p.Address, p.FailureReason = "presence/connect_failed", "connect_failed", c.Address, "AUTHORIZATION_FAILED"
@@ -70,17 +78,14 @@ func (g *Gateway) publishPresence(e mqtt.Event) {
 }
 
 // version counts a client's connections, from 0.
-func (g *Gateway) version(c *mqtt.Client, add int64) int64 {
-	key := c.Scope.String() + " " + c.ID
+func (g *Gateway) version(c *mqtt.Client) int64 {
+	key := versionKey{c.Scope, c.ID}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.versions) > maxVersions {
+	if len(g.versions) >= maxVersions {
 		clear(g.versions)
 	}
-	n, known := g.versions[key]
-	if known {
-		n += add
-	}
-	g.versions[key] = n
+	n := g.versions[key]
+	g.versions[key] = n + 1
 	return n
 }

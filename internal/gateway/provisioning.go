@@ -48,22 +48,28 @@ type (
 
 func (g *Gateway) reserved() map[string]mqtt.Handler {
 	return map[string]mqtt.Handler{
-		topicCreate:    g.handle(trace.Create, g.create),
-		topicCreateCSR: g.handle(trace.Create, g.createFromCSR),
-		topicTemplates: g.handle(trace.Register, g.register),
+		topicCreate:    g.handle(trace.Create, topicCreate, "", g.create),
+		topicCreateCSR: g.handle(trace.Create, topicCreateCSR, "", g.createFromCSR),
+		topicTemplates: g.handle(trace.Register, topicTemplates, "/provision/", g.register),
 	}
 }
 
-// A handler serves one kind of request; the answer is encoded by the caller.
-type handler func(ctx context.Context, r provision.Requester, topic string, f wire.Format, payload []byte) (answer any, err error)
+// A handler serves one kind of request; the answer is encoded by the caller. template is what the topic names, "" for topics
+// that name none.
+type handler func(ctx context.Context, r provision.Requester, template string, f wire.Format, payload []byte) (answer any, err error)
 
-// handle wraps what all requests share: format, requester, trace, and the answer to the connection that asked.
-func (g *Gateway) handle(kind string, serve handler) mqtt.Handler {
+// handle wraps what all requests share: topic, format, requester, trace, and the answer to the connection that asked. Topics are
+// prefix + template + infix + format; without an infix there is no template.
+func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler {
 	return func(ctx context.Context, r *mqtt.Request) {
 		topic := r.Message.Topic
 		who, ok := g.requester(r)
-		cut := strings.LastIndexByte(topic, '/')
-		f := wire.Format(topic[cut+1:])
+		var template string
+		f := wire.Format(strings.TrimPrefix(topic, prefix))
+		if infix != "" {
+			before, after, _ := strings.Cut(string(f), infix)
+			template, f = before, wire.Format(after)
+		}
 		if !ok || f != wire.JSON && f != wire.CBOR {
 			g.unsupported(r)
 			return
@@ -74,7 +80,7 @@ func (g *Gateway) handle(kind string, serve handler) mqtt.Handler {
 		if who.IsClaim {
 			who.Trace.Fact("claimId", who.PrincipalID)
 		}
-		answer, err := serve(ctx, who, topic[:cut], f, r.Message.Payload)
+		answer, err := serve(ctx, who, template, f, r.Message.Payload)
 		suffix := "/accepted"
 		if err != nil {
 			status, code, message := provision.Refusal(err)
@@ -103,12 +109,8 @@ func (g *Gateway) reply(r *mqtt.Request, topic string, f wire.Format, answer any
 
 // unsupported ends a connection that publishes where nothing listens (iot-core spec 5.9).
 func (g *Gateway) unsupported(r *mqtt.Request) {
-	session := r.Client.Session
-	end := mqtt.End{Reason: mqtt.ClientError, Code: 0x90, Text: "nothing is served on " + r.Message.Topic}
-	// Disconnect waits for handlers' bookkeeping: not from inside one.
-	g.wg.Go(func() {
-		g.broker.Disconnect(func(_ *mqtt.Identity, c *mqtt.Client) bool { return c != nil && c.Session == session }, end)
-	})
+	g.broker.Disconnect(func(_ *mqtt.Identity, c *mqtt.Client) bool { return c == r.Client },
+		mqtt.End{Reason: mqtt.ClientError, Code: 0x90, Text: "nothing is served on " + r.Message.Topic})
 }
 
 // requester says who asks. Principals that are neither claims nor certificates have no provisioning.
@@ -131,33 +133,11 @@ func malformed(err error) error {
 	return fleet.Invalid("", "", "the payload cannot be read: %v", err).WithCode("InvalidParameters")
 }
 
-// checkExpiry refuses new certificates to a claim that has expired on an open connection; registering stays possible until the
-// session ends (provisioning spec 1.4).
-func (g *Gateway) checkExpiry(r provision.Requester) error {
-	if !r.IsClaim {
-		return nil
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for c := range g.claims {
-		if c.a.who.principal == r.PrincipalID {
-			if g.Clock.Now().After(c.a.who.claim.Expires) {
-				return fleet.Denied("the claim expired at %v: ask for a new one", c.a.who.claim.Expires).WithCode("AccessDenied")
-			}
-			return nil
-		}
-	}
-	return nil
-}
-
 func (g *Gateway) create(ctx context.Context, r provision.Requester, _ string, f wire.Format, payload []byte) (any, error) {
 	if len(payload) > 0 { // junk members are ignored, malformed payloads are not
 		if err := wire.DecodeTopic(f, payload, &createRequest{}); err != nil {
 			return nil, malformed(err)
 		}
-	}
-	if err := g.checkExpiry(r); err != nil {
-		return nil, err
 	}
 	c, err := g.Provision.CreateKeysAndCertificate(ctx, r)
 	if err != nil {
@@ -171,9 +151,6 @@ func (g *Gateway) createFromCSR(ctx context.Context, r provision.Requester, _ st
 	if err := wire.DecodeTopic(f, payload, &in); err != nil {
 		return nil, malformed(err)
 	}
-	if err := g.checkExpiry(r); err != nil {
-		return nil, err
-	}
 	c, err := g.Provision.CreateCertificateFromCSR(ctx, r, in.CertificateSigningRequest)
 	if err != nil {
 		return nil, err
@@ -181,10 +158,8 @@ func (g *Gateway) createFromCSR(ctx context.Context, r provision.Requester, _ st
 	return &createAccepted{c.ID, c.PEM, nil, c.Token}, nil
 }
 
-// register takes the template's name from the topic: $aws/provisioning-templates/NAME/provision.
-func (g *Gateway) register(ctx context.Context, r provision.Requester, topic string, f wire.Format, payload []byte) (any, error) {
-	template, ok := strings.CutSuffix(strings.TrimPrefix(topic, topicTemplates), "/provision")
-	if !ok || !fleet.ValidTemplateName(template) {
+func (g *Gateway) register(ctx context.Context, r provision.Requester, template string, f wire.Format, payload []byte) (any, error) {
+	if !fleet.ValidTemplateName(template) {
 		return nil, fleet.NotFound("template", template).WithCode("ResourceNotFound")
 	}
 	r.Trace.Fact("template", template)

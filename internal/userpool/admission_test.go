@@ -1,0 +1,111 @@
+package userpool
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+func TestLockOutDoublesAndForgets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.pool(Settings{})
+	app := w.client(p, ClientSettings{})
+	w.user(p, "ada", nil)
+	wrong := func() error { _, err := w.signIn(app, "ada", "wrong"); return err }
+	right := func() error { _, err := w.signIn(app, "ada", good); return err }
+	for range 5 {
+		wantError(t, wrong(), "NotAuthorizedException", "Incorrect username or password.")
+	}
+	wantError(t, right(), "NotAuthorizedException", "Password attempts exceeded")
+	for n := range 10 { // 1 s after the fifth, doubling
+		d := time.Second << n
+		w.pass(d - time.Millisecond)
+		wantError(t, right(), "NotAuthorizedException", "Password attempts exceeded")
+		w.pass(time.Millisecond)
+		wantError(t, wrong(), "NotAuthorizedException", "Incorrect username or password.")
+	}
+	w.pass(15*time.Minute - time.Millisecond)
+	wantError(t, right(), "NotAuthorizedException", "Password attempts exceeded")
+	w.pass(15 * time.Minute)
+	ok(t, right())
+	for range 4 { // and success has reset the count
+		wantError(t, wrong(), "NotAuthorizedException", "Incorrect username or password.")
+	}
+	ok(t, right())
+	for range 4 {
+		wantError(t, wrong(), "NotAuthorizedException", "Incorrect username or password.")
+	}
+	w.pass(15 * time.Minute)
+	for range 4 {
+		wantError(t, wrong(), "NotAuthorizedException", "Incorrect username or password.")
+	}
+	ok(t, right())
+}
+
+func TestGuessesAtOnceCountLikeGuessesInTurn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.pool(Settings{})
+	app := w.client(p, ClientSettings{})
+	w.user(p, "ada", nil)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	counted := 0
+	for range 30 {
+		wg.Go(func() {
+			_, err := w.signIn(app, "ada", "wrong")
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil && err.Error() == "Incorrect username or password." {
+				counted++
+			}
+		})
+	}
+	wg.Wait()
+	if counted != 5 {
+		t.Errorf("%d guesses were answered, want 5", counted)
+	}
+}
+
+func TestAnAddressThatGuessesIsHeldBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.FailuresPerMinute = 3 })
+	p := w.pool(Settings{})
+	app := w.client(p, ClientSettings{})
+	w.user(p, "ada", nil)
+	from := func(ip string) context.Context {
+		return fleet.WithCaller(t.Context(), &fleet.Caller{SourceIP: ip})
+	}
+	try := func(ip, name, password string) error {
+		_, err := w.InitiateAuth(from(ip), SignIn{ClientID: app.ID, Flow: "USER_PASSWORD_AUTH", Parameters: secrets("USERNAME", name, "PASSWORD", password)})
+		return err
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		wantError(t, try("10.0.0.1", name, "x"), "NotAuthorizedException", "Incorrect username or password.")
+	}
+	wantError(t, try("10.0.0.1", "ada", good), "TooManyRequestsException", "Rate exceeded")
+	_, err := w.AdminInitiateAuth(from("10.0.0.1"), scope, p.ID, SignIn{ClientID: app.ID, Flow: "ADMIN_NO_SRP_AUTH", Parameters: secrets("USERNAME", "ada", "PASSWORD", good)})
+	ok(t, err) // a program that signs many people in has one address
+	ok(t, try("10.0.0.2", "ada", good))
+	w.pass(time.Minute)
+	ok(t, try("10.0.0.1", "ada", good))
+}
+
+func TestTheBudgetOfArithmeticRefusesExplicitly(t *testing.T) {
+	t.Parallel()
+	b := newBudget(1, 1)
+	hold, held := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { ok(t, b.spend(t.Context(), func() { close(held); <-hold })) })
+	<-held
+	b.waiting <- struct{}{} // somebody waits
+	wantError(t, b.spend(t.Context(), func() {}), "TooManyRequestsException", "Rate exceeded")
+	<-b.waiting
+	close(hold)
+	wg.Wait()
+	ok(t, b.spend(t.Context(), func() {}))
+}

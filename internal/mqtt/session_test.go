@@ -1,0 +1,183 @@
+package mqtt
+
+import (
+	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+func TestAWillIsSentWhenTheConnectionEndsBadly(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		p := &peer{}
+		watcher := s.dial(p, v).Connected("watcher")
+		watcher.Subscribe("will")
+		will := func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload, pk.Connect.WillQos, pk.Connect.WillRetain = true, "will", []byte("gone"), 1, true
+		}
+		s.dial(p, v).Connected("polite", will).Disconnect()
+		s.gone()
+		watcher.Quiet()
+		s.dial(p, v).Connected("cut", will).Close()
+		want(t, "retain flag", watcher.WantMessage("will", "gone").FixedHeader.Retain, false)
+		watcher.Subscribe("will")
+		want(t, "retain flag", watcher.WantMessage("will", "gone").FixedHeader.Retain, true)
+		rude := s.dial(p, v).Connected("rude", will)
+		rude.Raw(0xf7, 0)
+		watcher.WantMessage("will", "gone")
+		if v == 5 {
+			asks := s.dial(p, v).Connected("asks", will)
+			asks.Raw(0xe0, 1, 0x04) // DISCONNECT with will message, without properties
+			watcher.WantMessage("will", "gone")
+		}
+		kicked := s.dial(p, v).Connected("kicked", will)
+		s.Disconnect(func(_ *Identity, c *Client) bool { return c != nil && c.ID == "kicked" }, Administrative("bye"))
+		kicked.WantDisconnect(codeAdministrative)
+		watcher.WantMessage("will", "gone")
+		quiet := Administrative("bye")
+		quiet.NoWill = true
+		kicked = s.dial(p, v).Connected("kicked", will)
+		s.Disconnect(func(_ *Identity, c *Client) bool { return c != nil && c.ID == "kicked" }, quiet)
+		kicked.WantDisconnect(codeAdministrative)
+		watcher.Quiet()
+	})
+}
+
+func TestAWillIsCheckedAtConnect(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		topic  string
+		qos    byte
+		retain bool
+		code   byte // MQTT 5
+	}{
+		"on a topic that may not be published to": {"no", 0, false, codeNotAuthorized},
+		"retained where that is not allowed":      {"yes", 0, true, codeNotAuthorized},
+		"on a reserved topic":                     {"$aws/certificates/create/json", 0, false, codeTopicInvalid},
+		"with a wildcard":                         {"a/+", 0, false, codeTopicInvalid},
+		"on an empty topic":                       {"", 0, false, codeTopicInvalid},
+		"at QoS 2":                                {"yes", 2, false, codeQoS},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, Config{})
+			p := &peer{publish: map[string]error{"no": denied("no way")}, retainable: denied("no retain")}
+			will := func(pk *packets.Packet) {
+				pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillQos, pk.Connect.WillRetain = true, tt.topic, tt.qos, tt.retain
+			}
+			c := s.dial(p, 5)
+			want(t, "CONNACK", c.Connect("c", will).ReasonCode, tt.code)
+			c.WantClosed()
+		})
+	}
+}
+
+func TestAPersistentSessionResumes(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		p := &peer{}
+		keep := func(pk *packets.Packet) {
+			pk.Connect.Clean = false
+			if v == 5 {
+				pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 600, true
+			}
+		}
+		c := s.dial(p, v)
+		want(t, "session present", c.Connect("c", keep).SessionPresent, false)
+		c.Subscribe("t")
+		pub := s.dial(p, v).Connected("pub")
+		pub.Publish("t", "unacked", 1)
+		want(t, "message", string(c.Want(packets.Publish).Payload), "unacked")
+		c.Disconnect()
+		s.gone()
+		pub.Publish("t", "missed at QoS 0", 0)
+		pub.Publish("t", "queued", 1)
+		p.mu.Lock()
+		p.receive = map[string]bool{"secret": false}
+		p.mu.Unlock()
+
+		c = s.dial(p, v)
+		ack := c.Connect("c", keep)
+		want(t, "session present", ack.SessionPresent, true)
+		m := c.WantMessage("t", "unacked")
+		want(t, "DUP", m.FixedHeader.Dup, false)
+		c.WantMessage("t", "queued")
+		pub.Publish("t", "live", 1)
+		c.WantMessage("t", "live")
+		c.Quiet()
+		c.Disconnect()
+		s.gone()
+
+		other := s.dial(p, 9-v) // the other version cannot resume it
+		want(t, "session present across versions", other.Connect("c", func(pk *packets.Packet) { pk.Connect.Clean = false }).SessionPresent, false)
+		other.Disconnect()
+		s.gone()
+		c = s.dial(p, v)
+		want(t, "session present after a clean one", c.Connect("c").SessionPresent, false)
+		pub.Publish("t", "nobody", 1)
+		c.Quiet()
+	})
+}
+
+func TestWhatMayNotBeReceivedAnyMoreIsNotResumed(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	p := &peer{}
+	keep := func(pk *packets.Packet) { pk.Connect.Clean = false }
+	c := s.dial(p, 4).Connected("c", keep)
+	c.Subscribe("a", "b")
+	c.Disconnect()
+	s.gone()
+	pub := s.dial(p, 4).Connected("pub")
+	pub.Publish("a", "1", 1)
+	pub.Publish("b", "2", 1)
+	p.mu.Lock()
+	p.receive = map[string]bool{"a": false}
+	p.mu.Unlock()
+	c = s.dial(p, 4).Connected("c", keep)
+	c.WantMessage("b", "2")
+	c.Quiet()
+}
+
+func TestTheNewConnectionOfAClientIDWins(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		first, second := &peer{principal: "one"}, &peer{principal: "two"}
+		watcher := s.dial(second, v).Connected("watcher")
+		watcher.Subscribe("will")
+		old := s.dial(first, v).Connected("c", func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "will", []byte("gone")
+		})
+		old.Subscribe("t")
+		now := s.dial(second, 9-v).Connected("c")
+		old.WantDisconnect(codeTakenOver)
+		watcher.WantMessage("will", "gone")
+		want(t, "end", s.gone().Reason, DuplicateClient)
+		wantList(t, "ends", first.ends(), DuplicateClient)
+		watcher.Publish("t", "x", 1)
+		now.Quiet() // the clean session of the old connection is gone
+	})
+}
+
+func TestManyConnectionsFightForOneClientID(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	p := &peer{}
+	const n = 32
+	for range n {
+		c := s.dial(p, 4)
+		go c.Raw(encodeConnect(t, "c", 4)...)
+	}
+	for range n - 1 {
+		want(t, "end", s.gone().Reason, DuplicateClient)
+	}
+	want(t, "connections left", s.Connections(), 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, e := range p.events { // each connection ends before the next begins
+		want(t, "event", e.Kind, EventKind(i%2))
+	}
+}

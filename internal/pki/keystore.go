@@ -80,6 +80,7 @@ const (
 type FileKeys struct {
 	dir    string
 	sealer *Sealer
+	mu     sync.Mutex // writes
 }
 
 // NewFileKeys returns the store of the keys in dir, which is made if it does not exist.
@@ -87,7 +88,7 @@ func NewFileKeys(dir string, s *Sealer) (*FileKeys, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("key folder: %w", err)
 	}
-	return &FileKeys{dir, s}, nil
+	return &FileKeys{dir: dir, sealer: s}, nil
 }
 
 func (f *FileKeys) path(name string) (string, error) {
@@ -147,6 +148,8 @@ func (f *FileKeys) put(name string, t KeyType, write func(string, []byte, fs.Fil
 	if err != nil {
 		return nil, err
 	}
+	f.mu.Lock() // from sealing to writing: a change of the master key must see one or neither
+	defer f.mu.Unlock()
 	sealed := pem.EncodeToMemory(&pem.Block{Type: keyPEM, Bytes: f.sealer.Seal(keyPurpose, der, []byte(name))})
 	clear(der)
 	if err := write(path, sealed, 0o600); err != nil {

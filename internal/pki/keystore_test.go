@@ -100,7 +100,7 @@ func TestAKeyFileIsSealedAndBelongsToItsName(t *testing.T) {
 			t.Errorf("Signer(%q): %v; want %q", name, err, want)
 		}
 	}
-	wrong := &FileKeys{dir, NewSealer(testKey(2))}
+	wrong := &FileKeys{dir: dir, sealer: NewSealer(testKey(2))}
 	if _, err := wrong.Signer(ctx, "root"); err == nil || !strings.Contains(err.Error(), "sealed under master key "+keyIDOf(testKey(1)).String()) {
 		t.Errorf("Signer with the wrong master key: %v", err)
 	}

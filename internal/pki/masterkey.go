@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -41,7 +42,10 @@ const (
 type MasterKey struct {
 	Source Source
 	From   string // path of the file, or the command
-	keys   [][KeySize]byte
+
+	mu     sync.Mutex
+	keys   [][KeySize]byte // the first one seals
+	sealer *Sealer
 }
 
 const (
@@ -122,8 +126,7 @@ func createMasterKey(path string) error {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
-	text := "# Imprint master key: opens every secret of this data folder. Keep a copy apart from the backups of the folder.\n" +
-		NewMasterKeyText().Reveal() + "\n"
+	text := masterKeyHeader + NewMasterKeyText().Reveal() + "\n"
 	return createFile(path, []byte(text), 0o600)
 }
 
@@ -156,6 +159,7 @@ func newMasterKey(src Source, from string, text []byte) (*MasterKey, error) {
 	if len(m.keys) == 0 {
 		return nil, fmt.Errorf("master key from %s %s: there is no key in it; openssl rand -base64 32 makes one", src, from)
 	}
+	m.sealer = NewSealer(m.keys[0], m.keys[1:]...)
 	return m, nil
 }
 
@@ -199,8 +203,8 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Sealer returns a Sealer for the key.
-func (m *MasterKey) Sealer() *Sealer { return NewSealer(m.keys[0], m.keys[1:]...) }
+// Sealer returns the key's Sealer, the same one for everybody: it follows changes of the key.
+func (m *MasterKey) Sealer() *Sealer { return m.sealer }
 
 // Meaning says in a sentence what the key's source means for whoever runs the service.
 func (m *MasterKey) Meaning() string {

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -20,8 +21,11 @@ const KeySize = chacha20poly1305.KeySize
 // ownership tokens. Each ciphertext names its key, so that older keys can still open while the current one seals.
 //
 // The cipher is XChaCha20-Poly1305: its random nonces of 24 bytes need no counting, however many tokens one key seals. A
-// Sealer may be used concurrently.
-type Sealer struct {
+// Sealer may be used concurrently, also while its master key is changed.
+type Sealer struct{ ring atomic.Pointer[keyring] }
+
+// A keyring is the keys of a Sealer at one time.
+type keyring struct {
 	current keyID
 	keys    map[keyID]cipher.AEAD
 }
@@ -44,15 +48,22 @@ var errSealed = errors.New("does not open: it was sealed for something else, und
 
 // NewSealer returns a Sealer that seals under current and opens what was sealed under current or any of older.
 func NewSealer(current [KeySize]byte, older ...[KeySize]byte) *Sealer {
-	s := &Sealer{current: keyIDOf(current), keys: make(map[keyID]cipher.AEAD, 1+len(older))}
-	for _, k := range append([][KeySize]byte{current}, older...) {
+	s := &Sealer{}
+	s.use(append([][KeySize]byte{current}, older...))
+	return s
+}
+
+// use replaces the keys; the first one seals.
+func (s *Sealer) use(keys [][KeySize]byte) {
+	r := &keyring{current: keyIDOf(keys[0]), keys: make(map[keyID]cipher.AEAD, len(keys))}
+	for _, k := range keys {
 		aead, err := chacha20poly1305.NewX(k[:])
 		if err != nil {
 			panic(err) // the key's size is right by its type
 		}
-		s.keys[keyIDOf(k)] = aead
+		r.keys[keyIDOf(k)] = aead
 	}
-	return s
+	s.ring.Store(r)
 }
 
 func keyIDOf(key [KeySize]byte) (id keyID) {
@@ -67,12 +78,13 @@ func keyIDOf(key [KeySize]byte) (id keyID) {
 // Seal encrypts plaintext. purpose says what kind of secret it is ("ownership token", "access key"); aad binds it to its
 // place, for example to the row that it is stored in. Open needs the same two.
 func (s *Sealer) Seal(purpose string, plaintext, aad []byte) []byte {
+	ring := s.ring.Load()
 	out := make([]byte, sealHeader, SealOverhead+len(plaintext))
 	out[0] = sealVersion
-	copy(out[1:], s.current[:])
+	copy(out[1:], ring.current[:])
 	nonce := out[sealHeader-chacha20poly1305.NonceSizeX : sealHeader]
 	rand.Read(nonce) // never fails: crypto/rand aborts the program instead
-	return s.keys[s.current].Seal(out, nonce, plaintext, bound(out[:1+len(keyID{})], purpose, aad))
+	return ring.keys[ring.current].Seal(out, nonce, plaintext, bound(out[:1+len(keyID{})], purpose, aad))
 }
 
 // Open decrypts what Seal returned for the same purpose and aad. The error says whether the key is missing or the text does
@@ -82,9 +94,10 @@ func (s *Sealer) Open(purpose string, sealed, aad []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", purpose, err)
 	}
-	aead := s.keys[id]
+	ring := s.ring.Load()
+	aead := ring.keys[id]
 	if aead == nil {
-		return nil, fmt.Errorf("%s: sealed under master key %s, which is not among those given (current: %s)", purpose, id, s.current)
+		return nil, fmt.Errorf("%s: sealed under master key %s, which is not among those given (current: %s)", purpose, id, ring.current)
 	}
 	nonce := sealed[sealHeader-chacha20poly1305.NonceSizeX : sealHeader]
 	plain, err := aead.Open(nil, nonce, sealed[sealHeader:], bound(sealed[:1+len(keyID{})], purpose, aad))
@@ -98,7 +111,20 @@ func (s *Sealer) Open(purpose string, sealed, aad []byte) ([]byte, error) {
 // seal it again.
 func (s *Sealer) Stale(sealed []byte) bool {
 	id, err := sealedUnder(sealed)
-	return err != nil || id != s.current
+	return err != nil || id != s.ring.Load().current
+}
+
+// Reseal returns what sealed holds, sealed under the current key; nil if that is the case already or there is nothing.
+func (s *Sealer) Reseal(purpose string, sealed, aad []byte) ([]byte, error) {
+	if len(sealed) == 0 || !s.Stale(sealed) {
+		return nil, nil
+	}
+	plain, err := s.Open(purpose, sealed, aad)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	return s.Seal(purpose, plain, aad), nil
 }
 
 func sealedUnder(sealed []byte) (id keyID, err error) {

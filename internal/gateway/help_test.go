@@ -47,7 +47,7 @@ type site struct {
 	reg  *registry.Service
 	prov *provision.Service
 	gw   *Gateway
-	hook chan func() // a template with a hook waits for one
+	hook chan struct{} // a template with a hook waits for one
 
 	mqtt, https string // addresses
 	ann         *fleet.Caller
@@ -63,7 +63,7 @@ var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolCo
 // newSite starts a gateway. Names other than these are none of ours.
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan func())}
+	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan struct{})}
 	clock := fleet.Clock(func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now })
 	var err error
 	s.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), Clock: clock})
@@ -89,8 +89,7 @@ func newSite(t testing.TB) *site {
 // Invoke implements provision.Hook: it waits until the test lets it go.
 func (s *site) Invoke(ctx context.Context, _ provision.HookEvent) (provision.HookAnswer, error) {
 	select {
-	case f := <-s.hook:
-		f()
+	case <-s.hook:
 		return provision.HookAnswer{Allow: true}, nil
 	case <-ctx.Done():
 		return provision.HookAnswer{}, ctx.Err()

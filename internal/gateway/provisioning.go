@@ -129,14 +129,19 @@ func (g *Gateway) requester(r *mqtt.Request) (provision.Requester, bool) {
 	return out, false
 }
 
-func malformed(err error) error {
-	return fleet.Invalid("", "", "the payload cannot be read: %v", err).WithCode("InvalidParameters")
+// decode reads a request.
+func decode(r provision.Requester, f wire.Format, payload []byte, into any) error {
+	err := wire.DecodeTopic(f, payload, into)
+	if err != nil {
+		r.Trace.SetCure("send one %s map with the members of the request, as text", strings.ToUpper(string(f)))
+	}
+	return err
 }
 
 func (g *Gateway) create(ctx context.Context, r provision.Requester, _ string, f wire.Format, payload []byte) (any, error) {
 	if len(payload) > 0 { // junk members are ignored, malformed payloads are not
-		if err := wire.DecodeTopic(f, payload, &createRequest{}); err != nil {
-			return nil, malformed(err)
+		if err := decode(r, f, payload, &createRequest{}); err != nil {
+			return nil, err
 		}
 	}
 	c, err := g.Provision.CreateKeysAndCertificate(ctx, r)
@@ -148,8 +153,8 @@ func (g *Gateway) create(ctx context.Context, r provision.Requester, _ string, f
 
 func (g *Gateway) createFromCSR(ctx context.Context, r provision.Requester, _ string, f wire.Format, payload []byte) (any, error) {
 	var in csrRequest
-	if err := wire.DecodeTopic(f, payload, &in); err != nil {
-		return nil, malformed(err)
+	if err := decode(r, f, payload, &in); err != nil {
+		return nil, err
 	}
 	c, err := g.Provision.CreateCertificateFromCSR(ctx, r, in.CertificateSigningRequest)
 	if err != nil {
@@ -164,8 +169,8 @@ func (g *Gateway) register(ctx context.Context, r provision.Requester, template 
 	}
 	r.Trace.Fact("template", template)
 	var in registerRequest
-	if err := wire.DecodeTopic(f, payload, &in); err != nil {
-		return nil, malformed(err)
+	if err := decode(r, f, payload, &in); err != nil {
+		return nil, err
 	}
 	for _, v := range in.Parameters {
 		r.Trace.Parameter(v)

@@ -1,0 +1,100 @@
+// Command bench measures a real server, started from the binary as a process of its own on loopback, beside what the same work
+// costs at least on the same machine in the same run: `make bench`.
+//
+// Begin with run. floor.go measures the bare operations, server.go starts the server and reads its CPU time and memory, world.go
+// makes what devices and installers need, flow.go and signin.go are the scenarios, device.go is a lean MQTT client, report.go
+// the table. CPU microseconds per operation are the figures to trust: they repeat within a few per cent, throughput depends on
+// whatever else the machine does.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// options are how much is measured.
+type options struct {
+	bin     string
+	out     string
+	seconds int // per scenario
+	workers int
+	idle    int
+	rounds  int
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.bin, "bin", "../../bin", "folder of the imprint binary")
+	flag.StringVar(&o.out, "out", "", "file for the figures as JSON")
+	flag.IntVar(&o.seconds, "seconds", 10, "seconds per scenario")
+	flag.IntVar(&o.workers, "workers", 16, "devices at once")
+	flag.IntVar(&o.idle, "idle", 1000, "idle connections")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds per scenario, of which the median counts")
+	flag.Parse()
+	if err := run(context.Background(), o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "imprint-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var r report
+	progress("the floor")
+	if r.Floor, err = measureFloor(dir); err != nil {
+		return err
+	}
+	s, err := startServer(ctx, o.bin, dir)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	progress("preparing")
+	w, err := prepare(ctx, s, o.workers)
+	if err != nil {
+		return fmt.Errorf("preparing: %w\n%s", err, s.said())
+	}
+	s.settle() // the pool of RSA keys is full again
+	for _, scenario := range []struct {
+		name string
+		run  func(context.Context, options, *world) (*figures, error)
+		into **figures
+	}{
+		{"provisioning flows", measureFlows, &r.Flow},
+		{"connect cycles", measureCycles, &r.Cycle},
+		{"idle connections", measureIdle, &r.Idle},
+		{"sign-ins", measureSignIns, &r.SignIn},
+		{"claims", measureClaims, &r.Claim},
+	} {
+		progress("%s", scenario.name)
+		if *scenario.into, err = scenario.run(ctx, o, w); err != nil {
+			return fmt.Errorf("%s: %w\n%s", scenario.name, err, s.said())
+		}
+	}
+	r.Taken = time.Now().UTC().Truncate(time.Second)
+	r.print(os.Stdout)
+	if o.out == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(o.out, append(b, '\n'), 0o644)
+}
+
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: "+format+" …\n", args...)
+}

@@ -20,10 +20,15 @@ func (c *envCmd) Run() error {
 	if err != nil {
 		return fmt.Errorf("reading the server's environment (is it running, and on loopback?): %w", err)
 	}
-	for _, v := range e {
+	for _, v := range withDefaultRegion(e) {
 		fmt.Printf("export %s='%s'\n", v.Name, strings.ReplaceAll(v.Value, "'", `'\''`))
 	}
 	return nil
+}
+
+// withDefaultRegion names the region a second time: boto3 and older AWS CLIs read only AWS_DEFAULT_REGION.
+func withDefaultRegion(e server.Env) server.Env {
+	return append(e, server.Var{Name: "AWS_DEFAULT_REGION", Value: e.Get("AWS_REGION")})
 }
 
 type awsCmd struct {
@@ -49,7 +54,7 @@ func (c *awsCmd) Run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(withoutAWS(os.Environ()), "AWS_PAGER=")
-	for _, v := range e {
+	for _, v := range withDefaultRegion(e) {
 		cmd.Env = append(cmd.Env, v.Name+"="+v.Value)
 	}
 	return cmd.Run()

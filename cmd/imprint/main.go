@@ -1,4 +1,4 @@
-// Command imprint is the server and everything an operator does with it: serve, env, aws, ca, admin, account, explain, demo.
+// Command imprint is the server and everything an operator does with it: serve, env, aws, ca, rekey, admin, account, explain, demo.
 // Begin with cli in this file; each verb has a file of its own.
 package main
 
@@ -24,6 +24,7 @@ type cli struct {
 	CA      caCmd      `cmd:"" name:"ca" help:"Print the root certificates that devices and clients must trust."`
 	Admin   adminCmd   `cmd:"" help:"Administration on the machine of the server."`
 	Account accountCmd `cmd:"" help:"Accounts: tenants that cannot see each other."`
+	Rekey   rekeyCmd   `cmd:"" help:"Change the master key that seals every secret."`
 	Explain explainCmd `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`
 	Demo    demoCmd    `cmd:"" help:"Play the whole story: an installer provisions a device."`
 	Version versionCmd `cmd:"" help:"Print the version."`

@@ -31,6 +31,9 @@ func (m *MasterKey) Older() int {
 	return len(m.keys) - 1
 }
 
+// InFile reports whether the key comes from a file, so that AddKey and DropOlder can change it.
+func (m *MasterKey) InFile() bool { return m.Source == SourceFile || m.Source == SourceDataFolder }
+
 // AddKey makes a new key and seals with it from now on. It is durable before anything is sealed under it. A key that comes from
 // a command or from systemd cannot be changed here: the error says what to do.
 func (m *MasterKey) AddKey() error {
@@ -52,7 +55,7 @@ func (m *MasterKey) DropOlder() error {
 
 // write replaces the keys in the file and then in the Sealer.
 func (m *MasterKey) write(keys [][KeySize]byte) error {
-	if m.Source != SourceFile && m.Source != SourceDataFolder {
+	if !m.InFile() {
 		return fmt.Errorf("the master key comes from a %s (%s), which only you can change: put a new key (openssl rand -base64 32) on a line before the old one and start the server again, then run imprint rekey; when imprint rekey --finish says so, take the old line out", m.Source, m.From)
 	}
 	path, err := filepath.EvalSymlinks(m.From)

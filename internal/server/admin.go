@@ -51,6 +51,7 @@ func (s *Server) listenAdmin() error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /keys", s.createKey)
+	s.trustRoutes(mux)
 	s.admin = &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	s.wg.Go(func() { s.report(s.admin.Serve(l)) })
 	return nil

@@ -112,13 +112,9 @@ func (s *Server) authorize(ctx context.Context, caller *fleet.Caller, a wire.Acc
 // identityKey is the key that signs the tokens of identity pools.
 func (s *Server) identityKey(ctx context.Context) (*rsa.PrivateKey, error) {
 	const name = "identity-token"
-	keys, err := pki.NewFileKeys(s.cfg.Data+"/"+pki.KeysDir, s.masterKey.Sealer())
-	if err != nil {
-		return nil, err
-	}
-	signer, err := keys.Signer(ctx, name)
+	signer, err := s.signing.Signer(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		signer, err = keys.Create(ctx, name, pki.RSA2048)
+		signer, err = s.signing.Create(ctx, name, pki.RSA2048)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the key of identity tokens: %w", err)

@@ -39,6 +39,8 @@ type Server struct {
 	masterKey  *pki.MasterKey
 	authority  *pki.Authority
 	keys       *pki.KeyPool
+	signing    *pki.FileKeys
+	trust      sync.Mutex // one change of keys or roots at a time
 	recorder   *trace.Recorder
 	iam        *iam.Service
 	userpools  *userpool.Service
@@ -99,7 +101,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), Command: s.cfg.MasterKeyCmd}); err != nil {
 		return err
 	}
-	if s.db, err = store.Open(ctx, store.Config{Path: filepath.Join(s.cfg.Data, "imprint.db"), Clock: s.clock, Log: s.log}); err != nil {
+	if s.db, err = store.Open(ctx, store.Config{Path: filepath.Join(s.cfg.Data, databaseFile), Clock: s.clock, Log: s.log}); err != nil {
 		return err
 	}
 	s.recorder = trace.NewRecorder(s.db.SaveTraces, s.log)
@@ -108,12 +110,12 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 }
 
 func (s *Server) openKeys(ctx context.Context) error {
-	store, err := pki.NewFileKeys(filepath.Join(s.cfg.Data, pki.KeysDir), s.masterKey.Sealer())
-	if err != nil {
+	var err error
+	if s.signing, err = pki.NewFileKeys(filepath.Join(s.cfg.Data, pki.KeysDir), s.masterKey.Sealer()); err != nil {
 		return err
 	}
 	names := []string{s.site.Host}
-	if s.authority, err = pki.OpenAuthority(ctx, pki.Config{Dir: filepath.Join(s.cfg.Data, pki.AuthorityDir), Keys: store, Clock: s.clock, Names: names}); err != nil {
+	if s.authority, err = pki.OpenAuthority(ctx, pki.Config{Dir: filepath.Join(s.cfg.Data, pki.AuthorityDir), Keys: s.signing, Clock: s.clock, Names: names}); err != nil {
 		return err
 	}
 	if _, err := s.authority.Renew(ctx, s.clock.Now()); err != nil {

@@ -1,0 +1,93 @@
+package fleet
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestARNsAreMadeAndTakenApart(t *testing.T) {
+	t.Parallel()
+	s := Scope{"123456789012", "us-east-1"}
+	for want, got := range map[string]string{
+		"arn:aws:iot:us-east-1:123456789012:thing/lamp": s.IoT("thing", "lamp"),
+		"arn:aws:iam::123456789012:role/a/b":            s.IAM("role/a/b"),
+		"arn:aws:cognito-idp:us-east-1:123456789012:x":  s.ARN("cognito-idp", "x"),
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if a, ok := ParseARN(want); !ok || a.String() != want {
+			t.Errorf("%s came back as %v, %v", want, a, ok)
+		}
+	}
+	a, _ := ParseARN(s.IoT("topic", "a/b:c"))
+	if a.Kind() != "topic" || a.Name() != "a/b:c" || !a.In(s, "iot") || a.In(Scope{"123456789012", "eu-west-1"}, "iot") {
+		t.Errorf("%+v", a)
+	}
+	for _, bad := range []string{"", "arn", "arn:aws:iot", "arn::iot:r:a:x", "urn:aws:iot:r:a:x", "arn:aws:iot:r:a:"} {
+		if _, ok := ParseARN(bad); ok {
+			t.Errorf("%q was taken for an ARN", bad)
+		}
+	}
+}
+
+func TestSecretsDontShowThemselves(t *testing.T) {
+	t.Parallel()
+	const s = Secret("hunter2")
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", s, "in", struct{ S Secret }{s})
+	for _, text := range []string{fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %s %q", s, s, s, s, s), fmt.Sprintf("%v", struct{ S Secret }{s}), log.String()} {
+		if strings.Contains(text, "hunter2") {
+			t.Errorf("the secret shows in %q", text)
+		}
+	}
+	if s.Reveal() != "hunter2" {
+		t.Error("Reveal hides it too")
+	}
+}
+
+func TestErrorsSayWhatAndAboutWhat(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("disk on fire")
+	err := fmt.Errorf("creating: %w", &Error{Kind: KindExists, Resource: "thing", Name: "lamp", Msg: "already exists", Err: cause})
+	if KindOf(err) != KindExists || !errors.Is(err, &Error{Kind: KindExists}) || errors.Is(err, &Error{Kind: KindNotFound}) || !errors.Is(err, cause) {
+		t.Errorf("%v has kind %v", err, KindOf(err))
+	}
+	if want := `creating: thing "lamp": already exists: disk on fire`; err.Error() != want {
+		t.Errorf("%q, want %q", err, want)
+	}
+	if KindOf(cause) != KindInternal {
+		t.Error("a foreign error is not internal")
+	}
+}
+
+func TestScopesAreChecked(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		account, region string
+		ok              bool
+	}{{"000000000000", "us-east-1", true}, {"000000000000", "us-gov-west-1", true}, {"12345", "us-east-1", false}, {"00000000000x", "us-east-1", false},
+		{"000000000000", "moon", false}, {"000000000000", "", false}} {
+		if _, err := NewScope(c.account, c.region); (err == nil) != c.ok {
+			t.Errorf("%s %s: %v", c.account, c.region, err)
+		}
+	}
+}
+
+func TestRandomTextHasItsForm(t *testing.T) {
+	t.Parallel()
+	uuid := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	for range 100 {
+		if u := NewUUID(); !uuid.MatchString(u) {
+			t.Fatalf("%s is no UUID of version 4", u)
+		}
+	}
+	if s := RandomString(500, AlphaDigits); len(s) != 500 || strings.Trim(s, AlphaDigits) != "" {
+		t.Errorf("%q", s)
+	}
+}

@@ -190,6 +190,31 @@ func TestAClaimComesByStandardInputOrEnvironment(t *testing.T) {
 	})
 }
 
+func TestACutWhileTheClaimsFileIsErasedIsSurvived(t *testing.T) {
+	t.Parallel()
+	for name, zeros := range map[string]func([]byte) []byte{
+		"all zeros":  func(b []byte) []byte { return make([]byte, len(b)) },
+		"torn":       func(b []byte) []byte { return append(b[:len(b)/2:len(b)/2], make([]byte, len(b)/2)...) },
+		"torn early": func(b []byte) []byte { return append(make([]byte, 512), b[512:]...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			text := b.cloud.Claim(t)
+			if o := b.provision("--claim", b.file("claim.json", text)); o.status != 0 {
+				t.Fatalf("%+v", o)
+			}
+			claim := b.file("claim.json", zeros(text)) // as a cut would have left it
+			if o := b.provision("--claim", claim); o.status != 0 || o.get("already") != true || exists(claim) {
+				t.Errorf("there: %v, %+v", exists(claim), o)
+			}
+			foreign := b.file("foreign", []byte("not a claim\x00"))
+			if o := b.provision("--claim", foreign, "--dir", b.ca+"-empty"); o.status != 3 || !exists(foreign) {
+				t.Errorf("a file that is not ours: there %v, %+v", exists(foreign), o)
+			}
+		})
+	}
+}
+
 func TestOnlyATemporaryClaimIsErasedUnasked(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -145,8 +145,29 @@ func (p *program) complete(o *provisionOptions) error {
 	if len(text) == 0 && o.claim == "" {
 		return nil
 	}
+	if half, err := halfErased(o, text); err != nil || half {
+		return err
+	}
 	o.config.Claim, err = device.ParseClaim(text)
 	return err
+}
+
+// halfErased reports whether a cut fell into the erasing of the claim's file, after the new identity had been confirmed: zeros
+// stand where the claim stood, or a part of it. What is left of the file is erased, and the store says how to go on. Only a
+// store that has got that far makes such a file ours to erase.
+func halfErased(o *provisionOptions, text []byte) (bool, error) {
+	if o.erase == "never" || o.claim == "" || o.claim == "-" || bytes.IndexByte(text, 0) < 0 {
+		return false, nil
+	}
+	store, err := device.OpenStore(o.dir)
+	if err != nil {
+		return false, err
+	}
+	if st, err := store.Status(); err != nil || st.Identity == nil {
+		return false, err
+	}
+	o.config.Log.Warn("the claim's file was being erased when the last run was cut; going on with what the store has", "file", o.claim)
+	return true, device.EraseFile(o.claim)
 }
 
 // readClaim takes the claim from where the caller put it. From the environment it is removed, so that no child gets it.

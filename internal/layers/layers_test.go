@@ -18,7 +18,8 @@ const module = "github.com/imprint-iot/imprint/"
 var layer = map[string][]string{
 	"internal/fleet":        {},
 	"internal/policy":       {},
-	"internal/pki":          {},
+	"internal/durable":      {},
+	"internal/pki":          {"internal/durable"},
 	"internal/sigv4":        {},
 	"internal/jwt":          {},
 	"internal/template":     {"internal/policy"},
@@ -29,7 +30,7 @@ var layer = map[string][]string{
 	"internal/trace":        {},
 	"internal/store":        {"internal/trace"},
 	"internal/iam":          {"internal/store", "internal/policy", "internal/sigv4"},
-	"internal/userpool":     {"internal/store", "internal/jwt"},
+	"internal/userpool":     {"internal/store", "internal/jwt", "internal/durable"},
 	"internal/identitypool": {"internal/store", "internal/jwt", "internal/policy", "internal/iam"},
 	"internal/registry":     {"internal/store", "internal/pki", "internal/policy", "internal/template"},
 	"internal/provision":    {"internal/store", "internal/pki", "internal/policy", "internal/template", "internal/trace", "internal/registry"},

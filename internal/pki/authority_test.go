@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,7 +97,7 @@ func TestAnIssuerOfAnotherNameOrKeyStandsBesideTheOldOne(t *testing.T) {
 	}
 	// Neither the same configuration nor an empty one makes a third.
 	for _, d := range []IssuerConfig{{Name: "O=Example, CN=Example Devices"}, {}} {
-		if again := open(d); len(again.cas) != len(a.cas) || again.device.key != a.device.key {
+		if again := open(d); len(again.all()) != len(a.all()) || again.trust.Load().device.key != a.trust.Load().device.key {
 			t.Errorf("%+v makes another issuer", d)
 		}
 	}
@@ -252,7 +251,7 @@ func checkWhole(t *testing.T, c Config) *Authority {
 	if v := b.VerifyLeaf(leaf.DER, testNow); !v.Valid {
 		t.Errorf("%+v", v)
 	}
-	if a.RootsPEM() != b.RootsPEM() || len(a.cas) != len(b.cas) {
+	if a.RootsPEM() != b.RootsPEM() || len(a.all()) != len(b.all()) {
 		t.Error("the authority is not the same at the next start")
 	}
 	if err := handshake(t, b, b.RootsPEM(), nil); err != nil {
@@ -313,26 +312,5 @@ func TestABadConfigurationIsRefused(t *testing.T) {
 		if _, err := OpenAuthority(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("OpenAuthority: %v; want %q", err, want)
 		}
-	}
-}
-
-func TestCreateFileNeverOverwrites(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "f")
-	if err := createFile(path, []byte("1"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := createFile(path, []byte("2"), 0o600); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("createFile over a file: %v", err)
-	}
-	if err := writeFile(path, []byte("3"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if text, err := os.ReadFile(path); err != nil || string(text) != "3" {
-		t.Errorf("the file holds %q, %v", text, err)
-	}
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(entries) != 1 {
-		t.Errorf("temporary files remain: %v, %v", entries, err)
 	}
 }

@@ -9,12 +9,12 @@
 package pki
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"github.com/imprint-iot/imprint/internal/durable"
 )
 
 // Folders below the data folder.
@@ -23,79 +23,12 @@ const (
 	KeysDir      = "pki/keys" // for NewFileKeys
 )
 
-// writeFile puts data at path in one step: after a power cut there is the old content or the new, never a part. It returns
-// when file and folder entry are on disk.
-func writeFile(path string, data []byte, perm fs.FileMode) (err error) {
-	tmp, err := writeTemp(path, data, perm)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// createFile is writeFile for a path that must not exist: it fails with fs.ErrExist if it does.
-func createFile(path string, data []byte, perm fs.FileMode) error {
-	tmp, err := writeTemp(path, data, perm)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp)
-	if err := os.Link(tmp, path); errors.Is(err, fs.ErrExist) {
-		return err
-	} else if err != nil { // a file system without hard links
-		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("%s: %w", path, fs.ErrExist)
-		}
-		if err := os.Rename(tmp, path); err != nil {
-			return err
-		}
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// writeTemp writes data, durably, to a new file beside path and returns its name.
-func writeTemp(path string, data []byte, perm fs.FileMode) (name string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(perm), f.Sync(), f.Close())
-	return f.Name(), err
-}
-
-// syncDir makes new and renamed entries of a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// makeDir makes a folder that only its owner can read, and those above it, durably.
-func makeDir(dir string) error {
-	dir = filepath.Clean(dir)
-	parent := filepath.Dir(dir)
-	if _, err := os.Stat(dir); err == nil || parent == dir {
-		return err
-	}
-	if err := makeDir(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(parent)
-}
+// Files and folders of the authority survive a power cut once they are written.
+var (
+	writeFile  = durable.WriteFile
+	createFile = durable.CreateFile
+	makeDir    = durable.MakeDir
+)
 
 // readBounded reads a whole file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {

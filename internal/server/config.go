@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -192,7 +193,7 @@ func (s site) listen(port string) (net.Listener, int, error) {
 // openData makes the data folder if it is not there, checks that nobody else can read it, and locks it: two servers on one
 // folder would lose writes of each other.
 func openData(dir string) (unlock func() error, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("making the data folder: %w", err)
 	}
 	info, err := os.Stat(dir)

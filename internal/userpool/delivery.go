@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -40,7 +41,7 @@ var _ Delivery = (*Outbox)(nil)
 
 // NewOutbox makes the folder if needed and sees to its permissions (0700; files are 0600).
 func NewOutbox(dir string) (*Outbox, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("making the outbox: %w", err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
@@ -49,7 +50,7 @@ func NewOutbox(dir string) (*Outbox, error) {
 	return &Outbox{dir}, nil
 }
 
-// Send writes the message to a file whose name begins with the time, so that a listing shows the messages in order.
+// Send writes the message, durably, to a file whose name begins with the time, so that a listing shows the messages in order.
 func (o *Outbox) Send(_ context.Context, m Message) error {
 	text, err := json.MarshalIndent(struct {
 		Time, Account, Region, UserPool, Username, Sub, Reason, Medium, To, Subject, Body, Code string
@@ -59,12 +60,8 @@ func (o *Outbox) Send(_ context.Context, m Message) error {
 		return fmt.Errorf("writing to the outbox: %w", err)
 	}
 	name := m.At.UTC().Format("20060102T150405.000000000Z") + "-" + m.Reason + "-" + fleet.RandomString(6, fleet.AlphaLowerDigit)
-	// Under another name until it is whole: whoever watches the folder never reads half a message.
-	part := filepath.Join(o.dir, "."+name)
-	if err := os.WriteFile(part, append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("writing to the outbox: %w", err)
-	}
-	if err := os.Rename(part, filepath.Join(o.dir, name+".json")); err != nil {
+	// Whole at once: whoever watches the folder never reads half a message.
+	if err := durable.WriteFile(filepath.Join(o.dir, name+".json"), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("writing to the outbox: %w", err)
 	}
 	return nil

@@ -36,6 +36,11 @@ type Config struct {
 type DB struct {
 	write *sql.DB // one connection: SQLite has one writer
 	read  *sql.DB
+
+	writes  *session      // the writer's; nobody else touches it
+	readers chan *session // those that are free
+	drained chan struct{} // closed when no reader is left
+
 	clock fleet.Clock
 	log   *slog.Logger
 
@@ -70,8 +75,13 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if db.read, err = sql.Open("sqlite", "file:"+path+"?"+pragmas.Encode()); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening store: %w", err), db.write.Close())
 	}
-	db.read.SetMaxOpenConns(4 + 2*runtime.GOMAXPROCS(0))
-	db.read.SetMaxIdleConns(4 + 2*runtime.GOMAXPROCS(0))
+	readers := 4 + 2*runtime.GOMAXPROCS(0)
+	db.read.SetMaxOpenConns(readers)
+	db.readers, db.writes = make(chan *session, readers), &session{pool: db.write}
+	db.drained = make(chan struct{})
+	for range readers {
+		db.readers <- &session{pool: db.read}
+	}
 	if err := db.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening store %s: %w", path, err), db.write.Close(), db.read.Close())
 	}
@@ -104,9 +114,17 @@ func versionLess(a, b string) bool {
 
 // Close lets transactions that have begun finish, refuses new ones and closes the store.
 func (db *DB) Close() error {
-	db.once.Do(func() { close(db.closed) })
-	<-db.done
-	return errors.Join(db.read.Close(), db.write.Close())
+	var err error
+	db.once.Do(func() {
+		close(db.closed)
+		<-db.done
+		err = db.writes.close()
+		for range cap(db.readers) {
+			err = errors.Join(err, (<-db.readers).close())
+		}
+		close(db.drained)
+	})
+	return errors.Join(err, db.read.Close(), db.write.Close())
 }
 
 // A Change tells listeners that something was written. Kinds and keys are listed beside the functions that call Tx.Changed.

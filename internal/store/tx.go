@@ -18,6 +18,7 @@ type Tx struct {
 	ctx     context.Context
 	tx      *sql.Tx
 	db      *DB
+	on      *session
 	write   bool
 	changes []Change
 }
@@ -64,12 +65,21 @@ var errClosed = &fleet.Error{Kind: fleet.KindUnavailable, Msg: "the store is clo
 
 // View runs body in a read transaction: all its queries see one state.
 func (db *DB) View(ctx context.Context, body func(*Tx) error) error {
-	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	var on *session
+	select {
+	case on = <-db.readers:
+	case <-ctx.Done():
+		return fmt.Errorf("waiting to read: %w", ctx.Err())
+	case <-db.drained:
+		return errClosed
+	}
+	defer func() { db.readers <- on }()
+	tx, err := on.begin(&sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return fmt.Errorf("beginning to read: %w", err)
 	}
 	defer tx.Rollback()
-	return body(&Tx{ctx: ctx, tx: tx, db: db})
+	return body(&Tx{ctx: ctx, tx: tx, db: db, on: on})
 }
 
 // writer runs transactions one after the other and commits them in groups.
@@ -124,8 +134,7 @@ func (db *DB) next() *job {
 // attempt runs a group. results[i] is the outcome of jobs[i]; err is set if the shared transaction failed, and then no job
 // has taken effect.
 func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []error, err error) {
-	ctx := context.Background()
-	sqlTx, err := db.write.BeginTx(ctx, nil)
+	sqlTx, err := db.writes.begin(nil)
 	if err != nil {
 		return []*job{first}, nil, fmt.Errorf("beginning to write: %w", err)
 	}
@@ -135,7 +144,7 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 		if err := j.ctx.Err(); err != nil { // gave up while waiting
 			results = append(results, err)
 		} else {
-			tx := &Tx{ctx: context.WithoutCancel(j.ctx), tx: sqlTx, db: db, write: true}
+			tx := &Tx{ctx: context.WithoutCancel(j.ctx), tx: sqlTx, db: db, on: db.writes, write: true}
 			bodyErr, fatal := tx.inSavepoint(j.body)
 			if fatal != nil {
 				return jobs, nil, fatal
@@ -186,14 +195,23 @@ func (tx *Tx) Changed(s fleet.Scope, kind, key string) {
 
 // exec, rows and row run one statement with `?` placeholders.
 func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
+	if stmt := tx.on.prepared(tx.ctx, query); stmt != nil {
+		return stmt.ExecContext(tx.ctx, args...)
+	}
 	return tx.tx.ExecContext(tx.ctx, query, args...)
 }
 
 func (tx *Tx) rows(query string, args ...any) (*sql.Rows, error) {
+	if stmt := tx.on.prepared(tx.ctx, query); stmt != nil {
+		return stmt.QueryContext(tx.ctx, args...)
+	}
 	return tx.tx.QueryContext(tx.ctx, query, args...)
 }
 
 func (tx *Tx) row(query string, args ...any) *sql.Row {
+	if stmt := tx.on.prepared(tx.ctx, query); stmt != nil {
+		return stmt.QueryRowContext(tx.ctx, args...)
+	}
 	return tx.tx.QueryRowContext(tx.ctx, query, args...)
 }
 

@@ -29,8 +29,8 @@ import (
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
-// services are the tables behind the one origin.
-func (s *Server) services() []*wire.Service {
+// Services are the tables behind the one origin.
+func (s *Server) Services() []*wire.Service {
 	return []*wire.Service{
 		(&iot.API{Store: s.db, Registry: s.registry, Provision: s.provision}).Service(),
 		(&iotdata.API{Broker: s.gateway.Broker(), Authorize: s.authorize, Clock: s.clock}).Service(),
@@ -45,7 +45,7 @@ func (s *Server) services() []*wire.Service {
 
 // handler serves the HTTPS port: what is no AWS operation first, the AWS protocols behind.
 func (s *Server) handler() http.Handler {
-	front := &wire.Frontend{Services: s.services(), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
+	front := &wire.Frontend{Services: s.Services(), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +20,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/jwt"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/wire"
-	"github.com/imprint-iot/imprint/internal/wire/wiretest"
 )
 
 const (
@@ -147,18 +145,6 @@ func (w *world) pool() string {
 	w.t.Helper()
 	return w.do("CreateIdentityPool", object{"IdentityPoolName": "installers", "AllowUnauthenticatedIdentities": true, "AllowClassicFlow": true,
 		"CognitoIdentityProviders": []object{{"ProviderName": provider, "ClientId": "app", "ServerSideTokenCheck": true}}, "IdentityPoolTags": object{"a": "b"}})["IdentityPoolId"].(string)
-}
-
-func TestEveryInputMemberIsReadOrRefusedOrNamed(t *testing.T) {
-	t.Parallel()
-	unread, err := wiretest.Unread(".", Service(Config{}).Coverage())
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A pool's id tells its account; identities are never disabled.
-	if want := []string{"GetId.AccountId", "ListIdentities.HideDisabled"}; !slices.Equal(unread, want) {
-		t.Errorf("unread: %v, want %v", unread, want)
-	}
 }
 
 func TestAPoolReadsBackAsItWasWritten(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
-// createUserPoolClient and updateUserPoolClient ignore AnalyticsConfiguration: there are no statistics to send it to.
 func (a *api) createUserPoolClient(ctx context.Context, in *CreateUserPoolClientInput) (*CreateUserPoolClientOutput, error) {
 	c, err := a.pools.CreateClient(ctx, scope(ctx), in.UserPoolId, userpool.NewClient{
 		Name: in.ClientName, GenerateSecret: wire.Value(in.GenerateSecret), Secret: wire.Value(in.ClientSecret),

@@ -85,10 +85,12 @@ func (a *api) poolRows() []wire.Row {
 			}),
 		wire.Do("ListTagsForResource", a.listTagsForResource).On(func(_ fleet.Scope, in *ListTagsForResourceInput) []string { return []string{in.ResourceArn} }),
 
-		wire.Do("CreateUserPoolClient", a.createUserPoolClient).On(func(s fleet.Scope, in *CreateUserPoolClientInput) []string { return pool(s, in.UserPoolId) }),
+		wire.Do("CreateUserPoolClient", a.createUserPoolClient).On(func(s fleet.Scope, in *CreateUserPoolClientInput) []string { return pool(s, in.UserPoolId) }).
+			Refuse("AnalyticsConfiguration"),
 		wire.Do("DescribeUserPoolClient", a.describeUserPoolClient).On(func(s fleet.Scope, in *DescribeUserPoolClientInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("ListUserPoolClients", a.listUserPoolClients).On(func(s fleet.Scope, in *ListUserPoolClientsInput) []string { return pool(s, in.UserPoolId) }),
-		wire.Do("UpdateUserPoolClient", a.updateUserPoolClient).On(func(s fleet.Scope, in *UpdateUserPoolClientInput) []string { return pool(s, in.UserPoolId) }),
+		wire.Do("UpdateUserPoolClient", a.updateUserPoolClient).On(func(s fleet.Scope, in *UpdateUserPoolClientInput) []string { return pool(s, in.UserPoolId) }).
+			Refuse("AnalyticsConfiguration"),
 		wire.Do("DeleteUserPoolClient", a.deleteUserPoolClient).On(func(s fleet.Scope, in *DeleteUserPoolClientInput) []string { return pool(s, in.UserPoolId) }),
 
 		wire.Do("CreateGroup", a.createGroup).On(func(s fleet.Scope, in *CreateGroupInput) []string { return pool(s, in.UserPoolId) }),

@@ -3,17 +3,7 @@ package iam
 import (
 	"strings"
 	"testing"
-
-	"github.com/imprint-iot/imprint/internal/wire/wiretest"
 )
-
-func TestEveryMemberIsReadOrRefused(t *testing.T) {
-	t.Parallel()
-	unread, err := wiretest.Unread(".", Service(Config{}).Coverage())
-	if err != nil || len(unread) > 0 {
-		t.Errorf("unread members: %q, error: %v", unread, err)
-	}
-}
 
 func TestAUserIsMadeReadRenamedAndDeleted(t *testing.T) {
 	w := newWorld(t)

@@ -21,7 +21,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/wire"
-	"github.com/imprint-iot/imprint/internal/wire/wiretest"
 )
 
 const (
@@ -171,16 +170,5 @@ func (w *world) play(steps []step) {
 			member, name, _ := strings.Cut(pair, "=")
 			w.known[name] = fmt.Sprint(members[member])
 		}
-	}
-}
-
-func TestEveryMemberOfARequestIsReadOrRefused(t *testing.T) {
-	t.Parallel()
-	unread, err := wiretest.Unread(".", (&API{}).Service().Coverage())
-	must(t, err)
-	// There are no dynamic groups that could be overridden.
-	want := []string{"AddThingToThingGroup.OverrideDynamicGroups", "UpdateThingGroupsForThing.OverrideDynamicGroups"}
-	if !slices.Equal(unread, want) {
-		t.Errorf("unread: %v, want %v", unread, want)
 	}
 }

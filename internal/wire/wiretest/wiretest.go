@@ -1,7 +1,7 @@
 // Package wiretest proves that handlers obey what they are asked: Unread lists the input members of a service's implemented
 // operations that its code neither reads nor refuses. A request that sets such a member would be obeyed in part, in silence.
 //
-// A test of an API package calls Unread with its own folder, and holds the result against docs/compatibility.md.
+// internal/server/conformity calls Unread for every service and holds the result against docs/compatibility.md.
 package wiretest
 
 import (

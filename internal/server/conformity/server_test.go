@@ -1,0 +1,30 @@
+// Package conformity holds the tests that look at all services of a server at once: what is implemented and what is ignored, which
+// docs/compatibility.md shows (coverage_test.go); that whatever is not implemented says so (unimplemented_test.go); and that accounts
+// are strangers to each other (accounts_test.go, with the requests that requests_test.go makes of the models).
+package conformity
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/server"
+)
+
+// start runs a server in a folder of its own until the test ends.
+func start(t *testing.T) *server.Server {
+	t.Helper()
+	s, err := server.Start(t.Context(), server.Config{Data: filepath.Join(t.TempDir(), "data"), HTTPSPort: server.AnyPort, MQTTPort: server.AnyPort, KeyPool: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Close(ctx); err != nil {
+			t.Errorf("closing the server: %v", err)
+		}
+	})
+	return s
+}

@@ -77,6 +77,7 @@ type object = map[string]any
 // newWorld prepares a site by the SDK for Go: roles, policy, template, user pool with installer and visitor, identity pool.
 func newWorld(t *testing.T, s *site, prefix string) *world {
 	t.Helper()
+	prefix += "-" + fleet.RandomString(4, fleet.AlphaLowerDigit) // a test may run several times on the shared server
 	w := &world{site: s, admin: s.adminSDK(t), prefix: prefix, account: account, region: s.get("AWS_REGION"),
 		template: prefix + "-lamps", policy: prefix + "-lamp", provisioningRole: prefix + "-provisioning",
 		installerRole: prefix + "-installer", visitorRole: prefix + "-visitor", installer: prefix + "-ida", visitor: prefix + "-vic",

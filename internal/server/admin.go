@@ -37,23 +37,34 @@ func socketPath(dir string) (path string, done func() error, err error) {
 }
 
 func (s *Server) listenAdmin() error {
-	if err := os.Remove(filepath.Join(s.cfg.Data, adminSocket)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("removing the last start's administration socket: %w", err)
+	if err := s.removeAdminSocket(); err != nil { // of a start that was cut
+		return err
 	}
 	path, done, err := socketPath(s.cfg.Data)
 	if err != nil {
 		return err
 	}
 	defer done()
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return fmt.Errorf("opening the administration socket: %w", err)
+	}
+	l.SetUnlinkOnClose(false) // by then the path may lead elsewhere; Close removes the socket
+	if err := os.Chmod(filepath.Join(s.cfg.Data, adminSocket), 0o600); err != nil {
+		return errors.Join(fmt.Errorf("opening the administration socket: %w", err), l.Close())
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /keys", s.createKey)
 	s.trustRoutes(mux)
 	s.admin = &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	s.wg.Go(func() { s.report(s.admin.Serve(l)) })
+	return nil
+}
+
+func (s *Server) removeAdminSocket() error {
+	if err := os.Remove(filepath.Join(s.cfg.Data, adminSocket)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the administration socket: %w", err)
+	}
 	return nil
 }
 

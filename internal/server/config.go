@@ -190,6 +190,15 @@ func (s site) listen(port string) (net.Listener, int, error) {
 	return l, l.Addr().(*net.TCPAddr).Port, nil
 }
 
+// makePrivate makes an empty file that only the owner can read, if there is none; what SQLite puts beside it gets its mode.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // openData makes the data folder if it is not there, checks that nobody else can read it, and locks it: two servers on one
 // folder would lose writes of each other.
 func openData(dir string) (unlock func() error, err error) {

@@ -2,12 +2,12 @@ package server
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/imprint-iot/imprint/internal/durable"
 )
 
 // A Var is one line of the environment file.
@@ -27,23 +27,14 @@ func (e Env) Get(name string) string {
 	return ""
 }
 
-// WriteFile writes the variables as KEY=VALUE lines to a file that only the owner can read. It is written under another name
-// and renamed, so that a reader never sees half of it.
+// WriteFile writes the variables as KEY=VALUE lines to a file that only the owner can read. A reader never sees half of it.
 func (e Env) WriteFile(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".imprint.env-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("writing the environment file: %w", err)
-	}
 	var b strings.Builder
 	for _, v := range e {
 		fmt.Fprintf(&b, "%s=%s\n", v.Name, v.Value)
 	}
-	_, err = f.WriteString(b.String())
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("writing the environment file: %w", err), os.Remove(f.Name()))
+	if err := durable.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("writing the environment file: %w", err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/iam"
@@ -101,6 +102,9 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), Command: s.cfg.MasterKeyCmd}); err != nil {
 		return err
 	}
+	if err := makePrivate(filepath.Join(s.cfg.Data, databaseFile)); err != nil {
+		return fmt.Errorf("opening store: %w", err)
+	}
 	if s.db, err = store.Open(ctx, store.Config{Path: filepath.Join(s.cfg.Data, databaseFile), Clock: s.clock, Log: s.log}); err != nil {
 		return err
 	}
@@ -123,7 +127,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 	}
 	// Keys are made while nobody waits for anything else.
 	s.keys = pki.NewKeyPool(pki.PoolConfig{Size: s.cfg.KeyPool, Busy: func() bool { return s.requests.Load() > 0 }})
-	return os.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o644)
+	return durable.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o600)
 }
 
 func (s *Server) openRules(ctx context.Context) error {
@@ -180,23 +184,28 @@ func (s *Server) report(err error) {
 // Failed tells when a listener has failed: the server is of no use any more.
 func (s *Server) Failed() <-chan error { return s.failed }
 
-// Close ends the service in order: no new work, then what is in work until ctx ends, then the store.
+// Close ends the service in order: no new work, then what is in work until ctx ends, then the store. What is still in work when
+// ctx ends is cut.
 func (s *Server) Close(ctx context.Context) error {
 	var errs []error
 	if s.stop != nil {
 		s.stop()
 	}
-	for _, h := range []*http.Server{s.http, s.admin} {
-		if h != nil {
-			errs = append(errs, h.Shutdown(ctx))
-		}
-	}
 	for _, l := range []net.Listener{s.ports.mqtt, s.ports.https} {
 		if l != nil {
-			if err := l.Close(); !errors.Is(err, net.ErrClosed) {
-				errs = append(errs, err)
-			}
+			errs = append(errs, l.Close())
 		}
+	}
+	for _, h := range []*http.Server{s.http, s.admin} {
+		if h == nil {
+			continue
+		}
+		if err := h.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err, h.Close())
+		}
+	}
+	if s.admin != nil {
+		errs = append(errs, s.removeAdminSocket())
 	}
 	if s.gateway != nil {
 		errs = append(errs, s.gateway.Close(ctx))

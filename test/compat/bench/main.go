@@ -13,7 +13,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -36,7 +38,8 @@ func main() {
 	flag.IntVar(&o.idle, "idle", 1000, "idle connections")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds per scenario, of which the median counts")
 	flag.Parse()
-	if err := run(context.Background(), o); err != nil {
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -58,6 +61,11 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer s.stop()
+	context.AfterFunc(ctx, func() { // interrupted: leave nothing running
+		s.stop()
+		os.RemoveAll(dir)
+		os.Exit(1)
+	})
 	progress("preparing")
 	w, err := prepare(ctx, s, o.workers)
 	if err != nil {

@@ -1,0 +1,269 @@
+// Package power proves what the server promises about power cuts: whatever it answered is on disk. A kill proves less, for the
+// kernel still has what a killed process wrote.
+//
+// A real server is run under strace while devices are provisioned. The recording holds each write, each new, renamed and removed
+// name and each fsync of the data folder, in order, and between them the moments at which clients had seen answers. From it
+// the folder is made again as a disk would have it whose power went at any such moment, without what was not synced, and the
+// server is started on that.
+//
+// Begin with power_test.go; record_test.go makes a recording, strace_test.go and replay_test.go read it, disk_test.go says what
+// survives, fleet_test.go has the devices and what must hold.
+package power
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/server"
+)
+
+var bin string // the server
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "imprint-power-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		bin = filepath.Join(dir, "imprint")
+		build := exec.Command("go", "build", "-o", bin, "./cmd/imprint")
+		build.Dir = filepath.Join("..", "..", "..")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "building: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// slowSync is by how much each sync is held up before it begins. On a fast disk an answer that does not wait for its sync would
+// almost look like one that does.
+const slowSync = "3ms"
+
+// A recorder is a server under strace, with a helper process under the same strace that writes down what it is told: so the
+// trace has the moments of the clients in the order of the server's calls.
+type recorder struct {
+	dir    string // "disk" in it has the data folder, "trace" is the recording
+	ports  ports
+	cmd    *exec.Cmd
+	server int // process
+
+	mu    sync.Mutex
+	tell  *os.File
+	heard *bufio.Reader
+	said  *os.File
+}
+
+func (r *recorder) root() string { return filepath.Join(r.dir, "disk") }
+func (r *recorder) data() string { return filepath.Join(r.root(), "data") }
+
+// record starts a server on a folder that is not there yet.
+func record(dir string) (_ *recorder, err error) {
+	r := &recorder{dir: dir}
+	if r.ports, err = freePorts(); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(r.root(), 0o700); err != nil {
+		return nil, err
+	}
+	in, tell, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	said, out, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "recorded.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	r.tell, r.said, r.heard = tell, said, bufio.NewReader(said)
+	const script = `umask 022; echo $$ >&4; cat <&3 >&4 & exec "$@" 3<&- 4>&-`
+	r.cmd = exec.Command("strace", "-f", "-y", "-xx", "-s", "10000000", "--seccomp-bpf", "-e", "trace="+traced,
+		"-e", "inject=fsync,fdatasync:delay_enter="+slowSync, "-o", filepath.Join(dir, "trace"),
+		"sh", "-c", script, "sh")
+	r.cmd.Args = append(r.cmd.Args, r.ports.serve(r.data())...)
+	r.cmd.Stderr, r.cmd.ExtraFiles = log, []*os.File{in, out}
+	if err := r.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("strace, Debian package strace, is needed: %w", err)
+	}
+	in.Close()
+	out.Close()
+	line, err := r.heard.ReadString('\n')
+	if err != nil {
+		return nil, errors.Join(err, r.cmd.Process.Kill())
+	}
+	r.server, err = strconv.Atoi(strings.TrimSpace(line))
+	return r, err
+}
+
+// mark writes down that something has been seen. It returns when that is in the recording, so that whatever its caller does
+// next comes behind it.
+func (r *recorder) mark(what string) error {
+	what = markPrefix + what
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.tell.WriteString(what + "\n"); err != nil {
+		return err
+	}
+	got, err := r.heard.ReadString('\n')
+	if err == nil && got != what+"\n" {
+		err = fmt.Errorf("the recorder said %q, not %q", got, what)
+	}
+	return err
+}
+
+// end stops the server in good order, which is part of the recording, and reads what was recorded.
+func (r *recorder) end() (*recording, error) {
+	stop := syscall.Kill(r.server, syscall.SIGTERM)
+	r.tell.Close()
+	r.said.Close()
+	late := time.AfterFunc(startTimeout, func() { _ = syscall.Kill(r.server, syscall.SIGKILL) })
+	stop = errors.Join(stop, r.cmd.Wait())
+	late.Stop()
+	f, err := os.Open(filepath.Join(r.dir, "trace"))
+	if err = errors.Join(stop, err); err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	events, err := readTrace(f)
+	if err != nil {
+		return nil, err
+	}
+	rec := &recording{marks: map[string]int{}, ports: r.ports}
+	for _, e := range events {
+		rec.note(e)
+	}
+	rec.disk, err = newDisk(r.root(), events)
+	return rec, err
+}
+
+// A recording is what happened to a data folder, and when clients had seen what.
+type recording struct {
+	disk  *disk
+	marks map[string]int // when; see recorder.mark
+	order []int
+	ports ports
+}
+
+const markPrefix = "seen "
+
+func (r *recording) note(e event) {
+	if e.name != "write" {
+		return
+	}
+	if text, err := e.text(1); err == nil && strings.HasPrefix(text, markPrefix) {
+		r.marks[strings.TrimSuffix(text[len(markPrefix):], "\n")] = e.begin
+		r.order = append(r.order, e.begin)
+	}
+}
+
+// seen reports whether a client had seen something before the power went.
+func (r *recording) seen(what string, cut int) bool {
+	m, ok := r.marks[what]
+	return ok && m < cut
+}
+
+// ports are kept by a data folder, and so belong to all servers that are started on what is left of it. They are below those
+// that the kernel hands out to others meanwhile.
+type ports struct{ https, mqtt int }
+
+func freePorts() (ports, error) {
+	var free []int
+	for range 1000 {
+		p := 10000 + rand.IntN(20000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if free = append(free, p); len(free) == 2 {
+			return ports{free[0], free[1]}, nil
+		}
+	}
+	return ports{}, errors.New("no free ports")
+}
+
+func (p ports) serve(data string) []string {
+	return []string{bin, "serve", "--log-level", "warn", "--data", data, "--https-port", strconv.Itoa(p.https), "--mqtt-port", strconv.Itoa(p.mqtt)}
+}
+
+// A site is a server that runs on what was left.
+type site struct {
+	cmd    *exec.Cmd
+	data   string
+	env    server.Env
+	log    string
+	exited chan struct{} // closed at its end
+}
+
+const startTimeout = 60 * time.Second
+
+// start runs a server and returns when it answers.
+func start(dir string, p ports) (*site, error) {
+	s := &site{data: filepath.Join(dir, "data"), log: dir + ".log", exited: make(chan struct{})}
+	log, err := os.Create(s.log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	if err := os.Remove(filepath.Join(s.data, server.EnvFile)); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	args := p.serve(s.data)
+	s.cmd = exec.Command(args[0], args[1:]...)
+	s.cmd.Stderr = log
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = s.cmd.Wait() // its log says why
+		close(s.exited)
+	}()
+	if s.env, err = ready(s.data, s.exited); err != nil {
+		s.kill()
+		said, _ := os.ReadFile(s.log)
+		return nil, fmt.Errorf("%w\n%s", err, said)
+	}
+	return s, nil
+}
+
+// ready waits for the environment file, which a server writes when it answers.
+func ready(data string, exited <-chan struct{}) (server.Env, error) {
+	tick, late := time.NewTicker(5*time.Millisecond), time.After(startTimeout)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if env, err := server.ReadEnv(filepath.Join(data, server.EnvFile)); err == nil {
+				return env, nil
+			}
+		case <-exited:
+			return nil, errors.New("the server stopped")
+		case <-late:
+			return nil, fmt.Errorf("the server was not ready within %v", startTimeout)
+		}
+	}
+}
+
+func (s *site) kill() {
+	_ = s.cmd.Process.Kill() // unless it has ended already
+	<-s.exited
+}

@@ -56,14 +56,19 @@ var endOfTime = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
 // An Authority issues certificates. It consists of roots, which devices and clients pin, of issuers below them, and of the
 // server's own certificate, which it renews. All methods may be called concurrently.
 type Authority struct {
-	cfg    Config
+	cfg   Config
+	trust atomic.Pointer[trust]
+
+	mu     sync.Mutex // guards names, renewal and rotation
+	names  []string
+	server atomic.Pointer[serverCerts]
+}
+
+// A trust is all CAs at one time. It is replaced, never changed.
+type trust struct {
 	cas    []*ca // in the order of their making
 	device *ca   // the current issuers
 	claim  *ca
-
-	mu     sync.Mutex // guards names and renewal
-	names  []string
-	server atomic.Pointer[serverCerts]
 }
 
 // role is what a CA is for.
@@ -83,10 +88,20 @@ const (
 // their keys can be kept elsewhere.
 type ca struct {
 	role   role
+	stage  stage
 	key    string // name in the KeyStore
 	cert   *x509.Certificate
 	signer crypto.Signer
 }
+
+// A stage says where a CA stands in a rotation (rotate.go).
+type stage string
+
+const (
+	stageInUse   stage = ""        // signs, if it is the last of its role; else it is trusted still
+	stageNext    stage = "next"    // trusted, and does not sign yet
+	stageDropped stage = "dropped" // clients are not given it any more
+)
 
 func (c *ca) issuer() issuer {
 	return issuer{subject: c.cert.RawSubject, keyID: c.cert.SubjectKeyId, notAfter: c.cert.NotAfter, signer: c.signer}
@@ -103,6 +118,7 @@ type stateFile struct {
 
 type stateCA struct {
 	Role        role   `json:"role"`
+	Stage       stage  `json:"stage,omitempty"` // since version 2
 	Key         string `json:"key"`
 	Certificate string `json:"certificate"`
 }
@@ -116,10 +132,11 @@ func OpenAuthority(ctx context.Context, c Config) (*Authority, error) {
 		return nil, fmt.Errorf("authority: %w", err)
 	}
 	a := &Authority{cfg: c}
-	if err := a.load(); err != nil {
+	cas, err := a.load()
+	if err != nil {
 		return nil, fmt.Errorf("authority: %w", err)
 	}
-	if err := a.complete(ctx); err != nil {
+	if err := a.complete(ctx, cas); err != nil {
 		return nil, fmt.Errorf("authority: %w", err)
 	}
 	if err := a.SetNames(ctx, c.Names); err != nil {
@@ -129,40 +146,43 @@ func OpenAuthority(ctx context.Context, c Config) (*Authority, error) {
 }
 
 // load reads the state file, if there is one.
-func (a *Authority) load() error {
+func (a *Authority) load() (cas []*ca, err error) {
 	path := filepath.Join(a.cfg.Dir, authorityFile)
 	text, err := readBounded(path, 1<<20)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var state stateFile
 	if err := json.Unmarshal(text, &state); err != nil {
-		return fmt.Errorf("%s is damaged, put it back from a backup: %w", path, err)
+		return nil, fmt.Errorf("%s is damaged, put it back from a backup: %w", path, err)
 	}
-	if state.Version != 1 {
-		return fmt.Errorf("%s has version %d: it was written by a newer release", path, state.Version)
+	if state.Version != 1 && state.Version != 2 {
+		return nil, fmt.Errorf("%s has version %d: it was written by a newer release", path, state.Version)
 	}
 	for _, s := range state.CAs {
 		block, _ := pem.Decode([]byte(s.Certificate))
 		if block == nil {
-			return fmt.Errorf("%s: the certificate of %s is damaged, put the file back from a backup", path, s.Key)
+			return nil, fmt.Errorf("%s: the certificate of %s is damaged, put the file back from a backup", path, s.Key)
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return fmt.Errorf("%s: the certificate of %s: %w", path, s.Key, err)
+			return nil, fmt.Errorf("%s: the certificate of %s: %w", path, s.Key, err)
 		}
-		a.cas = append(a.cas, &ca{role: s.Role, key: s.Key, cert: cert})
+		cas = append(cas, &ca{role: s.Role, stage: s.Stage, key: s.Key, cert: cert})
 	}
-	return nil
+	return cas, nil
 }
 
-func (a *Authority) save() error {
+func (a *Authority) save(cas []*ca) error {
 	state := stateFile{Version: 1}
-	for _, c := range a.cas {
-		state.CAs = append(state.CAs, stateCA{c.role, c.key, CertificatePEM(c.cert.Raw)})
+	for _, c := range cas {
+		if c.stage != stageInUse { // an earlier release would take the next CA for the current one
+			state.Version = 2
+		}
+		state.CAs = append(state.CAs, stateCA{c.role, c.stage, c.key, CertificatePEM(c.cert.Raw)})
 	}
 	text, err := json.MarshalIndent(state, "", "  ")
 	if err != nil {
@@ -198,19 +218,19 @@ func (a *Authority) plans() []plan {
 }
 
 // complete makes the CAs that are missing or no longer as configured, and opens the keys of the current issuers.
-func (a *Authority) complete(ctx context.Context) error {
-	known := len(a.cas)
+func (a *Authority) complete(ctx context.Context, cas []*ca) error {
+	known := len(cas)
 	for _, p := range a.plans() {
-		c := a.current(p.role)
+		c := current(cas, p.role)
 		same, err := p.matches(c)
 		if err != nil {
 			return err
 		}
 		if !same {
-			if c, err = a.create(ctx, p); err != nil {
+			if c, err = a.create(ctx, cas, p, current(cas, p.parent)); err != nil {
 				return fmt.Errorf("making the %s CA: %w", p.role, err)
 			}
-			a.cas = append(a.cas, c)
+			cas = append(cas, c)
 		}
 		if p.parent != "" {
 			if err := a.open(ctx, c); err != nil {
@@ -218,17 +238,30 @@ func (a *Authority) complete(ctx context.Context) error {
 			}
 		}
 	}
-	a.device, a.claim = a.current(roleDevice), a.current(roleClaim)
-	if len(a.cas) == known {
-		return nil
+	if len(cas) > known {
+		if err := a.save(cas); err != nil {
+			return err
+		}
 	}
-	return a.save()
+	a.publish(cas)
+	return nil
 }
 
-// current returns the newest CA of a role, nil if there is none.
-func (a *Authority) current(r role) (c *ca) {
-	for _, x := range a.cas {
-		if x.role == r {
+// publish puts the CAs to use. The keys of the current issuers are open.
+func (a *Authority) publish(cas []*ca) {
+	a.trust.Store(&trust{cas: cas, device: current(cas, roleDevice), claim: current(cas, roleClaim)})
+}
+
+// all returns all CAs.
+func (a *Authority) all() []*ca { return a.trust.Load().cas }
+
+// current returns the CA of a role that signs, nil if there is none.
+func current(cas []*ca, r role) *ca { return last(cas, r, stageInUse) }
+
+// last returns the newest CA of a role and stage, nil if there is none.
+func last(cas []*ca, r role, s stage) (c *ca) {
+	for _, x := range cas {
+		if x.role == r && x.stage == s {
 			c = x
 		}
 	}
@@ -257,7 +290,7 @@ func (a *Authority) open(ctx context.Context, c *ca) error {
 	}
 	signer, err := a.cfg.Keys.Signer(ctx, c.key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the %s CA's key is missing: put it back, if only for this start when it is kept offline: %w", c.role, err)
+		return fmt.Errorf("the %s CA's key is missing: put it back, if only for this time when it is kept offline (imprint ca bring-back): %w", c.role, err)
 	}
 	if err != nil {
 		return fmt.Errorf("the %s CA's key: %w", c.role, err)
@@ -274,12 +307,12 @@ func samePublicKey(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
-// create makes the CA of a plan. A key that an interrupted attempt left behind is used, never replaced: should the state file
-// have been lost, the same roots come back from their keys.
-func (a *Authority) create(ctx context.Context, p plan) (*ca, error) {
+// create makes the CA of a plan, signed by parent unless it is a root. A key that an interrupted attempt left behind is used,
+// never replaced: should the state file have been lost, the same roots come back from their keys.
+func (a *Authority) create(ctx context.Context, cas []*ca, p plan, parent *ca) (*ca, error) {
 	c := &ca{role: p.role}
 	generation := 1
-	for _, x := range a.cas {
+	for _, x := range cas {
 		if x.role == p.role {
 			generation++
 		}
@@ -300,7 +333,7 @@ func (a *Authority) create(ctx context.Context, p plan) (*ca, error) {
 	if got := typeOf(c.signer.Public()); got != want {
 		return nil, fmt.Errorf("the key %q left by an earlier attempt is %s, not %s: remove it and start again", c.key, got, want)
 	}
-	der, err := a.certify(ctx, p, c.signer)
+	der, err := a.certify(ctx, p, c.signer, parent)
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +342,7 @@ func (a *Authority) create(ctx context.Context, p plan) (*ca, error) {
 }
 
 // certify makes the certificate of a CA.
-func (a *Authority) certify(ctx context.Context, p plan, signer crypto.Signer) ([]byte, error) {
+func (a *Authority) certify(ctx context.Context, p plan, signer crypto.Signer, parent *ca) ([]byte, error) {
 	subject, err := p.subject(signer.Public())
 	if err != nil {
 		return nil, err
@@ -321,7 +354,6 @@ func (a *Authority) certify(ctx context.Context, p plan, signer crypto.Signer) (
 	}
 	by := issuer{subject: subject, notAfter: r.notAfter, signer: signer}
 	if p.parent != "" {
-		parent := a.current(p.parent)
 		if err := a.open(ctx, parent); err != nil {
 			return nil, err
 		}
@@ -347,8 +379,8 @@ func (p plan) subject(key crypto.PublicKey) ([]byte, error) {
 	return ParseName(fmt.Sprintf("%s %x", p.name, keyIdentifier(spki)[:4]))
 }
 
-// RootsPEM returns the roots that clients and devices need in order to verify the server, newest last. The root of device
-// certificates is not among them: see DESIGN.md.
+// RootsPEM returns the roots that clients and devices need in order to verify the server, newest last; during a rotation the
+// next ones too. The root of device certificates is not among them: see DESIGN.md.
 func (a *Authority) RootsPEM() string { return a.pem(roleServerRoot, roleServerRootRSA) }
 
 // DeviceRootsPEM returns the root and the issuers of device and claim certificates, for whoever else verifies those.
@@ -357,8 +389,8 @@ func (a *Authority) DeviceRootsPEM() string { return a.pem(roleDeviceRoot, roleD
 func (a *Authority) pem(roles ...role) string {
 	var b strings.Builder
 	for _, r := range roles {
-		for _, c := range a.cas {
-			if c.role == r {
+		for _, c := range a.all() {
+			if c.role == r && c.stage != stageDropped {
 				b.WriteString(CertificatePEM(c.cert.Raw))
 			}
 		}

@@ -150,7 +150,7 @@ func TestTroubleWithTheFilesIsNamed(t *testing.T) {
 			}
 		}, "come from different backups"},
 		"a damaged state file": {edit(authorityFile, func(s string) string { return s[:100] }), "is damaged, put it back from a backup"},
-		"a newer state file":   {edit(authorityFile, func(s string) string { return strings.Replace(s, `"version": 1`, `"version": 2`, 1) }), "newer release"},
+		"a newer state file":   {edit(authorityFile, func(s string) string { return strings.Replace(s, `"version": 1`, `"version": 3`, 1) }), "newer release"},
 		"no certificate":       {edit(authorityFile, func(s string) string { return strings.Replace(s, "-----BEGIN", "-----BEGUN", 1) }), "is damaged"},
 		"an open key file": {func(t *testing.T, c Config) {
 			if err := os.Chmod(filepath.Join(c.Dir, "keys", "claim-1.key"), 0o640); err != nil {

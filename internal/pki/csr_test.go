@@ -181,7 +181,7 @@ func FuzzParseCSR(f *testing.F) {
 			return
 		}
 		cert := parseLeaf(t, issueFor(t, a, csr).DER)
-		if err := cert.CheckSignatureFrom(a.device.cert); err != nil || cert.IsCA || len(cert.Extensions) != 4 {
+		if err := cert.CheckSignatureFrom(a.trust.Load().device.cert); err != nil || cert.IsCA || len(cert.Extensions) != 4 {
 			t.Fatalf("%v, %v", cert.Extensions, err)
 		}
 		if _, err := NewFacts(cert); err != nil {

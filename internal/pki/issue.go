@@ -46,7 +46,7 @@ func (a *Authority) IssueDevice(d DeviceRequest) (*Leaf, error) {
 	if validity < 0 {
 		return nil, fleet.Invalid("", "", "the validity of a certificate must be positive")
 	}
-	by := a.device.issuer()
+	by := a.trust.Load().device.issuer()
 	switch {
 	case validity > 0:
 		r.notAfter = now.Add(validity).Truncate(time.Second)
@@ -73,7 +73,7 @@ func (a *Authority) IssueClaim(key crypto.PublicKey, handle string, expires time
 	}
 	expires = expires.UTC().Truncate(time.Second)
 	r := request{key: key, subject: subject, notBefore: expires.Add(-fleet.ClaimLifetime - claimProfile.backdate), notAfter: expires}
-	der, err := claimProfile.issue(r, a.claim.issuer())
+	der, err := claimProfile.issue(r, a.trust.Load().claim.issuer())
 	if err != nil {
 		return nil, err
 	}

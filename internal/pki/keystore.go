@@ -144,18 +144,26 @@ func (f *FileKeys) put(name string, t KeyType, write func(string, []byte, fs.Fil
 	if err != nil {
 		return nil, err
 	}
+	if err := f.keep(path, name, key, write); err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// keep seals a key and writes it.
+func (f *FileKeys) keep(path, name string, key crypto.Signer, write func(string, []byte, fs.FileMode) error) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	f.mu.Lock() // from sealing to writing: a change of the master key must see one or neither
 	defer f.mu.Unlock()
 	sealed := pem.EncodeToMemory(&pem.Block{Type: keyPEM, Bytes: f.sealer.Seal(keyPurpose, der, []byte(name))})
 	clear(der)
 	if err := write(path, sealed, 0o600); err != nil {
-		return nil, fmt.Errorf("keeping signing key: %w", err)
+		return fmt.Errorf("keeping signing key: %w", err)
 	}
-	return key, nil
+	return nil
 }
 
 // MemoryKeys is a KeyStore that forgets everything at the end: for tests and trials.

@@ -155,16 +155,16 @@ func TestCertificatesHaveTheirProfile(t *testing.T) {
 	handle := strings.Repeat("0af1", 16)
 	server := a.server.Load()
 	for name, c := range map[string]struct{ cert, issuer *x509.Certificate }{
-		"device":          {leaf(a.IssueDevice(DeviceRequest{PublicKey: rsaKey().Public()})), a.device.cert},
-		"claim":           {leaf(a.IssueClaim(rsaKey().Public(), handle, testNow.Add(fleet.ClaimLifetime))), a.claim.cert},
-		"server":          {server.ecdsa.Leaf, a.current(roleServer).cert},
-		"server-rsa":      {server.rsa.Leaf, a.current(roleServerRSA).cert},
-		"server-issuer":   {a.current(roleServer).cert, a.current(roleServerRoot).cert},
-		"device-issuer":   {a.device.cert, a.current(roleDeviceRoot).cert},
-		"claim-issuer":    {a.claim.cert, a.current(roleDeviceRoot).cert},
-		"server-root":     {a.current(roleServerRoot).cert, a.current(roleServerRoot).cert},
-		"server-root-rsa": {a.current(roleServerRootRSA).cert, a.current(roleServerRootRSA).cert},
-		"device-root":     {a.current(roleDeviceRoot).cert, a.current(roleDeviceRoot).cert},
+		"device":          {leaf(a.IssueDevice(DeviceRequest{PublicKey: rsaKey().Public()})), a.trust.Load().device.cert},
+		"claim":           {leaf(a.IssueClaim(rsaKey().Public(), handle, testNow.Add(fleet.ClaimLifetime))), a.trust.Load().claim.cert},
+		"server":          {server.ecdsa.Leaf, current(a.all(), roleServer).cert},
+		"server-rsa":      {server.rsa.Leaf, current(a.all(), roleServerRSA).cert},
+		"server-issuer":   {current(a.all(), roleServer).cert, current(a.all(), roleServerRoot).cert},
+		"device-issuer":   {a.trust.Load().device.cert, current(a.all(), roleDeviceRoot).cert},
+		"claim-issuer":    {a.trust.Load().claim.cert, current(a.all(), roleDeviceRoot).cert},
+		"server-root":     {current(a.all(), roleServerRoot).cert, current(a.all(), roleServerRoot).cert},
+		"server-root-rsa": {current(a.all(), roleServerRootRSA).cert, current(a.all(), roleServerRootRSA).cert},
+		"device-root":     {current(a.all(), roleDeviceRoot).cert, current(a.all(), roleDeviceRoot).cert},
 	} {
 		golden(t, name, describe(t, c.cert, c.issuer))
 		if err := c.cert.CheckSignatureFrom(c.issuer); err != nil {
@@ -186,7 +186,7 @@ func TestOurEncodingAgreesWithTheStandardLibrary(t *testing.T) {
 		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 			SerialNumber: ours.SerialNumber, RawSubject: ours.RawSubject, NotBefore: l.NotBefore, NotAfter: l.NotAfter,
 			KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true, SubjectKeyId: ours.SubjectKeyId,
-		}, a.device.cert, key.Public(), a.device.signer)
+		}, a.trust.Load().device.cert, key.Public(), a.trust.Load().device.signer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,7 +267,7 @@ func (untouchable) Sign(_ io.Reader, _ []byte, _ crypto.SignerOpts) ([]byte, err
 func TestEveryRefusalComesBeforeTheKeyIsUsed(t *testing.T) {
 	t.Parallel()
 	a := openTest(t, nil)
-	good := a.device.issuer()
+	good := a.trust.Load().device.issuer()
 	good.signer = untouchable{good.signer}
 	weak := &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 1023), E: 65537}
 	base := request{key: ecKey(t, elliptic.P256()).Public(), subject: defaultSubject, notBefore: testNow, notAfter: testNow.Add(time.Hour)}

@@ -109,7 +109,7 @@ func renewAt(leaf *x509.Certificate) time.Time {
 
 // serverLeaf returns the kept certificate if it still serves, else a new one.
 func (a *Authority) serverLeaf(ctx context.Context, r role, now time.Time) (*tls.Certificate, error) {
-	by := a.current(r)
+	by := current(a.all(), r)
 	if kept := a.keptLeaf(ctx, by); kept != nil && now.Before(renewAt(kept.Leaf)) && slices.Equal(namesOf(kept.Leaf), a.names) {
 		return kept, nil
 	}

@@ -53,7 +53,7 @@ func (a *Authority) VerifyLeaf(der []byte, now time.Time) Verdict {
 // signerOf returns the device or claim issuer, current or former, that signed cert; named says whether cert at least names
 // one.
 func (a *Authority) signerOf(cert *x509.Certificate) (by *ca, named bool) {
-	for _, c := range a.cas {
+	for _, c := range a.all() {
 		if c.role != roleDevice && c.role != roleClaim || !bytes.Equal(cert.RawIssuer, c.cert.RawSubject) {
 			continue
 		}
@@ -75,7 +75,7 @@ func (a *Authority) ClaimPool() *x509.CertPool { return a.pool(roleClaim) }
 
 func (a *Authority) pool(r role) *x509.CertPool {
 	pool := x509.NewCertPool()
-	for _, c := range a.cas {
+	for _, c := range a.all() {
 		if c.role == r {
 			pool.AddCert(c.cert)
 		}

@@ -71,7 +71,7 @@ func TestIssuersAreHeldToTheirPurpose(t *testing.T) {
 		return p
 	}
 	issuers := x509.NewCertPool()
-	for _, c := range a.cas {
+	for _, c := range a.all() {
 		issuers.AddCert(c.cert)
 	}
 	client, server := x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth

@@ -23,8 +23,8 @@ const (
 )
 
 // observe records the first start of a server, and what devices and people do with it then.
-func observe(dir string) (rec *recording, p *people, err error) {
-	r, err := record(dir)
+func observe(binary, dir string) (rec *recording, p *people, err error) {
+	r, err := record(binary, dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -60,7 +60,7 @@ var observed = sync.OnceValue(func() (o struct {
 }) {
 	dir, err := os.MkdirTemp(filepath.Dir(bin), "recording-")
 	if o.err = err; err == nil {
-		o.rec, o.p, o.err = observe(dir)
+		o.rec, o.p, o.err = observe(bin, dir)
 	}
 	return o
 })
@@ -297,7 +297,7 @@ func TestSoakPowerCuts(t *testing.T) {
 	answered, finished := 0, 0
 	for done := 0; done < total; {
 		dir := t.TempDir()
-		rec, p, err := observe(dir)
+		rec, p, err := observe(bin, dir)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,10 +40,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = filepath.Join(dir, "imprint")
-		build := exec.Command("go", "build", "-o", bin, "./cmd/imprint")
-		build.Dir = filepath.Join("..", "..", "..")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
+		if out, err := build(bin).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "building: %v\n%s", err, out)
 			return 1
 		}
@@ -72,8 +69,8 @@ type recorder struct {
 func (r *recorder) root() string { return filepath.Join(r.dir, "disk") }
 func (r *recorder) data() string { return filepath.Join(r.root(), "data") }
 
-// record starts a server on a folder that is not there yet.
-func record(dir string) (_ *recorder, err error) {
+// record starts a server, bin or another one, on a folder that is not there yet.
+func record(binary, dir string) (_ *recorder, err error) {
 	r := &recorder{dir: dir}
 	if r.ports, err = freePorts(); err != nil {
 		return nil, err
@@ -99,7 +96,7 @@ func record(dir string) (_ *recorder, err error) {
 	r.cmd = exec.Command("strace", "-f", "-y", "-xx", "-s", "10000000", "--seccomp-bpf", "-e", "trace="+traced,
 		"-e", "inject=fsync,fdatasync:delay_enter="+slowSync, "-o", filepath.Join(dir, "trace"),
 		"sh", "-c", script, "sh")
-	r.cmd.Args = append(r.cmd.Args, r.ports.serve(r.data())...)
+	r.cmd.Args = append(r.cmd.Args, r.ports.serve(binary, r.data())...)
 	r.cmd.Stderr, r.cmd.ExtraFiles = log, []*os.File{in, out}
 	if err := r.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("strace, Debian package strace, is needed: %w", err)
@@ -201,8 +198,8 @@ func freePorts() (ports, error) {
 	return ports{}, errors.New("no free ports")
 }
 
-func (p ports) serve(data string) []string {
-	return []string{bin, "serve", "--log-level", "warn", "--data", data, "--https-port", strconv.Itoa(p.https), "--mqtt-port", strconv.Itoa(p.mqtt)}
+func (p ports) serve(binary, data string) []string {
+	return []string{binary, "serve", "--log-level", "warn", "--data", data, "--https-port", strconv.Itoa(p.https), "--mqtt-port", strconv.Itoa(p.mqtt)}
 }
 
 // A site is a server that runs on what was left.
@@ -227,7 +224,7 @@ func start(dir string, p ports) (*site, error) {
 	if err := os.Remove(filepath.Join(s.data, server.EnvFile)); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	args := p.serve(s.data)
+	args := p.serve(bin, s.data)
 	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Stderr = log
 	if err := s.cmd.Start(); err != nil {

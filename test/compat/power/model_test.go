@@ -1,0 +1,142 @@
+package power
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// trace writes a recording as strace does: in $name$ is a string, in <name> the name of an open file; both are below the root.
+func trace(root, lines string) string {
+	var b strings.Builder
+	for i, part := range strings.Split(lines, "$") {
+		if i%2 == 1 {
+			if strings.HasPrefix(part, "/") {
+				part = root + part
+			}
+			part = `"` + escape(part) + `"`
+		}
+		b.WriteString(part)
+	}
+	text := b.String()
+	for _, name := range []string{"", "/a", "/b", "/d"} {
+		text = strings.ReplaceAll(text, "<"+name+">", "<"+escape(root+name)+">")
+	}
+	return text
+}
+
+func escape(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		b.WriteString(`\x` + hex.EncodeToString([]byte{c}))
+	}
+	return b.String()
+}
+
+func TestADiskKeepsWhatWasSynced(t *testing.T) {
+	t.Parallel()
+	const (
+		makeA    = "7 openat(AT_FDCWD<>, $/a$, O_RDWR|O_CREAT, 0600) = 3</a>\n"
+		writeOne = "7 write(3</a>, $one$, 3) = 3\n"
+		writeTwo = "8 pwrite64(3</a>, $TWO$, 3, 1) = 3\n"
+		syncA    = "7 fsync(3</a>) = 0 (DELAYED)\n"
+		syncRoot = "7 fsync(4<>) = 0\n"
+		moveA    = "7 renameat(AT_FDCWD<>, $/a$, AT_FDCWD<>, $/b$) = 0\n"
+	)
+	for _, c := range []struct{ what, trace, lost, kept string }{
+		{"a name that was not synced is lost with its content", makeA + writeOne + syncA, "", "a:one"},
+		{"content that was not synced is lost", makeA + writeOne + syncRoot, "a:", "a:one"},
+		{"what is synced is there", makeA + writeOne + syncA + syncRoot, "a:one", "a:one"},
+		{"a write after the sync is lost", makeA + writeOne + syncA + syncRoot + writeTwo, "a:one", "a:oTWO"},
+		{"a write that ends while a sync runs is not synced by it",
+			makeA + writeOne + syncRoot + "8 pwrite64(3</a>, $TWO$, 3, 1 <unfinished ...>\n7 fsync(3</a> <unfinished ...>\n8 <... pwrite64 resumed>) = 3\n7 <... fsync resumed>) = 0\n",
+			"a:one", "a:oTWO"},
+		{"a sync that has not ended is none", makeA + writeOne + syncRoot + "7 fsync(3</a> <unfinished ...>\n", "a:", "a:one"},
+		{"a sync that failed is none", makeA + writeOne + syncRoot + "7 fsync(3</a>) = -1 EIO (Input/output error)\n", "a:", "a:one"},
+		{"a rename that was not synced is undone", makeA + writeOne + syncA + syncRoot + moveA, "a:one", "b:one"},
+		{"a rename that was synced stays", makeA + writeOne + syncA + syncRoot + moveA + syncRoot, "b:one", "b:one"},
+		{"a link is a second name", makeA + writeOne + syncA + "7 linkat(AT_FDCWD<>, $/a$, AT_FDCWD<>, $/b$, 0) = 0\n" + syncRoot, "a:one b:one", "a:one b:one"},
+		{"an unlink that was not synced is undone", makeA + writeOne + syncA + syncRoot + "7 unlink($/a$) = 0\n", "a:one", ""},
+		{"a truncation that was not synced is undone", makeA + writeOne + syncA + syncRoot + "7 ftruncate(3</a>, 1) = 0\n", "a:one", "a:o"},
+		{"O_TRUNC truncates", makeA + writeOne + syncA + syncRoot + "7 open($/a$, O_WRONLY|O_CREAT|O_TRUNC, 0600) = 3</a>\n" + writeTwo, "a:one", "a:\x00TWO"},
+		{"a folder's sync is for its own entries", "7 mkdirat(AT_FDCWD<>, $/d$, 0700) = 0\n7 openat(AT_FDCWD<>, $/d/a$, O_WRONLY|O_CREAT, 0600) = 3\n7 fsync(5</d>) = 0\n", "", "d/a:"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			events, err := readTrace(strings.NewReader(trace(root, c.trace)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := newDisk(root, events)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ways := losses(rand.New(rand.NewPCG(1, 1)))
+			for way, want := range map[int]string{0: c.lost, len(ways) - 1: c.kept} {
+				dir := filepath.Join(root, fmt.Sprint("left", way))
+				if err := d.restore(dir, 1000, ways[way], lie{}); err != nil {
+					t.Fatal(err)
+				}
+				if got := listing(t, dir); got != want {
+					t.Errorf("%s: %q is left, want %q", ways[way].name, got, want)
+				}
+			}
+		})
+	}
+}
+
+// listing is name:content of each file.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*", "*/*"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if b, err := os.ReadFile(name); err == nil {
+				all = append(all, strings.TrimPrefix(name, dir+"/")+":"+string(b))
+			}
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestATornWriteKeepsWholeSectors(t *testing.T) {
+	t.Parallel()
+	w := write{offset: 500, data: []byte(strings.Repeat("x", 1024))}
+	n := 0
+	b := w.apply(nil, torn, func() bool { n++; return n != 2 })
+	want := strings.Repeat("\x00", 500) + strings.Repeat("x", 12) + strings.Repeat("\x00", 512) + strings.Repeat("x", 500)
+	if string(b) != want {
+		t.Errorf("%q", b)
+	}
+}
+
+func TestAWriteThatTheRecordingDoesNotUnderstandIsAnError(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for _, line := range []string{
+		"7 pwritev(3</a>, [{iov_base=$x$, iov_len=1}], 1, 0) = 1\n",
+		"7 fallocate(3</a>, 0, 0, 4096) = 0\n",
+		"7 write(3</a>, $on$..., 3) = 3\n",
+		"7 write(3</b>, $one$, 3) = 3\n",
+		"7 renameat(AT_FDCWD<>, $/a$, AT_FDCWD<>, $/d/b$) = 0\n",
+		"7 io_uring_setup(8, {}) = 5\n",
+		"7 nonsense\n",
+	} {
+		events, err := readTrace(strings.NewReader(trace(root, "7 open($/a$, O_RDWR|O_CREAT, 0600) = 3</a>\n7 mkdir($/d$, 0700) = 0\n"+line)))
+		if err == nil {
+			_, err = newDisk(root, events)
+		}
+		if err == nil {
+			t.Errorf("%q was read", line)
+		}
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -63,15 +62,4 @@ func (c *awsCmd) Run(ctx context.Context) error {
 // withoutAWS drops the AWS_ variables, so that no profile or session of the real AWS mixes with ours.
 func withoutAWS(env []string) []string {
 	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "AWS_") })
-}
-
-type caCmd struct{ place }
-
-func (c *caCmd) Run() error {
-	b, err := os.ReadFile(filepath.Join(c.Data, server.RootsFile))
-	if err != nil {
-		return fmt.Errorf("reading the roots: %w", err)
-	}
-	_, err = os.Stdout.Write(b)
-	return err
 }

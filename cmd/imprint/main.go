@@ -21,7 +21,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the service."`
 	Env     envCmd     `cmd:"" help:"Print shell exports that point AWS clients at this server: eval \"$(imprint env)\"."`
 	AWS     awsCmd     `cmd:"" name:"aws" passthrough:"" help:"Run the AWS CLI against this server, whatever its version."`
-	CA      caCmd      `cmd:"" name:"ca" help:"Print the root certificates that devices and clients must trust."`
+	CA      caCmd      `cmd:"" name:"ca" help:"Print the root certificates that devices and clients must trust; rotate them, take their keys offline."`
 	Admin   adminCmd   `cmd:"" help:"Administration on the machine of the server."`
 	Account accountCmd `cmd:"" help:"Accounts: tenants that cannot see each other."`
 	Rekey   rekeyCmd   `cmd:"" help:"Change the master key that seals every secret."`

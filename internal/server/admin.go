@@ -19,7 +19,7 @@ import (
 )
 
 // The administration socket lies in the data folder, which its owner alone can enter: whoever can open it owns the service
-// already (docs/decisions/0002-administration-socket.md). It answers one question: a new key for an account's administrator.
+// already (docs/decisions/0002-administration-socket.md). It makes a key for an account's administrator and changes trust (trust.go).
 const adminSocket = "admin.sock"
 
 // socketPath returns a path to the socket in dir that fits into a socket address, which is short (unix(7): 108 bytes): a long

@@ -21,6 +21,7 @@ import (
 // trustRoutes adds the operations to the administration socket.
 func (s *Server) trustRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /master-key", adminOperation(s, s.serveRekey))
+	mux.HandleFunc("POST /roots", adminOperation(s, s.serveRoots))
 }
 
 // maxTrustBody bounds what an operation reads: PEM of some keys.

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlitelib "modernc.org/sqlite/lib"
@@ -30,6 +31,11 @@ type Config struct {
 	Path  string // of the SQLite file; its folder must exist
 	Clock fleet.Clock
 	Log   *slog.Logger // nil: discard
+
+	// OnWrite, if set, hears how long each caller of DB.Tx waited, OnCommit how long each commit took and how many callers shared
+	// it, bodies and sync included. err is what became of it. Both must be quick: the writer waits for OnCommit.
+	OnWrite  func(took time.Duration, err error)
+	OnCommit func(group int, took time.Duration, err error)
 }
 
 // A DB is an open store. It is safe for concurrent use.
@@ -43,6 +49,9 @@ type DB struct {
 
 	clock fleet.Clock
 	log   *slog.Logger
+
+	onWrite  func(time.Duration, error)
+	onCommit func(int, time.Duration, error)
 
 	jobs   chan *job
 	done   chan struct{} // closed when the writer has stopped
@@ -65,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
-	db := &DB{clock: cfg.Clock, log: cfg.Log, jobs: make(chan *job, 256), done: make(chan struct{}), closed: make(chan struct{})}
+	db := &DB{clock: cfg.Clock, log: cfg.Log, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}), closed: make(chan struct{})}
 	// synchronous=FULL: a commit is on disk when it returns (SQLite "PRAGMA synchronous"; WAL needs FULL for that).
 	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "busy_timeout(10000)", "temp_store(MEMORY)"}}
 	if db.write, err = sql.Open("sqlite", "file:"+path+"?_txlock=immediate&"+pragmas.Encode()); err != nil {

@@ -165,11 +165,13 @@ func (tx *Tx) CertificateOfCSR(s fleet.Scope, claim, csrHash string, now time.Ti
 		return c, until, false, nil
 	}
 	var ms int64
+	// The unary plus keeps SQLite from asking whether a bound time implies the condition of a partial index (expires > 0): for that
+	// it would compile the statement again at every new value.
 	c, found, err = one(tx, func(row scanner) (fleet.Certificate, error) { return scanCertificate(appendScan{row, []any{&ms}}) },
 		`SELECT `+certificateColumns+`, CASE WHEN c.status = ? THEN c.expires ELSE r.replay_until END FROM certificates c
 		LEFT JOIN registrations r ON r.account = c.account AND r.region = c.region AND r.certificate = c.id
 		WHERE c.account = ? AND c.region = ? AND c.origin_claim = ? AND c.origin_claim <> '' AND c.origin_csr = ?
-			AND (c.status = ? AND c.expires > ? OR c.status IN (?, ?) AND r.replay_until > ?)
+			AND (c.status = ? AND +c.expires > ? OR c.status IN (?, ?) AND +r.replay_until > ?)
 		ORDER BY c.created DESC, c.id LIMIT 1`,
 		string(fleet.PendingActivation), s.Account, s.Region, claim, csrHash,
 		string(fleet.PendingActivation), millis(now), string(fleet.Active), string(fleet.Inactive), millis(now))

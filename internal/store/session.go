@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"strings"
 )
 
 // A session is one connection with its compiled statements: compiling takes SQLite longer than running what we ask. It is used
@@ -45,13 +46,17 @@ func (s *session) prepared(ctx context.Context, query string) *sql.Stmt {
 	if len(s.stmts) >= maxStatements {
 		return nil
 	}
-	stmt, err := s.conn.PrepareContext(ctx, query)
+	stmt, err := s.conn.PrepareContext(ctx, keepPlan(query))
 	if err != nil {
 		return nil
 	}
 	s.stmts[query] = stmt
 	return stmt
 }
+
+// keepPlan hides a bound LIMIT from SQLite's planner, which would take the value into its plan and therefore compile the
+// statement again each time a value is bound.
+func keepPlan(query string) string { return strings.ReplaceAll(query, "LIMIT ?", "LIMIT ? + 0") }
 
 // close gives the connection back to its pool.
 func (s *session) close() error {

@@ -37,6 +37,16 @@ type job struct {
 // kept and Tx returns that error. body may run more than once: it holds SQL only, no I/O, and sets captured variables
 // from scratch. Once begun it is free of ctx's cancellation.
 func (db *DB) Tx(ctx context.Context, body func(*Tx) error) error {
+	if db.onWrite == nil {
+		return db.queue(ctx, body)
+	}
+	start := time.Now() // a duration; the clock may be moved
+	err := db.queue(ctx, body)
+	db.onWrite(time.Since(start), err)
+	return err
+}
+
+func (db *DB) queue(ctx context.Context, body func(*Tx) error) error {
 	j := &job{ctx: ctx, body: body, result: make(chan error, 1)}
 	select {
 	case db.jobs <- j:
@@ -134,6 +144,10 @@ func (db *DB) next() *job {
 // attempt runs a group. results[i] is the outcome of jobs[i]; err is set if the shared transaction failed, and then no job
 // has taken effect.
 func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []error, err error) {
+	if db.onCommit != nil {
+		start := time.Now()
+		defer func() { db.onCommit(len(jobs), time.Since(start), err) }()
+	}
 	sqlTx, err := db.writes.begin(nil)
 	if err != nil {
 		return []*job{first}, nil, fmt.Errorf("beginning to write: %w", err)

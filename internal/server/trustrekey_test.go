@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -244,6 +245,49 @@ func TestARunningServerChangesItsMasterKeyAndKeepsSessions(t *testing.T) {
 	}
 	s, _ = startIn(t, data, w)
 	works("after a new start")
+}
+
+func TestAChangeOfTheMasterKeyMissesNothingThatIsWrittenMeanwhile(t *testing.T) {
+	t.Parallel()
+	ctx, w := t.Context(), &wall{}
+	data := filepath.Join(t.TempDir(), "data")
+	s, stop := startIn(t, data, w)
+	fill(t, s)
+	pools, _, err := s.userpools.Pools(ctx, s.site.Scope, "", 10)
+	check(t, err)
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for i := range 4 {
+		name := fmt.Sprintf("writer-%d", i)
+		_, err := s.userpools.CreateUser(ctx, s.site.Scope, pools[0].ID, userpool.NewUser{Username: name, Suppress: true})
+		check(t, err)
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				password := fleet.Secret(fmt.Sprintf("correct horse %d", n))
+				if err := s.userpools.SetPassword(context.WithoutCancel(ctx), s.site.Scope, pools[0].ID, name, password, true); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	_, err = Rekey(ctx, RekeyConfig{Data: data})
+	close(done)
+	wg.Wait()
+	check(t, err)
+	w.pass(oldKeyLife + time.Minute)
+	if r, err := Rekey(ctx, RekeyConfig{Data: data, RekeyRequest: RekeyRequest{Finish: true}}); err != nil || !r.Dropped {
+		t.Errorf("%+v, %v", r, err)
+	}
+	stop()
+	if keys, _ := wantOpen(t, data); keys != 1 {
+		t.Errorf("%d master keys remain", keys)
+	}
 }
 
 func TestAStoppedServerEndsSessionsWhenToldTo(t *testing.T) {

@@ -206,8 +206,16 @@ func (b *bounded) Write(p []byte) (int, error) {
 // Sealer returns the key's Sealer, the same one for everybody: it follows changes of the key.
 func (m *MasterKey) Sealer() *Sealer { return m.sealer }
 
-// Meaning says in a sentence what the key's source means for whoever runs the service.
+// Meaning says in a sentence what the key's source means for whoever runs the service, and that a change of it is not finished.
 func (m *MasterKey) Meaning() string {
+	text := m.source()
+	if m.Older() > 0 {
+		text += " An older key opens too: imprint rekey --finish takes it out."
+	}
+	return text
+}
+
+func (m *MasterKey) source() string {
 	switch m.Source {
 	case SourceDataFolder:
 		return fmt.Sprintf("The master key lies beside the data in %s: whoever copies the data folder can read every secret in it. Use a systemd credential, --master-key-file or a command to keep it apart.", m.From)

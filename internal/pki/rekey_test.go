@@ -23,6 +23,9 @@ func TestANewMasterKeySealsWhileTheOldOneStillOpens(t *testing.T) {
 	if err := m.AddKey(); err != nil {
 		t.Fatal(err)
 	}
+	if !strings.Contains(m.Meaning(), "imprint rekey --finish") {
+		t.Errorf("the meaning is %q", m.Meaning())
+	}
 	if m.Older() != 1 || m.ID() == first || !s.Stale(old) {
 		t.Errorf("%d older keys; the key is %s, was %s", m.Older(), m.ID(), first)
 	}

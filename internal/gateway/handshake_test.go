@@ -266,5 +266,37 @@ func TestACertificateOfSeveralAccountsIsToldApartByServerName(t *testing.T) {
 	})
 	s.openWith(5, s.config(d, withName(endpoint[there]))).Connected("a").Disconnect() // only there it has a policy
 	refusedByPolicy(endpoint[here])
-	refusedByPolicy("iot.lan") // of several the first account's
+	refusedByPolicy("iot.lan") // of several, whoever came first
+}
+
+func TestAStrangersRegistrationTakesNoDeviceAway(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	tenant := fleet.Scope{Account: "111111111111", Region: "us-east-1"}
+	for name, mode := range map[string]fleet.CertificateMode{"issued by the service": fleet.ModeDefault, "brought along": fleet.ModeSNIOnly} {
+		t.Log(name)
+		key := newKey(t)
+		leaf, err := s.ca.IssueDevice(pki.DeviceRequest{PublicKey: key.Public()})
+		check(t, err)
+		register := func(scope fleet.Scope, mode fleet.CertificateMode) {
+			s.pass(time.Second)
+			s.tx(func(tx *store.Tx) error {
+				return tx.CreateCertificate(scope, fleet.Certificate{ID: leaf.ID, PEM: leaf.PEM, Status: fleet.Active, Mode: mode, Version: 1,
+					NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Created: tx.Now(), Modified: tx.Now()})
+			})
+		}
+		register(tenant, mode)
+		register(here, fleet.ModeSNIOnly)
+		s.tx(func(tx *store.Tx) error {
+			if _, err := registry.CreatePolicy(tx, tenant, string(mode), document(allow("iot:*")), nil); err != nil {
+				return err
+			}
+			return registry.AttachPolicy(tx, tenant, string(mode), tenant.IoT("cert", leaf.ID))
+		})
+		d := holder(leaf.PEM, key)
+		s.openWith(5, s.config(d, withName("iot.lan"))).Connected("a").Disconnect() // only the tenant has a policy for it
+		if mode == fleet.ModeDefault {
+			s.openWith(5, s.config(d, withName(""))).Connected("a").Disconnect()
+		}
+	}
 }

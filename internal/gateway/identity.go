@@ -145,18 +145,13 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 }
 
 func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificate, registered []store.ScopedCertificate) (identity, error) {
-	c := registered[0]
-	if len(registered) > 1 || c.Mode == fleet.ModeSNIOnly {
-		scope, found, err := g.scopeOf(i.sni, registered)
-		if err != nil {
-			return i, err
-		}
-		at := slices.IndexFunc(registered, func(r store.ScopedCertificate) bool { return r.Scope == scope })
-		if !found || at < 0 {
-			a.trace.SetCure("connect to the full endpoint name that DescribeEndpoint gives, with SNI")
-			return i, refuse("the certificate is registered for use with SNI, and the server name %q names no endpoint of its accounts", i.sni)
-		}
-		c = registered[at]
+	c, found, err := g.choose(i.sni, registered)
+	if err != nil {
+		return i, err
+	}
+	if !found {
+		a.trace.SetCure("connect to the full endpoint name that DescribeEndpoint gives, with SNI")
+		return i, refuse("the certificate is registered for use with SNI, and the server name %q names no endpoint of its accounts", i.sni)
 	}
 	i.scope = c.Scope
 	a.trace.Scope = c.Scope
@@ -197,16 +192,33 @@ func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (ident
 	return i, nil
 }
 
-// scopeOf finds the account that an endpoint name belongs to. Its first label is the account's prefix, with or without "-ats". An
-// installation with one name for all accounts gives that name to each of them (registry.Service.Endpoint): it means the only
-// account in which the certificate is registered, else the first account.
-func (g *Gateway) scopeOf(sni string, registered []store.ScopedCertificate) (scope fleet.Scope, found bool, err error) {
-	if g.isHost(sni) {
-		if len(registered) == 1 {
-			return registered[0].Scope, true, nil
-		}
-		return g.Home, true, nil
+// choose finds the registration that a connection is for (provisioning spec 7.5). One that needs no server name has it, unless the
+// server name is another account's: whoever registers a stranger's certificate in an account of their own must not get its
+// device, nor keep it away. Of those that do need a name the server name decides. An installation with one name for all
+// accounts gives that name to each of them (registry.Service.Endpoint): there, whoever came first has the device.
+func (g *Gateway) choose(sni string, registered []store.ScopedCertificate) (c store.ScopedCertificate, found bool, err error) {
+	if len(registered) == 1 && registered[0].Mode != fleet.ModeSNIOnly {
+		return registered[0], true, nil
 	}
+	if sni != "" && !g.isHost(sni) {
+		scope, known, err := g.scopeOf(sni)
+		at := slices.IndexFunc(registered, func(r store.ScopedCertificate) bool { return r.Scope == scope })
+		if err != nil || !known || at < 0 {
+			return c, false, err
+		}
+		return registered[at], true, nil
+	}
+	if at := slices.IndexFunc(registered, func(r store.ScopedCertificate) bool { return r.Mode != fleet.ModeSNIOnly }); at >= 0 {
+		return registered[at], true, nil
+	}
+	if !g.isHost(sni) {
+		return c, false, nil
+	}
+	return slices.MinFunc(registered, func(a, b store.ScopedCertificate) int { return a.Created.Compare(b.Created) }), true, nil
+}
+
+// scopeOf finds the account that an endpoint name belongs to. Its first label is the account's prefix, with or without "-ats".
+func (g *Gateway) scopeOf(sni string) (scope fleet.Scope, found bool, err error) {
 	prefix, _, _ := strings.Cut(sni, ".")
 	if prefix = strings.TrimSuffix(prefix, "-ats"); prefix == "" {
 		return scope, false, nil

@@ -32,10 +32,18 @@ type Config struct {
 	Authority *pki.Authority
 	Provision *provision.Service
 	Recorder  *trace.Recorder
-	Home      fleet.Scope // traces of strangers are kept here
-	HostNames []string    // names under which clients may reach us; an unknown server name is refused
+	Home      fleet.Scope   // traces of strangers are kept here
+	HostNames []string      // names under which clients may reach us; an unknown server name is refused
+	Work      *atomic.Int64 // counts handshakes and provisioning requests in work; nil: nobody asks
 	Clock     fleet.Clock
 	Log       *slog.Logger
+
+	// OnHandshake, if set, hears of each TLS handshake: cause is "" when it succeeded, else one of the causes in identity.go.
+	// OnRequest hears of each request on a reserved topic: kind as in package trace, code as sent, "" when it was accepted.
+	// OnEnd hears why an MQTT connection ended.
+	OnHandshake func(cause string, took time.Duration)
+	OnRequest   func(kind, code string, took time.Duration)
+	OnEnd       func(mqtt.Reason)
 }
 
 // A Gateway serves any number of listeners.
@@ -64,6 +72,9 @@ const handshakeTimeout = 10 * time.Second
 func New(c Config) *Gateway {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Work == nil {
+		c.Work = new(atomic.Int64)
 	}
 	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]int64{},
 		documents: documentCache{parsed: map[string]*policy.Document{}}}
@@ -161,9 +172,15 @@ func (g *Gateway) serveEither(nc net.Conn, out *handed) {
 
 // handshake reports whether the connection may go on; if not it is closed, and a refusal of ours leaves a trace.
 func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
+	g.Work.Add(1)
+	defer g.Work.Add(-1)
 	ctx, cancel := context.WithTimeout(g.ctx, handshakeTimeout)
 	defer cancel()
+	start := time.Now() // a duration; the clock may be moved
 	err := tc.HandshakeContext(ctx)
+	if g.OnHandshake != nil {
+		g.OnHandshake(a.causeOf(err), time.Since(start))
+	}
 	if err == nil {
 		return true
 	}
@@ -184,6 +201,9 @@ func (g *Gateway) serveDevice(tc *tls.Conn, a *arrival) {
 		end = g.serveClaim(tc, a)
 	} else {
 		end = g.serveCertificate(tc, a)
+	}
+	if g.OnEnd != nil {
+		g.OnEnd(end.Reason)
 	}
 	// A connection that ended before CONNECT was decided still has its trace.
 	if end.Reason != mqtt.ClientInitiated {

@@ -1,12 +1,16 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -29,6 +33,7 @@ type arrival struct {
 	who     identity
 	trace   *trace.Trace
 	refusal error  // why the handshake was refused
+	cause   string // of the refusal, in a word
 	thing   string // the thing that the certificate stands for whatever the client id is
 
 	once sync.Once
@@ -103,6 +108,49 @@ func (g *Gateway) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 // serverName is the normal form of a name by SNI.
 func serverName(sni string) string { return strings.TrimSuffix(strings.ToLower(sni), ".") }
 
+// Causes of failed handshakes, for OnHandshake. A peer that speaks no acceptable TLS, or wants none of ours, is causeTLS.
+const (
+	causeUnreadable   = "unreadable"   // the certificate cannot be read
+	causeUnregistered = "unregistered" // neither a registered certificate nor a claim
+	causeServerName   = "server_name"  // the certificate needs SNI, which names none of its accounts
+	causePending      = "pending"      // issued, never registered
+	causeRevoked      = "revoked"
+	causeInactive     = "inactive"
+	causeNotValid     = "not_valid_now" // outside of its validity
+	causeClaimExpired = "claim_expired"
+	causeClaimRefused = "claim_refused" // withdrawn, or its installer's right has ended
+	causeInternal     = "internal"      // our fault
+	causeTimeout      = "timeout"
+	causeClosed       = "closed" // by the peer, before the end
+	causeTLS          = "tls"
+)
+
+// causeOf words how a handshake ended; "" is success.
+func (a *arrival) causeOf(err error) string {
+	var timeout net.Error
+	switch {
+	case err == nil:
+		return ""
+	case a.refusal != nil && fleet.KindOf(a.refusal) != fleet.KindDenied:
+		return causeInternal
+	case a.refusal != nil && a.cause == "":
+		return causeClaimRefused
+	case a.refusal != nil:
+		return a.cause
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return causeTimeout
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return causeClosed
+	}
+	return causeTLS
+}
+
+// refuse refuses the handshake for one of the causes above.
+func (a *arrival) refuse(cause, text string, args ...any) error {
+	a.cause = cause
+	return refuse(text, args...)
+}
+
 func refuse(cause string, args ...any) error {
 	return fleet.Denied(cause, args...).WithCode("CERTIFICATE_REFUSED")
 }
@@ -117,7 +165,7 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 	a.trace.Fact("certificateId", i.principal)
 	facts, err := pki.NewFacts(leaf)
 	if err != nil {
-		return i, refuse("the certificate cannot be read: %v", err)
+		return i, a.refuse(causeUnreadable, "the certificate cannot be read: %v", err)
 	}
 	i.facts = facts
 	var registered []store.ScopedCertificate
@@ -141,7 +189,7 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 	v := g.Authority.VerifyLeaf(leaf.Raw, g.Clock.Now())
 	a.trace.Step("certificate", "%s", v.Reason)
 	a.trace.SetCure("register the certificate, or provision the device anew: this service knows a certificate by its fingerprint, and this one was never registered or has been deleted")
-	return i, refuse("the certificate is not registered (%s)", v.Reason)
+	return i, a.refuse(causeUnregistered, "the certificate is not registered (%s)", v.Reason)
 }
 
 func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificate, registered []store.ScopedCertificate) (identity, error) {
@@ -151,7 +199,7 @@ func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificat
 	}
 	if !found {
 		a.trace.SetCure("connect to the full endpoint name that DescribeEndpoint gives, with SNI")
-		return i, refuse("the certificate is registered for use with SNI, and the server name %q names no endpoint of its accounts", i.sni)
+		return i, a.refuse(causeServerName, "the certificate is registered for use with SNI, and the server name %q names no endpoint of its accounts", i.sni)
 	}
 	i.scope = c.Scope
 	a.trace.Scope = c.Scope
@@ -160,16 +208,16 @@ func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificat
 	switch {
 	case c.Status == fleet.PendingActivation:
 		a.trace.SetCure("register the thing with the ownership token that came with the certificate, then reconnect")
-		return i, refuse("the certificate was issued but never registered (PENDING_ACTIVATION)")
+		return i, a.refuse(causePending, "the certificate was issued but never registered (PENDING_ACTIVATION)")
 	case c.Status == fleet.Revoked:
 		a.trace.SetCure("provision the device anew, with a new certificate: a revoked one stays revoked")
-		return i, refuse("the certificate is REVOKED")
+		return i, a.refuse(causeRevoked, "the certificate is REVOKED")
 	case c.Status != fleet.Active:
 		a.trace.SetCure("aws iot update-certificate --certificate-id %s --new-status ACTIVE, if it may be used again", i.principal)
-		return i, refuse("the certificate is %s", c.Status)
+		return i, a.refuse(causeInactive, "the certificate is %s", c.Status)
 	case now.Before(leaf.NotBefore) || now.After(leaf.NotAfter):
 		a.trace.SetCure("provision the device anew, with a new certificate, unless it is the server's clock that is wrong")
-		return i, refuse("the certificate is valid from %s to %s, and it is %s", leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339), now.Format(time.RFC3339))
+		return i, a.refuse(causeNotValid, "the certificate is valid from %s to %s, and it is %s", leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339), now.Format(time.RFC3339))
 	}
 	return i, nil
 }
@@ -182,7 +230,7 @@ func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (ident
 	a.trace.Fact("installer", c.Installer.Who())
 	if now := g.Clock.Now(); now.After(c.Expires) {
 		a.trace.SetCure("ask for a new claim: it is good for five minutes")
-		return i, refuse("the claim expired at %s", c.Expires.Format(time.RFC3339))
+		return i, a.refuse(causeClaimExpired, "the claim expired at %s", c.Expires.Format(time.RFC3339))
 	}
 	a.who = i
 	if err := g.checkClaim(g.ctx, a); err != nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
@@ -62,6 +63,8 @@ type handler func(ctx context.Context, r provision.Requester, template string, f
 // prefix + template + infix + format; without an infix there is no template.
 func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler {
 	return func(ctx context.Context, r *mqtt.Request) {
+		g.Work.Add(1)
+		defer g.Work.Add(-1)
 		topic := r.Message.Topic
 		who, ok := g.requester(r)
 		var template string
@@ -80,15 +83,20 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		if who.IsClaim {
 			who.Trace.Fact("claimId", who.PrincipalID)
 		}
+		start := time.Now() // a duration; the clock may be moved
 		answer, err := serve(ctx, who, template, f, r.Message.Payload)
-		suffix := "/accepted"
+		refusal, suffix := "", "/accepted"
 		if err != nil {
 			status, code, message := provision.Refusal(err)
+			refusal = code
 			if fleet.KindOf(err) == fleet.KindInternal {
 				g.Log.Error("provisioning", "topic", topic, "trace", who.Trace.ID(), "error", err)
 			}
 			g.Recorder.Finish(who.Trace, err)
 			suffix, answer = "/rejected", &rejected{status, code, message, new(who.Trace.ID())}
+		}
+		if g.OnRequest != nil {
+			g.OnRequest(kind, refusal, time.Since(start))
 		}
 		g.reply(r, topic+suffix, f, answer, who.Trace.ID())
 	}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -81,6 +82,8 @@ type Broker struct {
 
 	ctx    context.Context // of the reserved handlers: ends with Close
 	cancel context.CancelFunc
+
+	received, sent atomic.Uint64 // messages
 
 	mu     sync.Mutex
 	conns  map[*conn]struct{}
@@ -187,6 +190,9 @@ func (b *Broker) Connections() int {
 	defer b.mu.Unlock()
 	return len(b.conns)
 }
+
+// Messages returns how many messages clients have published, refused ones included, and how many were sent to clients.
+func (b *Broker) Messages() (received, sent uint64) { return b.received.Load(), b.sent.Load() }
 
 // Publish routes a message of the service itself to the subscribers in scope, whatever its topic: events, and what arrives by
 // HTTP after it was authorised. Receivers need to be allowed to receive it.

@@ -52,6 +52,9 @@ func (c *conn) send(kind byte, fill func(*packets.Packet)) bool {
 func (c *conn) sendMessage(o *outgoing, now time.Time) bool {
 	c.out.mu.Lock()
 	ok := !c.out.closing && c.out.enc.publish(c.buffer(), o, now)
+	if ok {
+		c.b.sent.Add(1)
+	}
 	over := c.wrote()
 	c.out.mu.Unlock()
 	if over {

@@ -10,6 +10,7 @@ import (
 
 // publish handles a PUBLISH of the client (iot-core spec 5.9, 6.7). An error ends the connection.
 func (c *conn) publish(p *packet) error {
+	c.b.received.Add(1)
 	m := p.message
 	if m.QoS == 2 {
 		return clientError(codeQoS, "a PUBLISH at QoS 2, which is not supported")

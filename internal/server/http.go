@@ -19,6 +19,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/api/lambda"
 	"github.com/imprint-iot/imprint/internal/api/sts"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/jwt"
@@ -48,6 +49,9 @@ func (s *Server) handler() http.Handler {
 	front := &wire.Frontend{Services: s.Services(), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
+	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
+		return s.caller(r.Context(), r, nil, gateway.WebSocketSigningNames)
+	}})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		defer s.requests.Add(-1)
@@ -60,6 +64,8 @@ func (s *Server) handler() http.Handler {
 			w.Write(s.identities.KeySet())
 		case userpool.IsWellKnown(path):
 			wellKnown.ServeHTTP(w, r)
+		case path == "/mqtt":
+			webSocket.ServeHTTP(w, r)
 		default:
 			front.ServeHTTP(w, r)
 		}
@@ -80,8 +86,13 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 
 // authenticate finds out who signed a request.
 func (s *Server) authenticate(ctx context.Context, r *http.Request, body []byte, svc *wire.Service) (*fleet.Caller, error) {
+	return s.caller(ctx, r, body, svc.SigningNames)
+}
+
+// caller verifies the signature of a request for a service that goes by any of the names.
+func (s *Server) caller(ctx context.Context, r *http.Request, body []byte, names []string) (*fleet.Caller, error) {
 	var caller fleet.Caller
-	_, err := s.verifier.Verify(r, body, svc.SigningNames, func(key, token string) (fleet.Secret, error) {
+	_, err := s.verifier.Verify(r, body, names, func(key, token string) (fleet.Secret, error) {
 		c, err := s.iam.Lookup(ctx, s.site.Scope, key, token)
 		if err != nil {
 			return "", err

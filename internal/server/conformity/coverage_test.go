@@ -137,15 +137,21 @@ func anchor(c wire.Coverage) string {
 }
 
 func renderOperations(b *strings.Builder, c wire.Coverage) {
-	var names []string
+	var names, public []string
 	refused := map[string][]string{}
 	for _, op := range c.Implemented {
 		names = append(names, op.Operation)
+		if op.Public {
+			public = append(public, op.Operation)
+		}
 		for _, member := range op.Refused {
 			refused[member] = append(refused[member], op.Operation)
 		}
 	}
 	fmt.Fprintf(b, "%s.\n", strings.Join(names, ", "))
+	if len(public) > 0 {
+		fmt.Fprintf(b, "\nWithout a signature: %s.\n", strings.Join(public, ", "))
+	}
 	if len(refused) == 0 {
 		return
 	}

@@ -1,6 +1,6 @@
 // Package conformity holds the tests that look at all services of a server at once: what is implemented and what is ignored, which
 // docs/compatibility.md shows (coverage_test.go); that whatever is not implemented says so (unimplemented_test.go); and that accounts
-// are strangers to each other (accounts_test.go, with the requests that requests_test.go makes of the models).
+// are strangers to each other (accounts_test.go; requests_test.go makes requests of the models).
 package conformity
 
 import (

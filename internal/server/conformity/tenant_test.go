@@ -1,0 +1,224 @@
+package conformity
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/sigv4"
+)
+
+// A tenant is an account with one of everything in it.
+type tenant struct {
+	*site
+	admin   sigv4.Credentials
+	account string
+	private string // stands in everything that the account keeps, and in no request that a stranger makes
+	values  values // names, ids and ARNs of what it has
+
+	device  tls.Certificate
+	session sigv4.Credentials
+	refresh string // token of the person in the pool
+}
+
+// do is a call that must succeed.
+func (a *tenant) do(service, operation string, in object) answer {
+	a.t.Helper()
+	out := a.call(a.admin, service, operation, in)
+	if !out.ok() {
+		a.t.Fatalf("%s %s: %v", service, operation, out)
+	}
+	return out
+}
+
+// dig takes a member out of a JSON answer.
+func (a answer) dig(path ...string) string {
+	var v any
+	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
+		return ""
+	}
+	for _, name := range path {
+		m, _ := v.(object)
+		v = m[name]
+	}
+	s, _ := v.(string)
+	return s
+}
+
+// between takes an element out of an XML answer.
+func (a answer) between(element string) string {
+	_, rest, _ := strings.Cut(a.body, "<"+element+">")
+	value, _, _ := strings.Cut(rest, "</"+element+">")
+	return value
+}
+
+const (
+	password  = "Correct-Horse-7!"
+	trustIoT  = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"iot.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+	allowIoT  = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}`
+	emptyBody = `{"Resources":{}}`
+	fullBody  = `{"Parameters":{"S":{"Type":"String"},"AWS::IoT::Certificate::Id":{"Type":"String"}},
+		"Resources":{"t":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"S"}}}},"DeviceConfiguration":{"k":"%s"}}`
+	anything = "arn:aws:iot:us-east-1:999999999999:topic/x"
+)
+
+// newTenant fills an account. Every account gets the same names.
+func newTenant(s *site, admin sigv4.Credentials, account string) *tenant {
+	s.t.Helper()
+	a := &tenant{site: s, admin: admin, account: account, private: "privateof" + account, values: values{"AccountId": account}}
+	a.furnishIAM()
+	a.furnishRegistry()
+	a.furnishUserPool()
+	a.furnishIdentityPool()
+	return a
+}
+
+func (a *tenant) arn(service, resource string) string {
+	region := a.region
+	if service == "iam" {
+		region = ""
+	}
+	return "arn:aws:" + service + ":" + region + ":" + a.account + ":" + resource
+}
+
+func (a *tenant) furnishIAM() {
+	tags := []any{object{"Key": "of", "Value": a.private}}
+	policy := strings.Replace(allowIoT, `"Effect"`, `"Sid":"`+a.private+`","Effect"`, 1)
+	a.do("iam", "CreateUser", object{"UserName": "alice", "Tags": tags})
+	key := a.do("iam", "CreateAccessKey", object{"UserName": "alice"})
+	a.do("iam", "CreateRole", object{"RoleName": "keeper", "AssumeRolePolicyDocument": trustIoT, "Description": a.private, "Tags": tags})
+	a.do("iam", "CreateGroup", object{"GroupName": "people"})
+	a.do("iam", "AddUserToGroup", object{"GroupName": "people", "UserName": "alice"})
+	a.do("iam", "CreatePolicy", object{"PolicyName": "managed", "PolicyDocument": policy, "Description": a.private})
+	managed := a.arn("iam", "policy/managed")
+	a.do("iam", "CreatePolicyVersion", object{"PolicyArn": managed, "PolicyDocument": policy})
+	for kind, name := range map[string]string{"User": "alice", "Role": "keeper", "Group": "people"} {
+		a.do("iam", "Put"+kind+"Policy", object{kind + "Name": name, "PolicyName": "inline", "PolicyDocument": policy})
+		a.do("iam", "Attach"+kind+"Policy", object{kind + "Name": name, "PolicyArn": managed})
+	}
+	a.do("iam", "PutUserPermissionsBoundary", object{"UserName": "alice", "PermissionsBoundary": managed})
+	a.do("iam", "CreateOpenIDConnectProvider", object{"Url": "https://idp.example.com", "ClientIDList": []any{a.private}, "ThumbprintList": []any{strings.Repeat("a", 40)}})
+	session := a.do("sts", "GetSessionToken", object{})
+	a.session = sigv4.Credentials{AccessKeyID: session.between("AccessKeyId"), Secret: fleet.Secret(session.between("SecretAccessKey")), Token: fleet.Secret(session.between("SessionToken"))}
+	maps.Copy(a.values, values{
+		"UserName": "alice", "RoleName": "keeper", "PolicyArn": managed, "VersionId": "v2", "PermissionsBoundary": managed,
+		"AccessKeyId": key.between("AccessKeyId"), "Status": "Inactive", "AssumeRolePolicyDocument": trustIoT, "RoleArn": a.arn("iam", "role/keeper"),
+		"OpenIDConnectProviderArn": a.arn("iam", "oidc-provider/idp.example.com"), "Url": "https://idp.example.com", "ClientID": "client",
+		"ThumbprintList": []any{strings.Repeat("b", 40)}, "UpdateAssumeRolePolicy.PolicyDocument": trustIoT, "PolicyDocument": allowIoT,
+		"TagRole.Tags": []any{object{"Key": "new", "Value": "x"}}, "TagUser.Tags": []any{object{"Key": "new", "Value": "x"}}, "TagKeys": []any{"of"},
+		"NewUserName": "bob",
+	})
+}
+
+func (a *tenant) furnishRegistry() {
+	tags := []any{object{"Key": "of", "Value": a.private}}
+	a.do("iot", "CreateThingType", object{"thingTypeName": "lights", "thingTypeProperties": object{"thingTypeDescription": a.private}, "tags": tags})
+	a.do("iot", "CreateThingGroup", object{"thingGroupName": "garden", "thingGroupProperties": object{"thingGroupDescription": a.private}, "tags": tags})
+	a.do("iot", "CreateBillingGroup", object{"billingGroupName": "bulbs", "billingGroupProperties": object{"billingGroupDescription": a.private}, "tags": tags})
+	a.do("iot", "CreateThing", object{"thingName": "lamp", "thingTypeName": "lights", "billingGroupName": "bulbs",
+		"attributePayload": object{"attributes": object{"of": a.private}}})
+	a.do("iot", "AddThingToThingGroup", object{"thingName": "lamp", "thingGroupName": "garden"})
+	policy := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"},{"Effect":"Deny","Action":"iot:Publish","Resource":%q}]}`, a.arn("iot", "topic/"+a.private))
+	a.do("iot", "CreatePolicy", object{"policyName": "lamp-policy", "policyDocument": policy, "tags": tags})
+	a.do("iot", "CreatePolicyVersion", object{"policyName": "lamp-policy", "policyDocument": policy, "setAsDefault": true})
+	made := a.do("iot", "CreateKeysAndCertificate", object{"setAsActive": "true"})
+	certificate := made.dig("certificateArn")
+	a.do("iot", "AttachThingPrincipal", object{"thingName": "lamp", "x-amzn-principal": certificate})
+	a.do("iot", "AttachPolicy", object{"policyName": "lamp-policy", "target": certificate})
+	a.do("iot", "AttachPolicy", object{"policyName": "lamp-policy", "target": a.arn("iot", "thinggroup/garden")})
+	body := fmt.Sprintf(fullBody, a.private)
+	a.do("iot", "CreateProvisioningTemplate", object{"templateName": "lamps", "templateBody": body, "enabled": true, "description": a.private,
+		"provisioningRoleArn": a.arn("iam", "role/keeper"), "tags": tags})
+	a.do("iot", "CreateProvisioningTemplateVersion", object{"templateName": "lamps", "templateBody": body})
+	a.do("iot", "CreateProvisioningClaim", object{"templateName": "lamps"})
+	a.do("iot", "UpdateEventConfigurations", object{"eventConfigurations": object{"THING": object{"Enabled": true}}})
+	pair, err := tls.X509KeyPair([]byte(made.dig("certificatePem")), []byte(made.dig("keyPair", "PrivateKey")))
+	must(a.t, err)
+	a.device = pair
+	maps.Copy(a.values, values{
+		"ThingName": "lamp", "ThingArn": a.arn("iot", "thing/lamp"), "ThingTypeName": "lights",
+		"ThingGroupName": "garden", "ThingGroupArn": a.arn("iot", "thinggroup/garden"), "ParentGroup": "garden", "ParentGroupName": "garden",
+		"BillingGroupName": "bulbs", "BillingGroupArn": a.arn("iot", "billinggroup/bulbs"), "ListThings.ThingTypeName": absent{},
+		"PolicyVersionId": "2", "CertificateId": made.dig("certificateId"), "CaCertificateId": made.dig("certificateId"),
+		"CertificatePem": made.dig("certificatePem"), "RegisterCertificateWithoutCA.Status": "ACTIVE", "NewStatus": "INACTIVE", "Principal": certificate, "Target": certificate,
+		"TemplateName": "lamps", "TemplateBody": emptyBody, "ProvisioningRoleArn": a.arn("iam", "role/keeper"),
+		"DescribeProvisioningTemplateVersion.VersionId": 2, "DeleteProvisioningTemplateVersion.VersionId": 2, "DefaultVersionId": 2,
+		"UpdateProvisioningTemplate.Description": "changed", "UpdateThing.AttributePayload": object{"attributes": object{"new": "x"}},
+		"ThingGroupsToAdd": []any{"garden"}, "ForceDelete": true, "ResourceArn": a.arn("iot", "thinggroup/garden"), "Tags": []any{object{"Key": "new", "Value": "x"}},
+		"AuthInfos": []any{object{"actionType": "PUBLISH", "resources": []any{anything}}}, "CertificateSigningRequest": newCSR(a.t),
+		"ThingTypeProperties": object{"thingTypeDescription": "changed"}, "UpdateThingGroup.ThingGroupProperties": object{"thingGroupDescription": "changed"},
+		"BillingGroupProperties": object{"billingGroupDescription": "changed"}, "CreateBillingGroup.BillingGroupProperties": absent{}, "CreateThingType.ThingTypeProperties": absent{},
+		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic,
+	})
+}
+
+func newCSR(t testing.TB) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	must(t, err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
+func (a *tenant) furnishUserPool() {
+	pool := a.do("cognito-idp", "CreateUserPool", object{"PoolName": a.private, "UserPoolTags": object{"of": a.private}}).dig("UserPool", "Id")
+	client := a.do("cognito-idp", "CreateUserPoolClient", object{"UserPoolId": pool, "ClientName": a.private,
+		"ExplicitAuthFlows": []any{"ALLOW_USER_PASSWORD_AUTH", "ALLOW_ADMIN_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"}}).dig("UserPoolClient", "ClientId")
+	a.do("cognito-idp", "AdminCreateUser", object{"UserPoolId": pool, "Username": "ada", "MessageAction": "SUPPRESS",
+		"UserAttributes": []any{object{"Name": "name", "Value": a.private}}})
+	a.do("cognito-idp", "AdminSetUserPassword", object{"UserPoolId": pool, "Username": "ada", "Password": password, "Permanent": true})
+	a.do("cognito-idp", "CreateGroup", object{"UserPoolId": pool, "GroupName": "people", "Description": a.private})
+	a.do("cognito-idp", "AdminAddUserToGroup", object{"UserPoolId": pool, "GroupName": "people", "Username": "ada"})
+	signIn := a.do("cognito-idp", "InitiateAuth", object{"ClientId": client, "AuthFlow": "USER_PASSWORD_AUTH",
+		"AuthParameters": object{"USERNAME": "ada", "PASSWORD": password}})
+	a.refresh = signIn.dig("AuthenticationResult", "RefreshToken")
+	maps.Copy(a.values, values{
+		"UserPoolId": pool, "ClientId": client, "Username": "ada", "PoolName": "pool", "ClientName": "app", "Password": password, "Permanent": true,
+		"AdminInitiateAuth.AuthFlow": "ADMIN_USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "ada", "PASSWORD": password},
+		"AdminRespondToAuthChallenge.ChallengeName": "NEW_PASSWORD_REQUIRED", "ChallengeResponses": object{"USERNAME": "ada", "NEW_PASSWORD": password},
+		"AdminRespondToAuthChallenge.Session": strings.Repeat("a", 32),
+		"UserAttributes":                      []any{object{"Name": "name", "Value": "changed"}}, "UserAttributeNames": []any{"name"}, "AdminCreateUser.Username": "eve",
+		"CustomAttributes": []any{object{"Name": "new", "AttributeDataType": "String"}}, "CreateGroup.GroupName": "more", "UpdateGroup.Description": "changed",
+		"MfaConfiguration": "OFF", "GroupName": "people",
+	})
+}
+
+func (a *tenant) furnishIdentityPool() {
+	id := a.do("cognito-identity", "CreateIdentityPool", object{"IdentityPoolName": a.private, "AllowUnauthenticatedIdentities": true,
+		"IdentityPoolTags": object{"of": a.private}}).dig("IdentityPoolId")
+	a.do("cognito-identity", "SetIdentityPoolRoles", object{"IdentityPoolId": id, "Roles": object{"unauthenticated": a.arn("iam", "role/keeper")}})
+	provider := "cognito-idp." + a.region + ".amazonaws.com/" + a.values["UserPoolId"].(string)
+	a.do("cognito-identity", "SetPrincipalTagAttributeMap", object{"IdentityPoolId": id, "IdentityProviderName": provider, "PrincipalTags": object{"of": a.private}})
+	identity := a.do("cognito-identity", "GetId", object{"IdentityPoolId": id}).dig("IdentityId")
+	maps.Copy(a.values, values{
+		"IdentityPoolId": id, "IdentityPoolName": "pool", "IdentityId": identity, "IdentityIdsToDelete": []any{identity}, "Roles": object{},
+		"IdentityProviderName": provider,
+	})
+}
+
+// of are the tenant's names as a service means them: some members mean another thing in another service.
+func (a *tenant) of(service string) values {
+	switch service {
+	case "iot":
+		return a.values.with(values{"PolicyName": "lamp-policy", "Description": absent{}, "ClientId": absent{}, "Status": absent{}})
+	case "iam":
+		return a.values.with(values{"PolicyName": "inline", "CreatePolicy.PolicyName": "managed", "ClientID": "client"})
+	case "cognito-idp":
+		return a.values.with(values{"ResourceArn": a.arn("cognito-idp", "userpool/"+a.values["UserPoolId"].(string)), "Tags": object{"new": "x"}, "RoleArn": absent{}})
+	case "cognito-identity":
+		return a.values.with(values{"ResourceArn": a.arn("cognito-identity", "identitypool/"+a.values["IdentityPoolId"].(string)), "Tags": object{"new": "x"}})
+	case "sts":
+		return a.values.with(values{"Tags": absent{}})
+	}
+	return a.values
+}

@@ -161,7 +161,7 @@ func (r *recording) last() int { return r.order[len(r.order)-1] + 1 }
 // TestAFirstStartThatIsCutOffSucceedsTheNextTime takes the power away wherever that leaves another folder.
 func TestAFirstStartThatIsCutOffSucceedsTheNextTime(t *testing.T) {
 	rec, p := recorded(t)
-	// The other ways leave another folder after almost each operation: the soak test tries them all.
+	// The other ways leave another folder after almost each operation: the soak test tries one of them after each.
 	firstStart(t, rec, p, 12)
 }
 

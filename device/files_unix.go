@@ -21,7 +21,11 @@ func lockFile(name string) (unlock func(), err error) {
 		}
 		return nil, err
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		// Not by closing alone: a child that is being started holds a copy of the file for a moment.
+		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+		f.Close()
+	}, nil
 }
 
 func cannotSyncDir(err error) bool {

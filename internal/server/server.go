@@ -51,6 +51,7 @@ type Server struct {
 	gateway    *gateway.Gateway
 	verifier   *sigv4.Verifier
 	requests   atomic.Int64 // HTTP requests in work
+	devices    atomic.Int64 // handshakes and provisioning requests of devices in work
 
 	ports  listeners
 	http   *http.Server
@@ -126,7 +127,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 		return err
 	}
 	// Keys are made while nobody waits for anything else.
-	s.keys = pki.NewKeyPool(pki.PoolConfig{Size: s.cfg.KeyPool, Busy: func() bool { return s.requests.Load() > 0 }})
+	s.keys = pki.NewKeyPool(pki.PoolConfig{Size: s.cfg.KeyPool, Busy: func() bool { return s.requests.Load()+s.devices.Load() > 0 }})
 	return durable.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o600)
 }
 
@@ -151,7 +152,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host})
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Recorder: s.recorder, Clock: s.clock})
-	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder,
+	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Home: s.site.Scope, HostNames: []string{"localhost", s.site.Host}, Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
 	return nil

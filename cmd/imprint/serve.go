@@ -35,7 +35,7 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	s, err := server.Start(ctx, server.Config{
 		Data: c.Data, EnvFile: c.EnvFile, Host: c.Host, Region: c.Region, Account: c.Account,
 		HTTPSPort: portFlag(c.HTTPSPort), MQTTPort: portFlag(c.MQTTPort),
-		MasterKeyFile: c.MasterKeyFile, MasterKeyCmd: c.MasterKeyCmd, OutboxDir: c.Outbox, Log: log,
+		MasterKeyFile: c.MasterKeyFile, MasterKeyCmd: c.MasterKeyCmd, OutboxDir: c.Outbox, Log: log, Version: version,
 	})
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ var layer = map[string][]string{
 	"internal/mqtt":         {},
 	"internal/mqtt/…":       {"internal/mqtt"},
 	"internal/trace":        {},
+	"internal/metrics":      {},
 	"internal/store":        {"internal/trace"},
 	"internal/iam":          {"internal/store", "internal/policy", "internal/sigv4"},
 	"internal/userpool":     {"internal/store", "internal/jwt", "internal/durable"},

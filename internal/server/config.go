@@ -33,6 +33,8 @@ type Config struct {
 	CORSOrigins   []string
 	KeyPool       int // RSA keys kept ready; default 32
 
+	Version string // of this build, for the metrics
+
 	Clock fleet.Clock
 	Log   *slog.Logger
 }

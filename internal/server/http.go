@@ -46,7 +46,8 @@ func (s *Server) Services() []*wire.Service {
 
 // handler serves the HTTPS port: what is no AWS operation first, the AWS protocols behind.
 func (s *Server) handler() http.Handler {
-	front := &wire.Frontend{Services: s.Services(), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
+	services := s.Services()
+	front := &wire.Frontend{Services: services, Observe: s.countRequests(services), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
+	"github.com/imprint-iot/imprint/internal/metrics"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/registry"
@@ -43,6 +44,7 @@ type Server struct {
 	signing    *pki.FileKeys
 	trust      sync.Mutex // one change of keys or roots at a time
 	recorder   *trace.Recorder
+	metrics    *metrics.Metrics
 	iam        *iam.Service
 	userpools  *userpool.Service
 	identities *identitypool.Service
@@ -80,6 +82,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		cfg.KeyPool = defaultPool
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, failed: make(chan error, 4)}
+	s.metrics = s.newMetrics()
 	if s.unlock, err = openData(cfg.Data); err != nil {
 		return nil, err
 	}
@@ -106,7 +109,8 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if err := makePrivate(filepath.Join(s.cfg.Data, databaseFile)); err != nil {
 		return fmt.Errorf("opening store: %w", err)
 	}
-	if s.db, err = store.Open(ctx, store.Config{Path: filepath.Join(s.cfg.Data, databaseFile), Clock: s.clock, Log: s.log}); err != nil {
+	if s.db, err = store.Open(ctx, store.Config{Path: filepath.Join(s.cfg.Data, databaseFile), Clock: s.clock, Log: s.log,
+		OnWrite: s.metrics.Write, OnCommit: s.metrics.Commit}); err != nil {
 		return err
 	}
 	s.recorder = trace.NewRecorder(s.db.SaveTraces, s.log)
@@ -153,6 +157,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Recorder: s.recorder, Clock: s.clock})
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
+		OnHandshake: s.metrics.Handshake, OnRequest: s.countFlow, OnEnd: s.countEnd,
 		Home: s.site.Scope, HostNames: []string{"localhost", s.site.Host}, Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
 	return nil

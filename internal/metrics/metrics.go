@@ -1,0 +1,209 @@
+// Package metrics counts what the service does and shows it in the Prometheus text format. docs/metrics.md lists every metric; a
+// test compares the two.
+//
+// Begin with New: the parts of the service call the methods of Metrics through function fields of their own configuration, and know
+// nothing of this package. Labels are words of ours, never an id, a name that somebody chose, or a secret.
+package metrics
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Sources are asked at each scrape. All of them must be set and may be called concurrently.
+type Sources struct {
+	Version       string
+	Connections   func() int                     // MQTT connections that are open
+	Messages      func() (received, sent uint64) // MQTT messages so far
+	TracesDropped func() int64
+	KeyPool       func() KeyPool
+	ServerExpiry  func() time.Time // of the server certificate that ends first
+}
+
+// KeyPool is the state of the pool of RSA keys: gauges, then counters.
+type KeyPool struct {
+	Ready, Waiting      int
+	Taken, Missed, Made uint64
+}
+
+// Metrics takes observations. Its methods may be called concurrently and return at once.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	handshakes    *prometheus.CounterVec
+	handshakeTime *prometheus.HistogramVec
+	ended         *prometheus.CounterVec
+	flows         *prometheus.CounterVec
+	flowTime      *prometheus.HistogramVec
+	requests      *prometheus.CounterVec
+	requestTime   *prometheus.HistogramVec
+	writes        *prometheus.CounterVec
+	writeTime     prometheus.Histogram
+	commits       *prometheus.CounterVec
+	commitTime    prometheus.Histogram
+	group         prometheus.Histogram
+
+	codes words
+}
+
+// Buckets in seconds: what touches the disk or the processor only, and what may wait for a key or a person's hook.
+var (
+	quick = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5}
+	slow  = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+)
+
+// New makes the metrics of one service, in a registry of their own.
+func New(s Sources) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), codes: words{known: map[string]bool{}}}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+		m.registry.MustRegister(v)
+		return v
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+		m.registry.MustRegister(v)
+		return v
+	}
+	m.handshakes = counter("imprint_handshakes_total", "TLS handshakes by outcome (ok, refused, failed) and cause.", "outcome", "cause")
+	m.handshakeTime = histogram("imprint_handshake_duration_seconds", "Time of a TLS handshake, network included.", slow, "outcome")
+	m.ended = counter("imprint_mqtt_disconnections_total", "MQTT connections that ended, by reason.", "reason")
+	m.flows = counter("imprint_flows_total", "Steps of provisioning by kind (claim, create, register), outcome (ok, refused, failed) and error code.", "kind", "outcome", "code")
+	m.flowTime = histogram("imprint_flow_duration_seconds", "Time from the request of a step to its answer.", slow, "kind", "outcome")
+	m.requests = counter("imprint_api_requests_total", "Requests to AWS services by service, operation and HTTP status.", "service", "operation", "status")
+	m.requestTime = histogram("imprint_api_request_duration_seconds", "Time from the request to its answer.", slow, "service", "operation")
+	m.writes = counter("imprint_store_writes_total", "Write transactions by outcome (ok, error); a rule that says no is an error here too.", "outcome")
+	m.writeTime = histogram("imprint_store_write_duration_seconds", "Time that a caller waits for its write transaction, queue and sync included.", quick).WithLabelValues().(prometheus.Histogram)
+	m.commits = counter("imprint_store_commits_total", "Commits of grouped write transactions by outcome (ok, error).", "outcome")
+	m.commitTime = histogram("imprint_store_commit_duration_seconds", "Time of a grouped commit, sync included.", quick).WithLabelValues().(prometheus.Histogram)
+	m.group = histogram("imprint_store_commit_group_size", "Write transactions that share a commit.", []float64{1, 2, 4, 8, 16, 32, 64}).WithLabelValues().(prometheus.Histogram)
+	m.sources(s)
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// sources registers what is asked for at a scrape.
+func (m *Metrics) sources(s Sources) {
+	gauge := func(name, help string, f func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	}
+	counter := func(name, help string, f func() float64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))
+	}
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "imprint_build_info", Help: "1, labelled with the version.",
+		ConstLabels: prometheus.Labels{"version": s.Version}}, func() float64 { return 1 }))
+	gauge("imprint_mqtt_connections", "Open MQTT connections, those before their CONNECT included.", func() float64 { return float64(s.Connections()) })
+	counter("imprint_mqtt_messages_received_total", "Messages that clients published, refused ones included.", func() float64 {
+		received, _ := s.Messages()
+		return float64(received)
+	})
+	counter("imprint_mqtt_messages_sent_total", "Messages that were sent to clients, answers included.", func() float64 {
+		_, sent := s.Messages()
+		return float64(sent)
+	})
+	counter("imprint_traces_dropped_total", "Traces of refusals that found the queue full.", func() float64 { return float64(s.TracesDropped()) })
+	gauge("imprint_keypool_ready", "RSA keys that are ready.", func() float64 { return float64(s.KeyPool().Ready) })
+	gauge("imprint_keypool_waiting", "Requests that wait for an RSA key.", func() float64 { return float64(s.KeyPool().Waiting) })
+	counter("imprint_keypool_taken_total", "RSA keys handed out.", func() float64 { return float64(s.KeyPool().Taken) })
+	counter("imprint_keypool_missed_total", "RSA keys that their request had to wait for.", func() float64 { return float64(s.KeyPool().Missed) })
+	counter("imprint_keypool_made_total", "RSA keys made.", func() float64 { return float64(s.KeyPool().Made) })
+	gauge("imprint_server_certificate_expiry_timestamp_seconds", "When the server's certificate ends (the first of them); it is renewed a month before.", func() float64 {
+		return float64(s.ServerExpiry().Unix())
+	})
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}
+
+// Outcomes.
+const (
+	ok      = "ok"
+	refused = "refused" // the other side can mend it
+	failed  = "failed"  // it is nobody's decision: our fault, or the network's
+)
+
+// handshakeFailures are the causes that are no refusal of ours.
+var handshakeFailures = map[string]bool{"internal": true, "timeout": true, "closed": true, "tls": true}
+
+// Handshake counts a TLS handshake; an empty cause is success.
+func (m *Metrics) Handshake(cause string, took time.Duration) {
+	outcome := refused
+	switch {
+	case cause == "":
+		outcome = ok
+	case handshakeFailures[cause]:
+		outcome = failed
+	}
+	m.handshakes.WithLabelValues(outcome, m.codes.bound(cause)).Inc()
+	m.handshakeTime.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// Ended counts an MQTT connection that ended.
+func (m *Metrics) Ended(reason string) { m.ended.WithLabelValues(m.codes.bound(reason)).Inc() }
+
+// Flow counts a step of provisioning; an empty code is success, ours says that the fault is.
+func (m *Metrics) Flow(kind, code string, ours bool, took time.Duration) {
+	outcome := refused
+	switch {
+	case code == "":
+		outcome = ok
+	case ours:
+		outcome = failed
+	}
+	m.flows.WithLabelValues(kind, outcome, m.codes.bound(code)).Inc()
+	m.flowTime.WithLabelValues(kind, outcome).Observe(took.Seconds())
+}
+
+// Request counts a request to an AWS service. service and operation must be ones that we serve, or empty.
+func (m *Metrics) Request(service, operation string, status int, took time.Duration) {
+	m.requests.WithLabelValues(service, operation, strconv.Itoa(status)).Inc()
+	m.requestTime.WithLabelValues(service, operation).Observe(took.Seconds())
+}
+
+// Write counts a write transaction of the store.
+func (m *Metrics) Write(took time.Duration, err error) {
+	m.writes.WithLabelValues(okOrError(err)).Inc()
+	m.writeTime.Observe(took.Seconds())
+}
+
+// Commit counts a commit of the store that group transactions shared.
+func (m *Metrics) Commit(group int, took time.Duration, err error) {
+	m.commits.WithLabelValues(okOrError(err)).Inc()
+	m.commitTime.Observe(took.Seconds())
+	m.group.Observe(float64(group))
+}
+
+func okOrError(err error) string {
+	if err != nil {
+		return "error"
+	}
+	return ok
+}
+
+// words keeps the values of a label few, whatever becomes an error code some day: those beyond maxWords are "other".
+type words struct {
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+const maxWords = 100
+
+func (w *words) bound(s string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.known[s] {
+		if len(w.known) >= maxWords {
+			return "other"
+		}
+		w.known[s] = true
+	}
+	return s
+}

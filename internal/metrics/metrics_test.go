@@ -1,0 +1,122 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// used returns metrics of which every one has been observed.
+func used() *Metrics {
+	m := New(Sources{
+		Version:       "v1",
+		Connections:   func() int { return 3 },
+		Messages:      func() (received, sent uint64) { return 5, 7 },
+		TracesDropped: func() int64 { return 11 },
+		KeyPool:       func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5} },
+		ServerExpiry:  func() time.Time { return time.Unix(1e9, 0) },
+	})
+	m.Handshake("", time.Millisecond)
+	m.Handshake("revoked", time.Millisecond)
+	m.Handshake("timeout", 10*time.Second)
+	m.Ended("CLIENT_INITIATED_DISCONNECT")
+	m.Flow("register", "", false, time.Millisecond)
+	m.Flow("register", "AccessDenied", false, time.Millisecond)
+	m.Flow("claim", "InternalFailureException", true, time.Millisecond)
+	m.Request("iot", "CreateThing", 200, time.Millisecond)
+	m.Write(time.Millisecond, nil)
+	m.Commit(4, time.Millisecond, errors.New("disk full"))
+	return m
+}
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestWhatIsObservedIsShown(t *testing.T) {
+	t.Parallel()
+	page := scrape(t, used())
+	for _, line := range []string{
+		`imprint_handshakes_total{cause="",outcome="ok"} 1`,
+		`imprint_handshakes_total{cause="revoked",outcome="refused"} 1`,
+		`imprint_handshakes_total{cause="timeout",outcome="failed"} 1`,
+		`imprint_flows_total{code="",kind="register",outcome="ok"} 1`,
+		`imprint_flows_total{code="AccessDenied",kind="register",outcome="refused"} 1`,
+		`imprint_flows_total{code="InternalFailureException",kind="claim",outcome="failed"} 1`,
+		`imprint_api_requests_total{operation="CreateThing",service="iot",status="200"} 1`,
+		`imprint_mqtt_disconnections_total{reason="CLIENT_INITIATED_DISCONNECT"} 1`,
+		`imprint_mqtt_connections 3`,
+		`imprint_mqtt_messages_received_total 5`,
+		`imprint_mqtt_messages_sent_total 7`,
+		`imprint_traces_dropped_total 11`,
+		`imprint_keypool_missed_total 4`,
+		`imprint_store_writes_total{outcome="ok"} 1`,
+		`imprint_store_commits_total{outcome="error"} 1`,
+		`imprint_store_commit_group_size_sum 4`,
+		`imprint_server_certificate_expiry_timestamp_seconds 1e+09`,
+		`imprint_build_info{version="v1"} 1`,
+	} {
+		if !strings.Contains(page, line+"\n") {
+			t.Errorf("not shown: %s", line)
+		}
+	}
+	for _, prefix := range []string{"go_goroutines ", "process_open_fds "} {
+		if !strings.Contains(page, "\n"+prefix) {
+			t.Errorf("not shown: %s", prefix)
+		}
+	}
+}
+
+func TestLabelsTakeFewValues(t *testing.T) {
+	t.Parallel()
+	m := used()
+	for i := range 10 * maxWords {
+		m.Flow("register", fmt.Sprint("Code", i), false, time.Millisecond)
+	}
+	page := scrape(t, m)
+	if n := strings.Count(page, "imprint_flows_total{"); n > maxWords+2 {
+		t.Errorf("%d series of one metric", n)
+	}
+	if !strings.Contains(page, `code="other"`) {
+		t.Error("codes beyond the bound are not counted together")
+	}
+}
+
+func TestThePageListsEveryMetric(t *testing.T) {
+	t.Parallel()
+	registered := map[string]string{}
+	types := regexp.MustCompile(`(?m)^# TYPE (imprint_\S+) (\S+)$`)
+	for _, found := range types.FindAllStringSubmatch(scrape(t, used()), -1) {
+		registered[found[1]] = found[2]
+	}
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := map[string]string{}
+	for _, found := range regexp.MustCompile("(?m)^\\| `(imprint_\\w+)` \\| (\\w+) \\|").FindAllStringSubmatch(string(text), -1) {
+		page[found[1]] = found[2]
+	}
+	for _, name := range slices.Sorted(maps.Keys(registered)) {
+		if page[name] != registered[name] {
+			t.Errorf("docs/metrics.md has %q for %s, a %s", page[name], name, registered[name])
+		}
+		delete(page, name)
+	}
+	for name := range page {
+		t.Errorf("docs/metrics.md lists %s, which does not exist", name)
+	}
+}

@@ -1,0 +1,62 @@
+package server
+
+import (
+	"crypto/tls"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/metrics"
+	"github.com/imprint-iot/imprint/internal/mqtt"
+	"github.com/imprint-iot/imprint/internal/trace"
+	"github.com/imprint-iot/imprint/internal/wire"
+)
+
+// newMetrics makes the metrics. What they ask at a scrape exists by then: the socket that serves them opens last.
+func (s *Server) newMetrics() *metrics.Metrics {
+	return metrics.New(metrics.Sources{
+		Version:       s.cfg.Version,
+		Connections:   func() int { return s.gateway.Broker().Connections() },
+		Messages:      func() (received, sent uint64) { return s.gateway.Broker().Messages() },
+		TracesDropped: func() int64 { return s.recorder.Dropped() },
+		KeyPool: func() metrics.KeyPool {
+			p := s.keys.Stats()
+			return metrics.KeyPool{Ready: p.Ready, Waiting: p.Waiting, Taken: p.Taken, Missed: p.Missed, Made: p.Made}
+		},
+		ServerExpiry: s.serverExpiry,
+	})
+}
+
+// serverExpiry is the end of the certificate that clients of today are shown.
+func (s *Server) serverExpiry() time.Time {
+	c, err := s.authority.GetCertificate(&tls.ClientHelloInfo{ServerName: s.site.Host, SupportedVersions: []uint16{tls.VersionTLS13},
+		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}})
+	if err != nil || c.Leaf == nil {
+		return time.Time{}
+	}
+	return c.Leaf.NotAfter
+}
+
+// countRequests counts answered requests by operation. Names that no table has come from strangers: they count as one.
+func (s *Server) countRequests(services []*wire.Service) func(wire.Event) {
+	known := map[string]bool{}
+	for _, svc := range services {
+		for _, op := range svc.Coverage().Implemented {
+			known[svc.Name()+" "+op.Operation] = true
+		}
+	}
+	return func(e wire.Event) {
+		if !known[e.Service+" "+e.Operation] {
+			e.Operation = "unimplemented"
+		}
+		s.metrics.Request(e.Service, e.Operation, e.Status, e.Duration)
+		if e.Operation == "CreateProvisioningClaim" {
+			s.metrics.Flow(trace.Claim, e.Code, e.Status >= 500, e.Duration)
+		}
+	}
+}
+
+// countFlow counts a step of provisioning over MQTT.
+func (s *Server) countFlow(kind, code string, took time.Duration) {
+	s.metrics.Flow(kind, code, code == "InternalFailure", took)
+}
+
+func (s *Server) countEnd(r mqtt.Reason) { s.metrics.Ended(r.String()) }

@@ -23,7 +23,7 @@ type Sources struct {
 	Messages      func() (received, sent uint64) // MQTT messages so far
 	TracesDropped func() int64
 	KeyPool       func() KeyPool
-	ServerExpiry  func() time.Time // of the server certificate that ends first
+	ServerExpiry  func() time.Time // of the server certificate that clients of TLS 1.3 are shown
 }
 
 // KeyPool is the state of the pool of RSA keys: gauges, then counters.
@@ -113,7 +113,7 @@ func (m *Metrics) sources(s Sources) {
 	counter("imprint_keypool_taken_total", "RSA keys handed out.", func() float64 { return float64(s.KeyPool().Taken) })
 	counter("imprint_keypool_missed_total", "RSA keys that their request had to wait for.", func() float64 { return float64(s.KeyPool().Missed) })
 	counter("imprint_keypool_made_total", "RSA keys made.", func() float64 { return float64(s.KeyPool().Made) })
-	gauge("imprint_server_certificate_expiry_timestamp_seconds", "When the server's certificate ends (the first of them); it is renewed a month before.", func() float64 {
+	gauge("imprint_server_certificate_expiry_timestamp_seconds", "When the certificate ends that clients of TLS 1.3 are shown.", func() float64 {
 		return float64(s.ServerExpiry().Unix())
 	})
 }

@@ -36,6 +36,13 @@ func socketPath(dir string) (path string, done func() error, err error) {
 	return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) + "/" + adminSocket, f.Close, nil
 }
 
+// socketClient is an HTTP client of the socket at path, whatever host it is asked for. It keeps no connection.
+func socketClient(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+}
+
 func (s *Server) listenAdmin() error {
 	if err := s.removeAdminSocket(); err != nil { // of a start that was cut
 		return err
@@ -115,9 +122,8 @@ func CreateAdminKey(ctx context.Context, data, account string) (AdminKey, error)
 		return AdminKey{}, err
 	}
 	defer done()
-	c := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", path)
-	}}, Timeout: 10 * time.Second}
+	c := socketClient(path)
+	c.Timeout = 10 * time.Second
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://imprint/keys?account="+url.QueryEscape(account), nil)
 	if err != nil {
 		return AdminKey{}, err

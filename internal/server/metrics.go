@@ -25,7 +25,7 @@ func (s *Server) newMetrics() *metrics.Metrics {
 	})
 }
 
-// serverExpiry is the end of the certificate that clients of today are shown.
+// serverExpiry is the end of the certificate that clients of TLS 1.3 are shown.
 func (s *Server) serverExpiry() time.Time {
 	c, err := s.authority.GetCertificate(&tls.ClientHelloInfo{ServerName: s.site.Host, SupportedVersions: []uint16{tls.VersionTLS13},
 		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}})

@@ -1,9 +1,7 @@
 package server
 
 import (
-	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,10 +25,7 @@ func TestTheAdministrationSocketGivesMetrics(t *testing.T) {
 	path, done, err := socketPath(s.cfg.Data)
 	noError(t, err)
 	defer done()
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", path)
-	}}}
-	res, err := c.Get("http://imprint/metrics")
+	res, err := socketClient(path).Get("http://imprint/metrics")
 	noError(t, err)
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)

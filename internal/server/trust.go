@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -74,9 +73,7 @@ func askServer[Out any](ctx context.Context, data, operation string, in any) (ou
 	if err != nil {
 		return out, err
 	}
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", path)
-	}}}
+	c := socketClient(path)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://imprint/"+operation, bytes.NewReader(body))
 	if err != nil {
 		return out, err

@@ -50,6 +50,9 @@ func newWorld(t *testing.T) *world {
 // VerifyWebIdentity implements TokenVerifier.
 func (w *world) VerifyWebIdentity(_ context.Context, token string) (WebIdentity, bool, error) {
 	id, ok := w.token[token]
+	if id.StillHolds == nil {
+		id.StillHolds = func(context.Context) error { return nil }
+	}
 	return id, ok, nil
 }
 

@@ -164,6 +164,10 @@ func (s *Service) SessionToken(ctx context.Context, caller *fleet.Caller, d time
 type WebIdentity struct {
 	Issuer string // without scheme; cognito-identity.amazonaws.com for identity pools
 	fleet.Federation
+
+	// StillHolds looks at the bearer again once credentials were issued, in a write transaction: a sign-out that was being
+	// committed meanwhile is not outlived.
+	StillHolds func(context.Context) error
 }
 
 // A TokenVerifier checks the tokens of AssumeRoleWithWebIdentity: signature and time. known is false for an issuer that is
@@ -210,7 +214,13 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 	}
 	out, err := s.IssueSession(ctx, SessionRequest{Scope: scope, RoleARN: r.RoleARN, Name: r.Name, Duration: r.Duration, Origin: origin,
 		Principal: policy.Principal{Federated: federated}, Action: "sts:AssumeRoleWithWebIdentity", Policies: policies, Federation: &fed})
-	return out, id, err
+	if err != nil {
+		return Session{}, id, err
+	}
+	if err := id.StillHolds(ctx); err != nil {
+		return Session{}, id, err
+	}
+	return out, id, nil
 }
 
 // poolAccount returns the account of a person's user pool if it is not that of scope: it is there that the person is signed out.

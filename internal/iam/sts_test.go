@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -239,6 +240,15 @@ func TestWebIdentities(t *testing.T) {
 	w.ok(w.can(c, "iot:ListThings", "*"))
 	signOut(w, there, "user:us-east-1_Pool/sub-1") // where the user pool is
 	w.dead(w.can(c, "iot:ListThings", "*"))
+
+	meanwhile := w.token["user"]
+	meanwhile.StillHolds = func(context.Context) error { return fleet.Denied("Token has been revoked") }
+	w.token["signed out meanwhile"] = meanwhile
+	s, _, err = w.AssumeWebIdentity(t.Context(), here.Region, "signed out meanwhile", AssumeRequest{RoleARN: users, Name: "session"})
+	w.refused(err, fleet.KindDenied, "revoked")
+	if s.AccessKeyID != "" {
+		t.Error("credentials for somebody who was signed out while they were made")
+	}
 }
 
 func TestTagsOfPeopleNeedTagSession(t *testing.T) {

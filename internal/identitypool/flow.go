@@ -303,16 +303,26 @@ func (s *Service) VerifyToken(ctx context.Context, token string) (jwt.Claims, er
 	if exp, ok := t.Claims.Time("exp"); !ok || !s.clock.Now().Before(exp) || t.Claims.String("iss") != "https://"+Issuer {
 		return nil, fleet.Denied("Token expired or of another issuer").WithCode("ExpiredTokenException")
 	}
-	user := strings.SplitN(t.Claims.String(userClaim), "/", 3)
-	issued, ok := t.Claims.Time("iat")
+	return t.Claims, s.holds(ctx, s.db.View, t.Claims)
+}
+
+// StillHolds looks again at what VerifyToken returned, in a write transaction: a sign-out either came before and makes it fail, or
+// it comes later and cuts off whatever was issued before this call.
+func (s *Service) StillHolds(ctx context.Context, claims jwt.Claims) error {
+	return s.holds(ctx, s.db.Tx, claims)
+}
+
+func (s *Service) holds(ctx context.Context, in func(context.Context, func(*store.Tx) error) error, claims jwt.Claims) error {
+	user := strings.SplitN(claims.String(userClaim), "/", 3)
+	issued, ok := claims.Time("iat")
 	if len(user) < 3 || !ok {
-		return t.Claims, nil // a guest
+		return nil // a guest
 	}
-	p, err := s.find(ctx, t.Claims.String("aud"))
+	p, err := s.find(ctx, claims.String("aud"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return t.Claims, s.db.View(ctx, func(tx *store.Tx) error {
+	return in(ctx, func(tx *store.Tx) error {
 		// The time of issue is a whole second, rounded down: whoever signs in within the second of a sign-out asks once more.
 		dead, err := tx.CutoffAfter(p.Scope, issued, "user:"+user[0]+"/"+user[1])
 		if err == nil && dead {

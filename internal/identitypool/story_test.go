@@ -255,10 +255,15 @@ func TestATokenOfTheClassicFlowDiesWithTheSignIn(t *testing.T) {
 	s.must(err)
 	_, token, err := s.identities.OpenIDToken(ctx, id, logins)
 	s.must(err)
-	if c, err := s.identities.VerifyToken(ctx, token.Reveal()); err != nil || c.String("sub") != id {
+	c, err := s.identities.VerifyToken(ctx, token.Reveal())
+	if err != nil || c.String("sub") != id {
 		t.Fatalf("%v, %v", c, err)
 	}
+	s.must(s.identities.StillHolds(ctx, c))
 	s.must(s.users.EnableUser(ctx, home, s.pool.ID, "ada", false))
+	if err := s.identities.StillHolds(ctx, c); code(err) != "ExpiredTokenException" {
+		t.Errorf("what was verified before the user was disabled still holds: %v", err)
+	}
 	if _, err := s.identities.VerifyToken(ctx, token.Reveal()); code(err) != "ExpiredTokenException" {
 		t.Errorf("after the user was disabled: %v", err)
 	}

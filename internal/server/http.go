@@ -153,6 +153,7 @@ func (s webIdentities) VerifyWebIdentity(ctx context.Context, token string) (id 
 		if err != nil {
 			return id, true, webTokenError(err)
 		}
+		id.StillHolds = func(ctx context.Context) error { return webTokenError(s.identities.StillHolds(ctx, claims)) }
 		id.Audience, id.Subject, id.AMR = claims.String("aud"), claims.String("sub"), claims.Strings("amr")
 		if part := strings.SplitN(claims.String("imprint:user"), "/", 3); len(part) == 3 {
 			id.PoolID, id.UserSub, id.Username = part[0], part[1], part[2]
@@ -176,6 +177,7 @@ func (s webIdentities) VerifyWebIdentity(ctx context.Context, token string) (id 
 	if err != nil {
 		return id, true, webTokenError(err)
 	}
+	id.StillHolds = func(ctx context.Context) error { return webTokenError(s.userpools.StillHold(ctx, scope, pool, claims)) }
 	id.Audience, id.Subject = claims.String("aud"), claims.String("sub")
 	id.PoolID, id.UserSub, id.Username = pool, id.Subject, claims.String("cognito:username")
 	return id, true, nil
@@ -188,6 +190,8 @@ func badToken(text string) error {
 func webTokenError(err error) error {
 	var e *fleet.Error
 	switch {
+	case err == nil:
+		return nil
 	case !errors.As(err, &e):
 		return badToken(err.Error())
 	case e.Kind == fleet.KindInternal || e.Kind == fleet.KindUnavailable:

@@ -12,6 +12,7 @@ import (
 
 type adminCmd struct {
 	CreateKey createKeyCmd `cmd:"" help:"Make an access key for the administrator of an account and print it, once."`
+	Profile   profileCmd   `cmd:"" help:"Take a profile of the running server, for go tool pprof."`
 }
 
 type createKeyCmd struct {
@@ -31,6 +32,21 @@ func (c *createKeyCmd) Run(ctx context.Context) error {
 	}
 	fmt.Printf("AWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\n", key.ID, key.Secret.Reveal())
 	return nil
+}
+
+type profileCmd struct {
+	Data    string `help:"Data folder of the server." default:"imprint-data" type:"path" placeholder:"DIR"`
+	Kind    string `arg:"" help:"What of (cpu, heap, allocs, goroutine)." default:"cpu" enum:"cpu,heap,allocs,goroutine"`
+	Seconds int    `help:"How long, for cpu." default:"30" placeholder:"N"`
+}
+
+// Run writes the profile to standard output.
+func (c *profileCmd) Run(ctx context.Context) error {
+	err := server.Profile(ctx, c.Data, c.Kind, c.Seconds, os.Stdout)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("no server runs on %s: start it, or name its folder with --data", c.Data)
+	}
+	return err
 }
 
 type accountCmd struct {

@@ -63,6 +63,7 @@ func (s *Server) listenAdmin() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /keys", s.createKey)
 	mux.Handle("GET /metrics", s.metrics.Handler())
+	mux.HandleFunc("GET /profile", s.serveProfile)
 	s.trustRoutes(mux)
 	s.admin = &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	s.wg.Go(func() { s.report(s.admin.Serve(l)) })

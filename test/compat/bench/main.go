@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -27,6 +29,8 @@ type options struct {
 	workers int
 	idle    int
 	rounds  int
+	only    string // names of scenarios; "" is all
+	profile string // folder for CPU profiles of the server
 }
 
 func main() {
@@ -35,8 +39,10 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "file for the figures as JSON")
 	flag.IntVar(&o.seconds, "seconds", 10, "seconds per scenario")
 	flag.IntVar(&o.workers, "workers", 16, "devices at once")
-	flag.IntVar(&o.idle, "idle", 1000, "idle connections")
+	flag.IntVar(&o.idle, "idle", 1000, "idle")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds per scenario, of which the median counts")
+	flag.StringVar(&o.only, "only", "", "scenarios to run, as the table names them, with commas between")
+	flag.StringVar(&o.profile, "profile", "", "folder for a CPU profile of the server during each scenario")
 	flag.Parse()
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if err := run(ctx, o); err != nil {
@@ -77,13 +83,21 @@ func run(ctx context.Context, o options) (err error) {
 		run  func(context.Context, options, *world) (*figures, error)
 		into **figures
 	}{
-		{"provisioning flows", measureFlows, &r.Flow},
-		{"connect cycles", measureCycles, &r.Cycle},
-		{"idle connections", measureIdle, &r.Idle},
-		{"sign-ins", measureSignIns, &r.SignIn},
-		{"claims", measureClaims, &r.Claim},
+		{"flow", measureFlows, &r.Flow},
+		{"cycle", measureCycles, &r.Cycle},
+		{"idle", measureIdle, &r.Idle},
+		{"signin", measureSignIns, &r.SignIn},
+		{"claim", measureClaims, &r.Claim},
 	} {
+		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), scenario.name) {
+			continue
+		}
 		progress("%s", scenario.name)
+		stop := func() {}
+		if o.profile != "" {
+			stop = s.profile(filepath.Join(o.profile, scenario.name+".pprof"), o.seconds)
+		}
+		defer stop()
 		if *scenario.into, err = scenario.run(ctx, o, w); err != nil {
 			return fmt.Errorf("%s: %w\n%s", scenario.name, err, s.said())
 		}

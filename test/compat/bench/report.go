@@ -54,9 +54,15 @@ func (r *report) print(out io.Writer) {
 		{"claim (RSA-2048)", r.Claim, fl.RSAKey + fl.Sign},
 	} {
 		f := row.f
+		if f == nil {
+			continue
+		}
 		fmt.Fprintf(t, "%s\t%.1f\t%.2f\t%.0f\t%.0f\t%.2f\t%.0f\t%.1f\t%.1f\t%.0f\t\n", row.name, f.PerSecond, f.PerSecond/r.possible(row.floor, f), f.ServerMicros,
 			row.floor, f.ServerMicros/row.floor, f.ClientMicros, f.P50Millis, f.P99Millis, float64(f.RSSKiB)/1024)
 	}
 	t.Flush()
+	if r.Idle == nil {
+		return
+	}
 	fmt.Fprintf(out, "\n%d idle connections: %.1f KiB each, %.0f MiB in all\n", r.Idle.Count, r.Idle.KiBEach, float64(r.Idle.RSSKiB)/1024)
 }

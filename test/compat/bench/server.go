@@ -18,6 +18,7 @@ import (
 type process struct {
 	cmd    *exec.Cmd
 	log    string
+	data   string
 	env    server.Env
 	exited chan error
 }
@@ -26,14 +27,13 @@ const startTimeout = time.Minute
 
 // startServer runs `imprint serve` on free ports of loopback with its data in dir.
 func startServer(ctx context.Context, bin, dir string) (*process, error) {
-	p := &process{log: filepath.Join(dir, "server.log"), exited: make(chan error, 1)}
+	p := &process{log: filepath.Join(dir, "server.log"), data: filepath.Join(dir, "imprint-data"), exited: make(chan error, 1)}
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	data := filepath.Join(dir, "imprint-data")
-	p.cmd = exec.Command(filepath.Join(bin, "imprint"), "serve", "--data", data, "--https-port", "0", "--mqtt-port", "0")
+	p.cmd = exec.Command(filepath.Join(bin, "imprint"), "serve", "--data", p.data, "--https-port", "0", "--mqtt-port", "0")
 	p.cmd.Stderr = log
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the server (make build makes it): %w", err)
@@ -44,7 +44,7 @@ func startServer(ctx context.Context, bin, dir string) (*process, error) {
 	for {
 		select {
 		case <-tick.C:
-			if p.env, err = server.ReadEnv(filepath.Join(data, server.EnvFile)); err == nil {
+			if p.env, err = server.ReadEnv(filepath.Join(p.data, server.EnvFile)); err == nil {
 				return p, nil
 			}
 		case err := <-p.exited:
@@ -100,6 +100,23 @@ func (p *process) rss() int {
 	n := 0
 	fmt.Sscan(rest, &n)
 	return n
+}
+
+// profile takes a CPU profile into a file until it is over; what it returns waits for that.
+func (p *process) profile(path string, seconds int) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f, err := os.Create(path)
+		if err == nil {
+			defer f.Close()
+			err = server.Profile(context.Background(), p.data, "cpu", seconds, f)
+		}
+		if err != nil {
+			progress("no profile: %v", err)
+		}
+	}()
+	return func() { <-done }
 }
 
 // settle waits until the server has nothing to do, as when its pool of RSA keys is full.

@@ -30,6 +30,7 @@ var layer = map[string][]string{
 	"internal/trace":        {},
 	"internal/metrics":      {},
 	"internal/store":        {"internal/trace"},
+	"internal/store/…":      {},
 	"internal/iam":          {"internal/store", "internal/policy", "internal/sigv4"},
 	"internal/userpool":     {"internal/store", "internal/jwt", "internal/durable"},
 	"internal/identitypool": {"internal/store", "internal/jwt", "internal/policy", "internal/iam"},

@@ -53,13 +53,13 @@ func (tx *Tx) CertificatesByID(id string) ([]ScopedCertificate, error) {
 
 // CreateCertificate adds a certificate. It fails with KindExists if the scope has it.
 func (tx *Tx) CreateCertificate(s fleet.Scope, c fleet.Certificate) error {
-	_, err := tx.exec(`INSERT INTO certificates (account, region, id, pem, status, mode, ca_id, not_before, not_after, created, modified,
+	added, err := tx.insert(`INSERT INTO certificates (account, region, id, pem, status, mode, ca_id, not_before, not_after, created, modified,
 		version, generation, origin_claim, origin_requester, origin_template, origin_csr, expires)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, c.ID, c.PEM, string(c.Status), string(c.Mode), c.CAID, millis(c.NotBefore), millis(c.NotAfter),
 		millis(c.Created), millis(c.Modified), c.Version, c.Generation, c.Origin.ClaimID, c.Origin.Requester, c.Origin.Template,
 		c.Origin.CSRHash, millis(c.Origin.Expires))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("certificate", c.ID, "is registered already")
 	}
 	tx.Changed(s, ChangedCertificate, c.ID)

@@ -8,8 +8,8 @@ import (
 
 // CreateAccount adds an account. It fails with KindExists if the id is taken.
 func (tx *Tx) CreateAccount(id, name string) error {
-	_, err := tx.exec(`INSERT INTO accounts (account, name, created) VALUES (?, ?, ?)`, id, name, millis(tx.Now()))
-	if isUnique(err) {
+	added, err := tx.insert(`INSERT INTO accounts (account, name, created) VALUES (?, ?, ?)`, id, name, millis(tx.Now()))
+	if err == nil && !added {
 		return fleet.Exists("account", id, "already exists")
 	}
 	return err

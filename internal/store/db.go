@@ -4,24 +4,18 @@
 // Begin with DB.Tx and DB.View here, then read the file of your subject (things.go, certificates.go, iam.go …): each holds the
 // query methods of Tx for one part of the vocabulary. migrations/ has the schema.
 //
-// Writes are grouped: concurrent transactions share one fsync (group commit), each in a savepoint of its own. When Tx returns
-// nil, what its body wrote survives a power cut.
+// It runs on SQLite or PostgreSQL (engine.go). On SQLite concurrent transactions share one fsync (group commit), each in a savepoint
+// of its own; on PostgreSQL they run side by side, SERIALIZABLE, and again if they conflict. When Tx returns nil, what its body wrote
+// survives a power cut.
 package store
 
 import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/url"
-	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
-
-	"modernc.org/sqlite"
-	sqlitelib "modernc.org/sqlite/lib"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
@@ -29,6 +23,7 @@ import (
 // Config says where the store is.
 type Config struct {
 	Path  string // of the SQLite file; its folder must exist
+	URL   string // of a PostgreSQL database, postgres://…, in place of Path
 	Clock fleet.Clock
 	Log   *slog.Logger // nil: discard
 
@@ -40,10 +35,10 @@ type Config struct {
 
 // A DB is an open store. It is safe for concurrent use.
 type DB struct {
-	write *sql.DB // one connection: SQLite has one writer
-	read  *sql.DB
+	engine *engine
+	write  *sql.DB
+	read   *sql.DB
 
-	writes  *session      // the writer's; nobody else touches it
 	readers chan *session // those that are free
 	drained chan struct{} // closed when no reader is left
 
@@ -54,7 +49,7 @@ type DB struct {
 	onCommit func(int, time.Duration, error)
 
 	jobs   chan *job
-	done   chan struct{} // closed when the writer has stopped
+	done   chan struct{} // closed when the writers have stopped
 	closed chan struct{} // closed by Close
 	once   sync.Once
 
@@ -62,63 +57,28 @@ type DB struct {
 	listeners []func([]Change)
 }
 
-// oldestSQLite is the first version without the WAL-reset corruption.
-const oldestSQLite = "3.51.3"
-
 // Open opens the store, creates it if it is not there, and brings its schema up to date.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	path, err := filepath.Abs(cfg.Path)
+	db := &DB{clock: cfg.Clock, log: cfg.Log, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}),
+		closed: make(chan struct{}), drained: make(chan struct{})}
+	var err error
+	if cfg.URL != "" {
+		err = db.openPostgres(ctx, cfg.URL)
+	} else {
+		err = db.openSQLite(ctx, cfg.Path)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("opening store: %w", err)
+		return nil, err
 	}
-	db := &DB{clock: cfg.Clock, log: cfg.Log, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}), closed: make(chan struct{})}
-	// synchronous=FULL: a commit is on disk when it returns (SQLite "PRAGMA synchronous"; WAL needs FULL for that).
-	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "busy_timeout(10000)", "temp_store(MEMORY)"}}
-	if db.write, err = sql.Open("sqlite", "file:"+path+"?_txlock=immediate&"+pragmas.Encode()); err != nil {
-		return nil, fmt.Errorf("opening store: %w", err)
+	db.readers = make(chan *session, db.engine.readers)
+	for range db.engine.readers {
+		db.readers <- &session{pool: db.read, engine: db.engine}
 	}
-	db.write.SetMaxOpenConns(1)
-	if db.read, err = sql.Open("sqlite", "file:"+path+"?"+pragmas.Encode()); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening store: %w", err), db.write.Close())
-	}
-	readers := 4 + 2*runtime.GOMAXPROCS(0)
-	db.read.SetMaxOpenConns(readers)
-	db.readers, db.writes = make(chan *session, readers), &session{pool: db.write}
-	db.drained = make(chan struct{})
-	for range readers {
-		db.readers <- &session{pool: db.read}
-	}
-	if err := db.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening store %s: %w", path, err), db.write.Close(), db.read.Close())
-	}
-	go db.writer()
+	db.startWriters()
 	return db, nil
-}
-
-func (db *DB) prepare(ctx context.Context) error {
-	var version string
-	if err := db.write.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
-		return err
-	}
-	if versionLess(version, oldestSQLite) {
-		return fmt.Errorf("SQLite %s can corrupt its write-ahead log; %s or newer is needed", version, oldestSQLite)
-	}
-	return migrate(ctx, db.write)
-}
-
-func versionLess(a, b string) bool {
-	var x, y [3]int
-	fmt.Sscanf(a, "%d.%d.%d", &x[0], &x[1], &x[2])
-	fmt.Sscanf(b, "%d.%d.%d", &y[0], &y[1], &y[2])
-	for i := range x {
-		if x[i] != y[i] {
-			return x[i] < y[i]
-		}
-	}
-	return false
 }
 
 // Close lets transactions that have begun finish, refuses new ones and closes the store.
@@ -127,7 +87,6 @@ func (db *DB) Close() error {
 	db.once.Do(func() {
 		close(db.closed)
 		<-db.done
-		err = db.writes.close()
 		for range cap(db.readers) {
 			err = errors.Join(err, (<-db.readers).close())
 		}
@@ -164,12 +123,3 @@ func (db *DB) notify(changes []Change) {
 
 // Now is the store's clock.
 func (db *DB) Now() fleet.Clock { return db.clock }
-
-// isUnique reports whether err is a violation of a UNIQUE or PRIMARY KEY constraint.
-func isUnique(err error) bool {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	return e.Code() == sqlitelib.SQLITE_CONSTRAINT_UNIQUE || e.Code() == sqlitelib.SQLITE_CONSTRAINT_PRIMARYKEY
-}

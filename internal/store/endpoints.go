@@ -15,15 +15,14 @@ func (tx *Tx) EndpointPrefix(s fleet.Scope) (string, error) {
 // CreateEndpointPrefix gives the scope a prefix and returns the one that it has from now on: its first, for ever. It fails
 // with KindExists if another scope has this prefix.
 func (tx *Tx) CreateEndpointPrefix(s fleet.Scope, prefix string) (string, error) {
-	_, err := tx.exec(`INSERT INTO endpoints (account, region, prefix) VALUES (?, ?, ?) ON CONFLICT (account, region) DO NOTHING`,
-		s.Account, s.Region, prefix)
-	if isUnique(err) {
-		return "", fleet.Exists("endpoint", prefix, "belongs to another account")
-	}
-	if err != nil {
+	if _, err := tx.insert(`INSERT INTO endpoints (account, region, prefix) VALUES (?, ?, ?)`, s.Account, s.Region, prefix); err != nil {
 		return "", err
 	}
-	return tx.EndpointPrefix(s)
+	has, err := tx.EndpointPrefix(s)
+	if err == nil && has == "" {
+		err = fleet.Exists("endpoint", prefix, "belongs to another account")
+	}
+	return has, err
 }
 
 // ScopeOfEndpoint returns the scope whose endpoint prefix this is. found is false if there is none.

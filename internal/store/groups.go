@@ -47,10 +47,10 @@ func (tx *Tx) Group(s fleet.Scope, name string) (fleet.ThingGroup, error) {
 
 // CreateGroup adds a thing group. It fails with KindExists if the name is taken.
 func (tx *Tx) CreateGroup(s fleet.Scope, g fleet.ThingGroup) error {
-	_, err := tx.exec(`INSERT INTO thing_groups (account, region, name, id, parent, path, description, attributes, version, created)
+	added, err := tx.insert(`INSERT INTO thing_groups (account, region, name, id, parent, path, description, attributes, version, created)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, g.Name, g.ID, g.Parent, groupPath(g.Path, ""), g.Description, toJSON(g.Attributes), g.Version, millis(g.Created))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("thing group", g.Name, "already exists")
 	}
 	tx.Changed(s, ChangedGroup, g.Name)

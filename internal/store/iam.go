@@ -49,9 +49,9 @@ func (tx *Tx) IAMEntity(s fleet.Scope, kind, name string) (IAMEntity, error) {
 // CreateIAMEntity adds an entity. It fails with KindExists if the name is taken in any case.
 func (tx *Tx) CreateIAMEntity(s fleet.Scope, e IAMEntity) error {
 	g := s.Global()
-	_, err := tx.exec(`INSERT INTO iam_entities (account, region, folded, `+iamEntityColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	added, err := tx.insert(`INSERT INTO iam_entities (account, region, folded, `+iamEntityColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		g.Account, g.Region, strings.ToLower(e.Name), e.Kind, e.Name, e.ID, e.Path, e.Body, millis(e.Created))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists(e.Kind, e.Name, "already exists")
 	}
 	tx.Changed(g, ChangedIAM, "")
@@ -67,15 +67,16 @@ func (tx *Tx) UpdateIAMEntity(s fleet.Scope, e IAMEntity) error {
 	return err
 }
 
-// RenameIAMUser gives a user another name, everywhere.
+// RenameIAMUser gives a user another name, everywhere. It fails with KindExists if another user has it in any case.
 func (tx *Tx) RenameIAMUser(s fleet.Scope, from, to string) error {
 	g := s.Global()
-	_, err := tx.exec(`UPDATE iam_entities SET name = ?, folded = ? WHERE account = ? AND region = ? AND kind = ? AND name = ?`,
-		to, strings.ToLower(to), g.Account, g.Region, IAMUser, from)
-	if isUnique(err) {
+	if other, err := tx.IAMEntity(s, IAMUser, to); err == nil && other.Name != from {
 		return fleet.Exists(IAMUser, to, "already exists")
+	} else if err != nil && fleet.KindOf(err) != fleet.KindNotFound {
+		return err
 	}
-	if err != nil {
+	if _, err := tx.exec(`UPDATE iam_entities SET name = ?, folded = ? WHERE account = ? AND region = ? AND kind = ? AND name = ?`,
+		to, strings.ToLower(to), g.Account, g.Region, IAMUser, from); err != nil {
 		return err
 	}
 	for _, q := range []string{

@@ -41,9 +41,9 @@ func (tx *Tx) FindIdentityPool(id string) (IdentityPool, error) {
 
 // CreateIdentityPool adds a pool. It fails with KindExists if any scope has the id.
 func (tx *Tx) CreateIdentityPool(p IdentityPool) error {
-	_, err := tx.exec(`INSERT INTO identity_pools (`+identityPoolColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+	added, err := tx.insert(`INSERT INTO identity_pools (`+identityPoolColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 		p.Scope.Account, p.Scope.Region, p.ID, p.Name, p.Settings, toJSON(p.Tags), millis(p.Created))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("identity pool", p.ID, "already exists")
 	}
 	tx.Changed(p.Scope, ChangedIdentityPool, p.ID)
@@ -147,9 +147,9 @@ func (tx *Tx) CreateIdentity(s fleet.Scope, pool, id string) error {
 // LinkLogin gives a login to an identity. It fails with KindConflict if the login or the identity's place for the provider is
 // taken.
 func (tx *Tx) LinkLogin(s fleet.Scope, pool, identity, provider, subject string) error {
-	_, err := tx.exec(`INSERT INTO identity_logins (account, region, pool, provider, subject, identity) VALUES (?, ?, ?, ?, ?, ?)`,
+	added, err := tx.insert(`INSERT INTO identity_logins (account, region, pool, provider, subject, identity) VALUES (?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, pool, provider, subject, identity)
-	if isUnique(err) {
+	if err == nil && !added {
 		return &fleet.Error{Kind: fleet.KindConflict, Resource: "identity", Name: identity, Msg: "has another login of " + provider + " already", Err: err}
 	}
 	if err != nil {

@@ -25,9 +25,9 @@ func (tx *Tx) Policy(s fleet.Scope, name string) (fleet.Policy, error) {
 
 // CreatePolicy adds a policy with p.Document as version 1. It fails with KindExists if the name is taken.
 func (tx *Tx) CreatePolicy(s fleet.Scope, p fleet.Policy) error {
-	_, err := tx.exec(`INSERT INTO policies (account, region, name, default_version, last_version, created, modified, generation)
+	added, err := tx.insert(`INSERT INTO policies (account, region, name, default_version, last_version, created, modified, generation)
 		VALUES (?, ?, ?, 1, 1, ?, ?, ?)`, s.Account, s.Region, p.Name, millis(p.Created), millis(p.Modified), p.Generation)
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("policy", p.Name, "already exists")
 	}
 	if err != nil {

@@ -47,10 +47,10 @@ func (tx *Tx) PoolGroup(s fleet.Scope, pool, name string) (PoolGroup, error) {
 
 // CreatePoolGroup adds a group. It fails with KindExists if the name is taken.
 func (tx *Tx) CreatePoolGroup(s fleet.Scope, pool string, g PoolGroup) error {
-	_, err := tx.exec(`INSERT INTO pool_groups (account, region, pool, name, description, role_arn, precedence, created, modified)
+	added, err := tx.insert(`INSERT INTO pool_groups (account, region, pool, name, description, role_arn, precedence, created, modified)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, pool, g.Name, g.Description, g.RoleARN, storedPrecedence(g.Precedence), millis(g.Created), millis(g.Modified))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("group", g.Name, "already exists")
 	}
 	return err

@@ -96,12 +96,12 @@ func (tx *Tx) loadAttributes(s fleet.Scope, pool string, users []PoolUser) error
 
 // CreatePoolUser adds a user with its attributes. It fails with KindExists if the username is taken.
 func (tx *Tx) CreatePoolUser(s fleet.Scope, pool string, u PoolUser) error {
-	_, err := tx.exec(`INSERT INTO pool_users (account, region, pool, username, sub, status, enabled, salt, verifier, history, password_set,
+	added, err := tx.insert(`INSERT INTO pool_users (account, region, pool, username, sub, status, enabled, salt, verifier, history, password_set,
 			temporary_until, signed_out, created, modified)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, pool, u.Username, u.Sub, u.Status, flag(u.Enabled), blob(u.Salt), blob(u.Verifier), blob(u.History), millis(u.PasswordSet),
 		millis(u.TemporaryUntil), millis(u.SignedOut), millis(u.Created), millis(u.Modified))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("user", u.Username, "already exists")
 	}
 	if err != nil {
@@ -178,9 +178,9 @@ func (tx *Tx) SetPoolAliases(s fleet.Scope, pool, sub string, aliases []PoolAlia
 		return err
 	}
 	for _, a := range aliases {
-		_, err := tx.exec(`INSERT INTO pool_user_aliases (account, region, pool, kind, value, sub) VALUES (?, ?, ?, ?, ?, ?)`,
+		added, err := tx.insert(`INSERT INTO pool_user_aliases (account, region, pool, kind, value, sub) VALUES (?, ?, ?, ?, ?, ?)`,
 			s.Account, s.Region, pool, a.Kind, a.Value, sub)
-		if isUnique(err) {
+		if err == nil && !added {
 			return fleet.Exists(a.Kind, a.Value, "another user has it")
 		}
 		if err != nil {

@@ -140,11 +140,11 @@ func (tx *Tx) RegistrationsOf(s fleet.Scope, thing string) ([]Registration, erro
 
 // PutRegistration spends a token. It fails with KindExists if it is spent.
 func (tx *Tx) PutRegistration(s fleet.Scope, r Registration) error {
-	_, err := tx.exec(`INSERT INTO registrations (account, region, certificate, thing, template, version, principal, installer, parameters, configuration, created, replay_until)
+	added, err := tx.insert(`INSERT INTO registrations (account, region, certificate, thing, template, version, principal, installer, parameters, configuration, created, replay_until)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, r.Certificate, r.Thing, r.Template, r.Version, r.Principal, toJSON(r.Installer), r.Parameters, toJSON(r.Configuration),
 		millis(r.Created), millis(r.ReplayUntil))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("registration", r.Certificate, "the ownership token is spent")
 	}
 	return err

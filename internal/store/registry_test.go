@@ -160,54 +160,56 @@ func TestNoQueryOfOneScopeSeesOrTouchesAnother(t *testing.T) {
 	if len(names) < 50 {
 		t.Fatalf("only %d methods found: %v", len(names), names)
 	}
-	db := open(t)
-	must(t, db.Tx(t.Context(), func(tx *Tx) error { return populate(tx, scopeA) }))
-	undo := errors.New("undo")
-	for _, name := range names {
-		err := db.Tx(t.Context(), func(tx *Tx) error {
-			before, err := dump(tx, scopeA)
-			if err != nil {
-				return err
-			}
-			m := reflect.ValueOf(tx).MethodByName(name)
-			args := []reflect.Value{reflect.ValueOf(scopeB)}
-			for i := 1; i < m.Type().NumIn(); i++ {
-				args = append(args, filled(m.Type().In(i)))
-			}
-			for _, v := range m.Call(args) {
-				if text := fmt.Sprintf("%+v", v); strings.Contains(text, marker) {
-					t.Errorf("%s: the other scope sees %s", name, text)
+	onEach(t, func(t *testing.T, db *DB) {
+		must(t, db.Tx(t.Context(), func(tx *Tx) error { return populate(tx, scopeA) }))
+		undo := errors.New("undo")
+		for _, name := range names {
+			err := db.Tx(t.Context(), func(tx *Tx) error {
+				before, err := dump(tx, scopeA)
+				if err != nil {
+					return err
 				}
+				m := reflect.ValueOf(tx).MethodByName(name)
+				args := []reflect.Value{reflect.ValueOf(scopeB)}
+				for i := 1; i < m.Type().NumIn(); i++ {
+					args = append(args, filled(m.Type().In(i)))
+				}
+				for _, v := range m.Call(args) {
+					if text := fmt.Sprintf("%+v", v); strings.Contains(text, marker) {
+						t.Errorf("%s: the other scope sees %s", name, text)
+					}
+				}
+				after, err := dump(tx, scopeA)
+				if err != nil {
+					return err
+				}
+				if after != before {
+					t.Errorf("%s: changed from\n%s\nto\n%s", name, before, after)
+				}
+				return undo
+			})
+			if !errors.Is(err, undo) {
+				t.Errorf("%s: %v", name, err)
 			}
-			after, err := dump(tx, scopeA)
-			if err != nil {
-				return err
-			}
-			if after != before {
-				t.Errorf("%s: changed from\n%s\nto\n%s", name, before, after)
-			}
-			return undo
-		})
-		if !errors.Is(err, undo) {
-			t.Errorf("%s: %v", name, err)
 		}
-	}
+	})
 }
 
 func TestAnARNOfAnotherScopeIsNoPrincipalHere(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	must(t, db.Tx(t.Context(), func(tx *Tx) error { return populate(tx, scopeA) }))
-	must(t, db.View(t.Context(), func(tx *Tx) error {
-		foreign := scopeB.IoT("cert", shared)
-		if things, _, err := tx.ThingsOf(scopeA, foreign, "", fleet.Page{}); len(things) > 0 || err != nil {
-			t.Errorf("things of %s: %v, %v", foreign, things, err)
-		}
-		if policies, err := tx.EffectivePolicies(scopeA, foreign, ""); len(policies) > 0 || err != nil {
-			t.Errorf("policies of %s: %v, %v", foreign, policies, err)
-		}
-		return nil
-	}))
+	onEach(t, func(t *testing.T, db *DB) {
+		must(t, db.Tx(t.Context(), func(tx *Tx) error { return populate(tx, scopeA) }))
+		must(t, db.View(t.Context(), func(tx *Tx) error {
+			foreign := scopeB.IoT("cert", shared)
+			if things, _, err := tx.ThingsOf(scopeA, foreign, "", fleet.Page{}); len(things) > 0 || err != nil {
+				t.Errorf("things of %s: %v, %v", foreign, things, err)
+			}
+			if policies, err := tx.EffectivePolicies(scopeA, foreign, ""); len(policies) > 0 || err != nil {
+				t.Errorf("policies of %s: %v, %v", foreign, policies, err)
+			}
+			return nil
+		}))
+	})
 }
 
 // pages walks a list to its end and checks that no page is too long or empty in the middle.
@@ -234,140 +236,143 @@ func pages[T any](t *rapid.T, size int, get func(fleet.Page) ([]T, string, error
 
 func TestPagesOfThingsAddUpToTheWholeList(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		s := fleet.Scope{Account: fleet.RandomString(12, fleet.AlphaDigits), Region: "us-east-1"}
-		things := rapid.SliceOfNDistinct(rapid.Custom(func(rt *rapid.T) fleet.Thing {
-			value := rapid.SampledFrom([]string{"a", "ab", "abc", "b", "=", "]"}).Draw(rt, "value")
-			return fleet.Thing{Name: rapid.StringMatching(`[a-z:_-]{1,3}`).Draw(rt, "name"), Type: rapid.SampledFrom([]string{"", "lamp"}).Draw(rt, "type"),
-				Attributes: map[string]string{"k": value}, Version: 1}
-		}), 0, 20, func(t fleet.Thing) string { return t.Name }).Draw(rt, "things")
-		err := db.Tx(t.Context(), func(tx *Tx) error {
+	onEach(t, func(t *testing.T, db *DB) {
+		rapid.Check(t, func(rt *rapid.T) {
+			s := fleet.Scope{Account: fleet.RandomString(12, fleet.AlphaDigits), Region: "us-east-1"}
+			things := rapid.SliceOfNDistinct(rapid.Custom(func(rt *rapid.T) fleet.Thing {
+				value := rapid.SampledFrom([]string{"a", "ab", "abc", "b", "=", "]"}).Draw(rt, "value")
+				return fleet.Thing{Name: rapid.StringMatching(`[a-z:_-]{1,3}`).Draw(rt, "name"), Type: rapid.SampledFrom([]string{"", "lamp"}).Draw(rt, "type"),
+					Attributes: map[string]string{"k": value}, Version: 1}
+			}), 0, 20, func(t fleet.Thing) string { return t.Name }).Draw(rt, "things")
+			err := db.Tx(t.Context(), func(tx *Tx) error {
+				for _, th := range things {
+					if err := tx.CreateThing(s, th); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				rt.Fatal(err)
+			}
+			f := ThingFilter{Type: rapid.SampledFrom([]string{"", "lamp"}).Draw(rt, "want type"), Attribute: rapid.SampledFrom([]string{"", "k", "other"}).Draw(rt, "attribute"),
+				Prefix: rapid.Bool().Draw(rt, "prefix")}
+			if f.Attribute != "" {
+				f.Value = rapid.SampledFrom([]string{"", "a", "ab", "=", "z"}).Draw(rt, "want value")
+			}
+			size := rapid.IntRange(1, 7).Draw(rt, "size")
+			var got, want []string
+			_ = db.View(t.Context(), func(tx *Tx) error {
+				for _, th := range pages(rt, size, func(p fleet.Page) ([]fleet.Thing, string, error) { return tx.Things(s, f, p) }) {
+					got = append(got, th.Name)
+				}
+				return nil
+			})
 			for _, th := range things {
-				if err := tx.CreateThing(s, th); err != nil {
-					return err
+				v, has := th.Attributes[f.Attribute]
+				matches := f.Value == "" || v == f.Value || f.Prefix && strings.HasPrefix(v, f.Value)
+				if (f.Type == "" || th.Type == f.Type) && (f.Attribute == "" || has && matches) {
+					want = append(want, th.Name)
 				}
 			}
-			return nil
-		})
-		if err != nil {
-			rt.Fatal(err)
-		}
-		f := ThingFilter{Type: rapid.SampledFrom([]string{"", "lamp"}).Draw(rt, "want type"), Attribute: rapid.SampledFrom([]string{"", "k", "other"}).Draw(rt, "attribute"),
-			Prefix: rapid.Bool().Draw(rt, "prefix")}
-		if f.Attribute != "" {
-			f.Value = rapid.SampledFrom([]string{"", "a", "ab", "=", "z"}).Draw(rt, "want value")
-		}
-		size := rapid.IntRange(1, 7).Draw(rt, "size")
-		var got, want []string
-		_ = db.View(t.Context(), func(tx *Tx) error {
-			for _, th := range pages(rt, size, func(p fleet.Page) ([]fleet.Thing, string, error) { return tx.Things(s, f, p) }) {
-				got = append(got, th.Name)
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				rt.Fatalf("filter %+v: got %v, want %v", f, got, want)
 			}
-			return nil
 		})
-		for _, th := range things {
-			v, has := th.Attributes[f.Attribute]
-			matches := f.Value == "" || v == f.Value || f.Prefix && strings.HasPrefix(v, f.Value)
-			if (f.Type == "" || th.Type == f.Type) && (f.Attribute == "" || has && matches) {
-				want = append(want, th.Name)
-			}
-		}
-		slices.Sort(got)
-		slices.Sort(want)
-		if !slices.Equal(got, want) {
-			rt.Fatalf("filter %+v: got %v, want %v", f, got, want)
-		}
 	})
 }
 
 func TestPagesOfCertificatesFollowTheirCreationBothWays(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		s := fleet.Scope{Account: fleet.RandomString(12, fleet.AlphaDigits), Region: "us-east-1"}
-		times := rapid.SliceOfN(rapid.IntRange(1, 4), 0, 12).Draw(rt, "creation times")
-		var want []string
-		err := db.Tx(t.Context(), func(tx *Tx) error {
-			want = nil
-			for i, at := range times {
-				c := fleet.Certificate{ID: fmt.Sprintf("%02d", i), Status: fleet.Active, Created: time.UnixMilli(int64(at))}
-				want = append(want, fmt.Sprintf("%d/%s", at, c.ID))
-				if err := tx.CreateCertificate(s, c); err != nil {
-					return err
+	onEach(t, func(t *testing.T, db *DB) {
+		rapid.Check(t, func(rt *rapid.T) {
+			s := fleet.Scope{Account: fleet.RandomString(12, fleet.AlphaDigits), Region: "us-east-1"}
+			times := rapid.SliceOfN(rapid.IntRange(1, 4), 0, 12).Draw(rt, "creation times")
+			var want []string
+			err := db.Tx(t.Context(), func(tx *Tx) error {
+				want = nil
+				for i, at := range times {
+					c := fleet.Certificate{ID: fmt.Sprintf("%02d", i), Status: fleet.Active, Created: time.UnixMilli(int64(at))}
+					want = append(want, fmt.Sprintf("%d/%s", at, c.ID))
+					if err := tx.CreateCertificate(s, c); err != nil {
+						return err
+					}
 				}
+				return nil
+			})
+			if err != nil {
+				rt.Fatal(err)
 			}
-			return nil
-		})
-		if err != nil {
-			rt.Fatal(err)
-		}
-		slices.Sort(want)
-		desc := rapid.Bool().Draw(rt, "desc")
-		if desc {
-			slices.Reverse(want)
-		}
-		var got []string
-		_ = db.View(t.Context(), func(tx *Tx) error {
-			for _, c := range pages(rt, rapid.IntRange(1, 5).Draw(rt, "size"), func(p fleet.Page) ([]fleet.Certificate, string, error) {
-				p.Desc = desc
-				return tx.Certificates(s, CertificateFilter{}, p)
-			}) {
-				got = append(got, timeKey(c.Created, c.ID))
+			slices.Sort(want)
+			desc := rapid.Bool().Draw(rt, "desc")
+			if desc {
+				slices.Reverse(want)
 			}
-			return nil
+			var got []string
+			_ = db.View(t.Context(), func(tx *Tx) error {
+				for _, c := range pages(rt, rapid.IntRange(1, 5).Draw(rt, "size"), func(p fleet.Page) ([]fleet.Certificate, string, error) {
+					p.Desc = desc
+					return tx.Certificates(s, CertificateFilter{}, p)
+				}) {
+					got = append(got, timeKey(c.Created, c.ID))
+				}
+				return nil
+			})
+			if !slices.Equal(got, want) {
+				rt.Fatalf("got %v, want %v", got, want)
+			}
 		})
-		if !slices.Equal(got, want) {
-			rt.Fatalf("got %v, want %v", got, want)
-		}
 	})
 }
 
 func TestEffectivePoliciesReachUpToTheRootOfEveryGroup(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	must(t, db.Tx(t.Context(), func(tx *Tx) error {
-		s := scopeA
-		for _, g := range []fleet.ThingGroup{{Name: "root"}, {Name: "mid", Parent: "root", Path: []string{"root"}},
-			{Name: "leaf", Parent: "mid", Path: []string{"root", "mid"}}, {Name: "aside", Parent: "root", Path: []string{"root"}}} {
-			must(t, tx.CreateGroup(s, g))
-		}
-		for policy, target := range map[string]string{"of-cert": s.IoT("cert", "c"), "of-root": s.IoT("thinggroup", "root"), "of-leaf": s.IoT("thinggroup", "leaf"),
-			"of-aside": s.IoT("thinggroup", "aside"), "of-nobody": ""} {
-			must(t, tx.CreatePolicy(s, fleet.Policy{Name: policy, Document: "{" + policy + "}"}))
-			if target != "" {
-				_, err := tx.AttachPolicy(s, policy, target)
-				must(t, err)
+	onEach(t, func(t *testing.T, db *DB) {
+		must(t, db.Tx(t.Context(), func(tx *Tx) error {
+			s := scopeA
+			for _, g := range []fleet.ThingGroup{{Name: "root"}, {Name: "mid", Parent: "root", Path: []string{"root"}},
+				{Name: "leaf", Parent: "mid", Path: []string{"root", "mid"}}, {Name: "aside", Parent: "root", Path: []string{"root"}}} {
+				must(t, tx.CreateGroup(s, g))
 			}
-		}
-		_, err := tx.AttachPolicy(s, "of-root", s.IoT("cert", "c")) // twice over: counted once
-		must(t, err)
-		_, err = tx.AddToGroup(s, "lamp", "leaf")
-		must(t, err)
-		for _, c := range []struct {
-			principal, thing string
-			want             string
-		}{
-			{s.IoT("cert", "c"), "lamp", "[of-cert of-leaf of-root]"},
-			{s.IoT("cert", "c"), "", "[of-cert of-root]"},
-			{"", "lamp", "[of-leaf of-root]"},
-			{"us-east-1:x", "other", "[]"},
-		} {
-			got, err := tx.EffectivePolicies(s, c.principal, c.thing)
-			must(t, err)
-			names := []string{}
-			for _, e := range got {
-				names = append(names, e.Name)
-				if e.Document != "{"+e.Name+"}" {
-					t.Errorf("document of %s: %s", e.Name, e.Document)
+			for policy, target := range map[string]string{"of-cert": s.IoT("cert", "c"), "of-root": s.IoT("thinggroup", "root"), "of-leaf": s.IoT("thinggroup", "leaf"),
+				"of-aside": s.IoT("thinggroup", "aside"), "of-nobody": ""} {
+				must(t, tx.CreatePolicy(s, fleet.Policy{Name: policy, Document: "{" + policy + "}"}))
+				if target != "" {
+					_, err := tx.AttachPolicy(s, policy, target)
+					must(t, err)
 				}
 			}
-			if fmt.Sprint(names) != c.want {
-				t.Errorf("%q with %q: %v, want %s", c.principal, c.thing, names, c.want)
+			_, err := tx.AttachPolicy(s, "of-root", s.IoT("cert", "c")) // twice over: counted once
+			must(t, err)
+			_, err = tx.AddToGroup(s, "lamp", "leaf")
+			must(t, err)
+			for _, c := range []struct {
+				principal, thing string
+				want             string
+			}{
+				{s.IoT("cert", "c"), "lamp", "[of-cert of-leaf of-root]"},
+				{s.IoT("cert", "c"), "", "[of-cert of-root]"},
+				{"", "lamp", "[of-leaf of-root]"},
+				{"us-east-1:x", "other", "[]"},
+			} {
+				got, err := tx.EffectivePolicies(s, c.principal, c.thing)
+				must(t, err)
+				names := []string{}
+				for _, e := range got {
+					names = append(names, e.Name)
+					if e.Document != "{"+e.Name+"}" {
+						t.Errorf("document of %s: %s", e.Name, e.Document)
+					}
+				}
+				if fmt.Sprint(names) != c.want {
+					t.Errorf("%q with %q: %v, want %s", c.principal, c.thing, names, c.want)
+				}
 			}
-		}
-		return nil
-	}))
+			return nil
+		}))
+	})
 }
 
 func TestEffectivePoliciesAreFoundFromTheirTargets(t *testing.T) {
@@ -392,55 +397,57 @@ func TestEffectivePoliciesAreFoundFromTheirTargets(t *testing.T) {
 
 func TestAConnectionStandsForItsExclusiveThingElseForTheOneOfItsName(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	must(t, db.Tx(t.Context(), func(tx *Tx) error {
-		s := scopeA
-		for _, name := range []string{"only", "one", "two", "stranger"} {
-			must(t, tx.CreateThing(s, fleet.Thing{Name: name, Version: 1}))
-		}
-		must(t, tx.AttachThing(s, fleet.Attachment{Thing: "only", Principal: s.IoT("cert", "x"), Type: fleet.Exclusive}))
-		must(t, tx.AttachThing(s, fleet.Attachment{Thing: "one", Principal: s.IoT("cert", "y"), Type: fleet.NonExclusive}))
-		must(t, tx.AttachThing(s, fleet.Attachment{Thing: "two", Principal: s.IoT("cert", "y"), Type: fleet.NonExclusive}))
-		for _, c := range []struct{ certificate, client, want string }{
-			{"x", "whatever", "only"}, {"x", "one", "only"}, {"y", "two", "two"}, {"y", "stranger", ""}, {"z", "one", ""},
-		} {
-			got, found, err := tx.AssociatedThing(s, s.IoT("cert", c.certificate), c.client)
-			must(t, err)
-			if got.Name != c.want || found != (c.want != "") {
-				t.Errorf("certificate %s, client %s: %q, want %q", c.certificate, c.client, got.Name, c.want)
+	onEach(t, func(t *testing.T, db *DB) {
+		must(t, db.Tx(t.Context(), func(tx *Tx) error {
+			s := scopeA
+			for _, name := range []string{"only", "one", "two", "stranger"} {
+				must(t, tx.CreateThing(s, fleet.Thing{Name: name, Version: 1}))
 			}
-		}
-		return nil
-	}))
+			must(t, tx.AttachThing(s, fleet.Attachment{Thing: "only", Principal: s.IoT("cert", "x"), Type: fleet.Exclusive}))
+			must(t, tx.AttachThing(s, fleet.Attachment{Thing: "one", Principal: s.IoT("cert", "y"), Type: fleet.NonExclusive}))
+			must(t, tx.AttachThing(s, fleet.Attachment{Thing: "two", Principal: s.IoT("cert", "y"), Type: fleet.NonExclusive}))
+			for _, c := range []struct{ certificate, client, want string }{
+				{"x", "whatever", "only"}, {"x", "one", "only"}, {"y", "two", "two"}, {"y", "stranger", ""}, {"z", "one", ""},
+			} {
+				got, found, err := tx.AssociatedThing(s, s.IoT("cert", c.certificate), c.client)
+				must(t, err)
+				if got.Name != c.want || found != (c.want != "") {
+					t.Errorf("certificate %s, client %s: %q, want %q", c.certificate, c.client, got.Name, c.want)
+				}
+			}
+			return nil
+		}))
+	})
 }
 
 func TestExpiredPendingCertificatesGoUnlessSomethingHangsOnThem(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	must(t, db.Tx(t.Context(), func(tx *Tx) error {
-		s, now := scopeA, tx.Now()
-		for _, id := range []string{"gone", "attached", "later"} {
-			expires := now.Add(-time.Minute)
-			if id == "later" {
-				expires = now.Add(time.Minute)
+	onEach(t, func(t *testing.T, db *DB) {
+		must(t, db.Tx(t.Context(), func(tx *Tx) error {
+			s, now := scopeA, tx.Now()
+			for _, id := range []string{"gone", "attached", "later"} {
+				expires := now.Add(-time.Minute)
+				if id == "later" {
+					expires = now.Add(time.Minute)
+				}
+				must(t, tx.CreateCertificate(s, fleet.Certificate{ID: id, Status: fleet.PendingActivation, Created: now,
+					Origin: fleet.CertificateOrigin{ClaimID: "claim", CSRHash: id, Expires: expires}}))
 			}
-			must(t, tx.CreateCertificate(s, fleet.Certificate{ID: id, Status: fleet.PendingActivation, Created: now,
-				Origin: fleet.CertificateOrigin{ClaimID: "claim", CSRHash: id, Expires: expires}}))
-		}
-		must(t, tx.CreatePolicy(s, fleet.Policy{Name: "p"}))
-		_, err := tx.AttachPolicy(s, "p", s.IoT("cert", "attached"))
-		must(t, err)
-		if n, err := tx.DeleteExpired(now, 10); n != 2 || err != nil {
-			t.Errorf("looked at %d, %v", n, err)
-		}
-		if n, err := tx.DeleteExpired(now, 10); n != 0 || err != nil {
-			t.Errorf("looked at %d again, %v", n, err)
-		}
-		for id, want := range map[string]bool{"gone": false, "attached": true, "later": true} {
-			if _, err := tx.Certificate(s, id); (err == nil) != want {
-				t.Errorf("%s: %v", id, err)
+			must(t, tx.CreatePolicy(s, fleet.Policy{Name: "p"}))
+			_, err := tx.AttachPolicy(s, "p", s.IoT("cert", "attached"))
+			must(t, err)
+			if n, err := tx.DeleteExpired(now, 10); n != 2 || err != nil {
+				t.Errorf("looked at %d, %v", n, err)
 			}
-		}
-		return nil
-	}))
+			if n, err := tx.DeleteExpired(now, 10); n != 0 || err != nil {
+				t.Errorf("looked at %d again, %v", n, err)
+			}
+			for id, want := range map[string]bool{"gone": false, "attached": true, "later": true} {
+				if _, err := tx.Certificate(s, id); (err == nil) != want {
+					t.Errorf("%s: %v", id, err)
+				}
+			}
+			return nil
+		}))
+	})
 }

@@ -77,78 +77,82 @@ func secrets(t *testing.T, db *DB) map[string]int {
 
 func TestSealedValuesAreReplacedOnceEach(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	const rows = 2*sealedChunk + 3
-	addKeys(t, db, rows)
-	seen := map[string]bool{}
-	n, err := db.ReplaceSealed(t.Context(), SealedAccessKeys, func(v SealedValue) ([]byte, error) {
-		if seen[v.Keys[0]] {
-			t.Errorf("%s comes twice", v.Keys[0])
+	onEach(t, func(t *testing.T, db *DB) {
+		const rows = 2*sealedChunk + 3
+		addKeys(t, db, rows)
+		seen := map[string]bool{}
+		n, err := db.ReplaceSealed(t.Context(), SealedAccessKeys, func(v SealedValue) ([]byte, error) {
+			if seen[v.Keys[0]] {
+				t.Errorf("%s comes twice", v.Keys[0])
+			}
+			seen[v.Keys[0]] = true
+			return []byte("new"), nil
+		})
+		if err != nil || n != rows || len(seen) != rows {
+			t.Errorf("replaced %d of %d, saw %d: %v", n, rows, len(seen), err)
 		}
-		seen[v.Keys[0]] = true
-		return []byte("new"), nil
+		if got := secrets(t, db); got["new"] != rows || len(got) != 1 {
+			t.Errorf("the column holds %v", got)
+		}
 	})
-	if err != nil || n != rows || len(seen) != rows {
-		t.Errorf("replaced %d of %d, saw %d: %v", n, rows, len(seen), err)
-	}
-	if got := secrets(t, db); got["new"] != rows || len(got) != 1 {
-		t.Errorf("the column holds %v", got)
-	}
 }
 
 func TestAValueThatChangedMeanwhileIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	addKeys(t, db, 2)
-	n, err := db.ReplaceSealed(t.Context(), SealedAccessKeys, func(v SealedValue) ([]byte, error) {
-		if v.Keys[0] == "AKIA1" {
-			other := func(tx *Tx) error {
-				_, err := tx.exec(`UPDATE iam_keys SET secret = ? WHERE id = 'AKIA1'`, []byte("newer"))
-				return err
+	onEach(t, func(t *testing.T, db *DB) {
+		addKeys(t, db, 2)
+		n, err := db.ReplaceSealed(t.Context(), SealedAccessKeys, func(v SealedValue) ([]byte, error) {
+			if v.Keys[0] == "AKIA1" {
+				other := func(tx *Tx) error {
+					_, err := tx.exec(`UPDATE iam_keys SET secret = ? WHERE id = 'AKIA1'`, []byte("newer"))
+					return err
+				}
+				if err := db.Tx(context.Background(), other); err != nil {
+					return nil, err
+				}
 			}
-			if err := db.Tx(context.Background(), other); err != nil {
-				return nil, err
-			}
+			return []byte("new"), nil
+		})
+		if got := secrets(t, db); err != nil || n != 1 || got["newer"] != 1 || got["new"] != 1 {
+			t.Errorf("replaced %d, the column holds %v: %v", n, got, err)
 		}
-		return []byte("new"), nil
 	})
-	if got := secrets(t, db); err != nil || n != 1 || got["newer"] != 1 || got["new"] != 1 {
-		t.Errorf("replaced %d, the column holds %v: %v", n, got, err)
-	}
 }
 
 func TestAnErrorKeepsTheChunksBefore(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	addKeys(t, db, sealedChunk+10)
-	cut, left := errors.New("cut"), sealedChunk+5
-	n, err := db.ReplaceSealed(t.Context(), SealedAccessKeys, func(SealedValue) ([]byte, error) {
-		if left--; left < 0 {
-			return nil, cut
+	onEach(t, func(t *testing.T, db *DB) {
+		addKeys(t, db, sealedChunk+10)
+		cut, left := errors.New("cut"), sealedChunk+5
+		n, err := db.ReplaceSealed(t.Context(), SealedAccessKeys, func(SealedValue) ([]byte, error) {
+			if left--; left < 0 {
+				return nil, cut
+			}
+			return []byte("new"), nil
+		})
+		if got := secrets(t, db); !errors.Is(err, cut) || n != sealedChunk || got["new"] != sealedChunk || got["old"] != 10 {
+			t.Errorf("replaced %d, the column holds %v: %v", n, got, err)
 		}
-		return []byte("new"), nil
 	})
-	if got := secrets(t, db); !errors.Is(err, cut) || n != sealedChunk || got["new"] != sealedChunk || got["old"] != 10 {
-		t.Errorf("replaced %d, the column holds %v: %v", n, got, err)
-	}
 }
 
 func TestEverySealedColumnCanBeWalked(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	for _, c := range sealedColumnsKnown {
-		err := db.View(t.Context(), func(tx *Tx) error {
-			_, err := tx.sealedValues(c, &SealedValue{Keys: make([]string, len(c.keys))})
-			return err
-		})
-		if err != nil {
-			t.Errorf("%s: %v", c, err)
+	onEach(t, func(t *testing.T, db *DB) {
+		for _, c := range sealedColumnsKnown {
+			err := db.View(t.Context(), func(tx *Tx) error {
+				_, err := tx.sealedValues(c, &SealedValue{Keys: make([]string, len(c.keys))})
+				return err
+			})
+			if err != nil {
+				t.Errorf("%s: %v", c, err)
+			}
+			if err := db.Tx(t.Context(), func(tx *Tx) error {
+				_, err := tx.replaceSealed(c, SealedValue{Keys: make([]string, len(c.keys))}, []byte("x"))
+				return err
+			}); err != nil {
+				t.Errorf("%s: %v", c, err)
+			}
 		}
-		if err := db.Tx(t.Context(), func(tx *Tx) error {
-			_, err := tx.replaceSealed(c, SealedValue{Keys: make([]string, len(c.keys))}, []byte("x"))
-			return err
-		}); err != nil {
-			t.Errorf("%s: %v", c, err)
-		}
-	}
+	})
 }

@@ -9,11 +9,18 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
 )
 
-func open(t *testing.T) *DB {
+// open opens an empty store on SQLite.
+func open(t testing.TB) *DB {
 	t.Helper()
-	db, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "imprint.db")})
+	return openWith(t, Config{Path: filepath.Join(t.TempDir(), "imprint.db")})
+}
+
+func openWith(t testing.TB, cfg Config) *DB {
+	t.Helper()
+	db, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,85 +32,95 @@ func open(t *testing.T) *DB {
 	return db
 }
 
+// onEach runs a test on an empty store of each engine.
+func onEach(t *testing.T, test func(t *testing.T, db *DB)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { t.Parallel(); test(t, open(t)) })
+	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, openWith(t, Config{URL: storetest.Postgres(t)})) })
+}
+
 func TestConcurrentTransactionsShareCommitsAndFailAlone(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	boom := errors.New("boom")
-	var wg sync.WaitGroup
-	for i := range 200 {
-		wg.Go(func() {
-			err := db.Tx(context.Background(), func(tx *Tx) error {
-				if err := tx.PutSetting(string(rune('a'+i%26))+time.Duration(i).String(), "x"); err != nil {
-					return err
+	onEach(t, func(t *testing.T, db *DB) {
+		boom := errors.New("boom")
+		var wg sync.WaitGroup
+		for i := range 200 {
+			wg.Go(func() {
+				err := db.Tx(context.Background(), func(tx *Tx) error {
+					if err := tx.PutSetting(string(rune('a'+i%26))+time.Duration(i).String(), "x"); err != nil {
+						return err
+					}
+					if i%3 == 0 {
+						return boom
+					}
+					return nil
+				})
+				if (i%3 == 0) != errors.Is(err, boom) {
+					t.Errorf("transaction %d: %v", i, err)
 				}
-				if i%3 == 0 {
-					return boom
-				}
-				return nil
 			})
-			if (i%3 == 0) != errors.Is(err, boom) {
-				t.Errorf("transaction %d: %v", i, err)
-			}
-		})
-	}
-	wg.Wait()
-	var n int
-	if err := db.View(t.Context(), func(tx *Tx) error { return tx.row(`SELECT COUNT(*) FROM settings`).Scan(&n) }); err != nil {
-		t.Fatal(err)
-	}
-	if n != 133 {
-		t.Errorf("%d settings were kept, want 133", n)
-	}
+		}
+		wg.Wait()
+		var n int
+		if err := db.View(t.Context(), func(tx *Tx) error { return tx.row(`SELECT COUNT(*) FROM settings`).Scan(&n) }); err != nil {
+			t.Fatal(err)
+		}
+		if n != 133 {
+			t.Errorf("%d settings were kept, want 133", n)
+		}
+	})
 }
 
 func TestPanicInABodyHarmsOnlyItsOwnTransaction(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	err := db.Tx(t.Context(), func(tx *Tx) error {
-		if err := tx.PutSetting("half", "done"); err != nil {
-			return err
+	onEach(t, func(t *testing.T, db *DB) {
+		err := db.Tx(t.Context(), func(tx *Tx) error {
+			if err := tx.PutSetting("half", "done"); err != nil {
+				return err
+			}
+			panic("oh")
+		})
+		if err == nil {
+			t.Fatal("a panic was swallowed")
 		}
-		panic("oh")
-	})
-	if err == nil {
-		t.Fatal("a panic was swallowed")
-	}
-	err = db.View(t.Context(), func(tx *Tx) error {
-		if v, err := tx.Setting("half"); err != nil || v != "" {
-			t.Errorf("setting %q, %v: a panicking body left its writes", v, err)
+		err = db.View(t.Context(), func(tx *Tx) error {
+			if v, err := tx.Setting("half"); err != nil || v != "" {
+				t.Errorf("setting %q, %v: a panicking body left its writes", v, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestListenersHearAfterCommitAndNeverOfARollback(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	var heard []Change
-	db.Listen(func(c []Change) { heard = append(heard, c...) })
-	scope := fleet.Scope{Account: "000000000000", Region: "us-east-1"}
-	now := time.Now()
-	if err := db.Tx(t.Context(), func(tx *Tx) error { return tx.CutOff(scope, "role:installer", now) }); err != nil {
-		t.Fatal(err)
-	}
-	_ = db.Tx(t.Context(), func(tx *Tx) error { tx.CutOff(scope, "role:other", now); return errors.New("no") })
-	if len(heard) != 1 || heard[0].Key != "role:installer" {
-		t.Errorf("heard %v", heard)
-	}
-	err := db.View(t.Context(), func(tx *Tx) error {
-		for issued, want := range map[time.Time]bool{now: true, now.Add(-time.Hour): true, now.Add(time.Second): false} {
-			if got, err := tx.CutoffAfter(scope, issued, "", "role:installer"); got != want || err != nil {
-				t.Errorf("issued %v: cut off %v, %v", issued.Sub(now), got, err)
-			}
+	onEach(t, func(t *testing.T, db *DB) {
+		var heard []Change
+		db.Listen(func(c []Change) { heard = append(heard, c...) })
+		scope := fleet.Scope{Account: "000000000000", Region: "us-east-1"}
+		now := time.Now()
+		if err := db.Tx(t.Context(), func(tx *Tx) error { return tx.CutOff(scope, "role:installer", now) }); err != nil {
+			t.Fatal(err)
 		}
-		return nil
+		_ = db.Tx(t.Context(), func(tx *Tx) error { tx.CutOff(scope, "role:other", now); return errors.New("no") })
+		if len(heard) != 1 || heard[0].Key != "role:installer" {
+			t.Errorf("heard %v", heard)
+		}
+		err := db.View(t.Context(), func(tx *Tx) error {
+			for issued, want := range map[time.Time]bool{now: true, now.Add(-time.Hour): true, now.Add(time.Second): false} {
+				if got, err := tx.CutoffAfter(scope, issued, "", "role:installer"); got != want || err != nil {
+					t.Errorf("issued %v: cut off %v, %v", issued.Sub(now), got, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestAClosedStoreRefusesWorkInAWordThatClientsRetry(t *testing.T) {

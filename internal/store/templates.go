@@ -80,11 +80,11 @@ func (tx *Tx) CountTemplates(s fleet.Scope) (n int, err error) {
 // CreateTemplate adds a template with its body as version 1. It fails with KindExists.
 func (tx *Tx) CreateTemplate(s fleet.Scope, t fleet.Template) error {
 	h := hookColumns(t.Hook)
-	_, err := tx.exec(`INSERT INTO templates (account, region, name, description, type, role_arn, enabled, default_version, last_version,
+	added, err := tx.insert(`INSERT INTO templates (account, region, name, description, type, role_arn, enabled, default_version, last_version,
 		hook_version, hook_target, created, modified) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?)`,
 		s.Account, s.Region, t.Name, t.Description, string(t.Type), t.RoleARN, enabledColumn(t.Enabled),
 		h.PayloadVersion, h.TargetARN, millis(t.Created), millis(t.Modified))
-	if isUnique(err) {
+	if err == nil && !added {
 		// AWS's text (provisioning spec 4.2).
 		return &fleet.Error{Kind: fleet.KindExists, Msg: "Template with name " + t.Name + " already exists"}
 	}

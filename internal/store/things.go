@@ -33,10 +33,10 @@ func (tx *Tx) Thing(s fleet.Scope, name string) (fleet.Thing, error) {
 
 // CreateThing adds a thing. It fails with KindExists if the name is taken.
 func (tx *Tx) CreateThing(s fleet.Scope, t fleet.Thing) error {
-	_, err := tx.exec(`INSERT INTO things (account, region, name, id, thing_type, attributes, billing_group, version, created)
+	added, err := tx.insert(`INSERT INTO things (account, region, name, id, thing_type, attributes, billing_group, version, created)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, t.Name, t.ID, t.Type, toJSON(t.Attributes), t.BillingGroup, t.Version, millis(t.Created))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("thing", t.Name, "already exists")
 	}
 	if err != nil {

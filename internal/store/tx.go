@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -19,12 +21,9 @@ type Tx struct {
 	tx      *sql.Tx
 	db      *DB
 	on      *session
-	write   bool
 	changes []Change
+	lost    error // the transaction can't be saved any more: a conflict, or the connection is gone
 }
-
-// maxGroup bounds how many transactions share one commit, so that none waits long for the others.
-const maxGroup = 64
 
 type job struct {
 	ctx     context.Context
@@ -84,26 +83,40 @@ func (db *DB) View(ctx context.Context, body func(*Tx) error) error {
 		return errClosed
 	}
 	defer func() { db.readers <- on }()
-	tx, err := on.begin(&sql.TxOptions{ReadOnly: true})
+	limited, cancel := db.engine.bounded()
+	defer cancel()
+	tx, err := on.begin(limited, &db.engine.reading)
 	if err != nil {
-		return fmt.Errorf("beginning to read: %w", err)
+		return fmt.Errorf("beginning to read: %w", db.engine.meaning(err))
 	}
 	defer tx.Rollback()
-	return body(&Tx{ctx: ctx, tx: tx, db: db, on: on})
+	return body(&Tx{ctx: valuesOf{limited, ctx}, tx: tx, db: db, on: on})
+}
+
+// startWriters starts as many writers as the engine has. They end when the store is closed and nothing waits.
+func (db *DB) startWriters() {
+	var wg sync.WaitGroup
+	for range db.engine.writers {
+		wg.Go(func() {
+			on := &session{pool: db.write, engine: db.engine}
+			db.writer(on)
+			_ = on.close() // nothing of it is left to be written
+		})
+	}
+	go func() { wg.Wait(); close(db.done) }()
 }
 
 // writer runs transactions one after the other and commits them in groups.
-func (db *DB) writer() {
-	defer close(db.done)
+func (db *DB) writer(on *session) {
 	for {
 		select {
 		case j := <-db.jobs:
-			db.group(j)
+			db.group(on, j)
 		case <-db.closed:
 			for { // whoever got in before Close is served
 				select {
 				case j := <-db.jobs:
-					db.group(j)
+					db.group(on, j)
 				default:
 					return
 				}
@@ -114,8 +127,8 @@ func (db *DB) writer() {
 
 // group runs first and whatever else is waiting in one SQL transaction. There is no artificial delay: while one group
 // syncs, the next gathers.
-func (db *DB) group(first *job) {
-	jobs, results, err := db.attempt(first, db.next)
+func (db *DB) group(on *session, first *job) {
+	jobs, results, err := db.attempt(on, first, db.next)
 	if err == nil {
 		for i, j := range jobs {
 			j.result <- results[i]
@@ -124,11 +137,7 @@ func (db *DB) group(first *job) {
 	}
 	// The shared transaction was lost, perhaps through one body alone: give each its own.
 	for _, j := range jobs {
-		_, results, err := db.attempt(j, func() *job { return nil })
-		if err == nil {
-			err = results[0]
-		}
-		j.result <- err
+		j.result <- db.again(on, j, err)
 	}
 }
 
@@ -141,54 +150,117 @@ func (db *DB) next() *job {
 	}
 }
 
+// maxTries bounds how often a body runs that conflicts with others, and pauses how long it waits before: at most that long.
+const maxTries = 20
+
+var pauses = [...]time.Duration{0, time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond,
+	50 * time.Millisecond, 100 * time.Millisecond}
+
+// again runs a job alone after its transaction was lost.
+func (db *DB) again(on *session, j *job, err error) error {
+	for try := 1; try < maxTries && !errors.As(err, new(unsure)); try++ {
+		if most := pauses[min(try, len(pauses))-1]; most > 0 {
+			time.Sleep(rand.N(most)) // those that conflicted begin again at different times
+		}
+		var results []error
+		if _, results, err = db.attempt(on, j, func() *job { return nil }); err == nil {
+			return results[0]
+		}
+		if db.engine.fault(err) != faultConflict {
+			break // once more was enough to find out
+		}
+	}
+	return db.engine.meaning(err)
+}
+
+// unsure is the error of a commit that may have succeeded: its body must not run again.
+type unsure struct{ error }
+
+func (u unsure) Unwrap() error { return u.error }
+
 // attempt runs a group. results[i] is the outcome of jobs[i]; err is set if the shared transaction failed, and then no job
-// has taken effect.
-func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []error, err error) {
+// has taken effect, unless err is unsure.
+func (db *DB) attempt(on *session, first *job, next func() *job) (jobs []*job, results []error, err error) {
 	if db.onCommit != nil {
 		start := time.Now()
 		defer func() { db.onCommit(len(jobs), time.Since(start), err) }()
 	}
-	sqlTx, err := db.writes.begin(nil)
+	ctx, cancel := db.engine.bounded()
+	defer cancel()
+	sqlTx, err := on.begin(ctx, &db.engine.writing)
 	if err != nil {
 		return []*job{first}, nil, fmt.Errorf("beginning to write: %w", err)
 	}
-	defer sqlTx.Rollback()
+	defer func() {
+		_ = sqlTx.Rollback() // nothing is left of it if it was committed
+		if ctx.Err() != nil {
+			on.drop() // database/sql rolls it back in its own time, perhaps when the next has begun
+		}
+	}()
 	for j := first; j != nil; j = next() {
 		jobs = append(jobs, j)
 		if err := j.ctx.Err(); err != nil { // gave up while waiting
 			results = append(results, err)
 		} else {
-			tx := &Tx{ctx: context.WithoutCancel(j.ctx), tx: sqlTx, db: db, on: db.writes, write: true}
-			bodyErr, fatal := tx.inSavepoint(j.body)
+			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, tx: sqlTx, db: db, on: on}
+			bodyErr, fatal := tx.run(j.body)
 			if fatal != nil {
 				return jobs, nil, fatal
 			}
 			j.changes = tx.changes
 			results = append(results, bodyErr)
 		}
-		if len(jobs) == maxGroup {
+		if len(jobs) == db.engine.group {
 			break
 		}
 	}
+	if len(jobs) == 1 && results[0] != nil {
+		return jobs, results, nil
+	}
 	if err := sqlTx.Commit(); err != nil {
-		return jobs, nil, fmt.Errorf("committing: %w", err)
+		err = fmt.Errorf("committing: %w", err)
+		if db.engine.fault(err) == faultGone {
+			err = unsure{err}
+		}
+		return jobs, nil, err
 	}
 	return jobs, results, nil
 }
 
-// inSavepoint runs body so that its failure undoes its own writes only. fatal means that the outer transaction is lost.
+// valuesOf is a context with the values of another one.
+type valuesOf struct {
+	context.Context
+	values context.Context
+}
+
+func (c valuesOf) Value(key any) any { return c.values.Value(key) }
+
+// run runs body so that its failure undoes its own writes only. fatal means that the outer transaction is lost.
+func (tx *Tx) run(body func(*Tx) error) (bodyErr, fatal error) {
+	if tx.db.engine.group == 1 {
+		return tx.guarded(body), tx.lost
+	}
+	return tx.inSavepoint(body)
+}
+
+// guarded turns a panic into an error.
+func (tx *Tx) guarded(body func(*Tx) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a transaction: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return body(tx)
+}
+
 func (tx *Tx) inSavepoint(body func(*Tx) error) (bodyErr, fatal error) {
 	if _, err := tx.exec("SAVEPOINT body"); err != nil {
 		return nil, err
 	}
-	bodyErr = func() (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("panic in a transaction: %v\n%s", p, debug.Stack())
-			}
-		}()
-		return body(tx)
-	}()
+	bodyErr = tx.guarded(body)
+	if tx.lost != nil {
+		return nil, tx.lost
+	}
 	if bodyErr != nil {
 		tx.changes = nil
 		if _, err := tx.exec("ROLLBACK TO body"); err != nil {
@@ -208,25 +280,70 @@ func (tx *Tx) Changed(s fleet.Scope, kind, key string) {
 }
 
 // exec, rows and row run one statement with `?` placeholders.
-func (tx *Tx) exec(query string, args ...any) (sql.Result, error) {
-	if stmt := tx.on.prepared(tx.ctx, query); stmt != nil {
-		return stmt.ExecContext(tx.ctx, args...)
+func (tx *Tx) exec(query string, args ...any) (r sql.Result, err error) {
+	stmt, words, err := tx.on.prepared(tx.ctx, query)
+	switch {
+	case err != nil:
+	case stmt != nil:
+		r, err = stmt.ExecContext(tx.ctx, args...)
+	default:
+		r, err = tx.tx.ExecContext(tx.ctx, words, args...)
 	}
-	return tx.tx.ExecContext(tx.ctx, query, args...)
+	return r, tx.note(err)
 }
 
-func (tx *Tx) rows(query string, args ...any) (*sql.Rows, error) {
-	if stmt := tx.on.prepared(tx.ctx, query); stmt != nil {
-		return stmt.QueryContext(tx.ctx, args...)
+func (tx *Tx) rows(query string, args ...any) (rows *sql.Rows, err error) {
+	stmt, words, err := tx.on.prepared(tx.ctx, query)
+	switch {
+	case err != nil:
+	case stmt != nil:
+		rows, err = stmt.QueryContext(tx.ctx, args...)
+	default:
+		rows, err = tx.tx.QueryContext(tx.ctx, words, args...)
 	}
-	return tx.tx.QueryContext(tx.ctx, query, args...)
+	return rows, tx.note(err)
 }
 
-func (tx *Tx) row(query string, args ...any) *sql.Row {
-	if stmt := tx.on.prepared(tx.ctx, query); stmt != nil {
-		return stmt.QueryRowContext(tx.ctx, args...)
+func (tx *Tx) row(query string, args ...any) row {
+	stmt, words, err := tx.on.prepared(tx.ctx, query)
+	switch {
+	case err != nil:
+		return row{tx: tx, err: err}
+	case stmt != nil:
+		return row{tx: tx, row: stmt.QueryRowContext(tx.ctx, args...)}
 	}
-	return tx.tx.QueryRowContext(tx.ctx, query, args...)
+	return row{tx: tx, row: tx.tx.QueryRowContext(tx.ctx, words, args...)}
+}
+
+// A row is the only row of a query, or its error.
+type row struct {
+	tx  *Tx
+	row *sql.Row
+	err error
+}
+
+func (r row) Scan(to ...any) error {
+	if r.err != nil {
+		return r.tx.note(r.err)
+	}
+	return r.tx.note(r.row.Scan(to...))
+}
+
+// note remembers an error that means the end of the whole transaction, whatever the body makes of it, and explains it.
+func (tx *Tx) note(err error) error {
+	if err == nil {
+		return nil
+	}
+	if f := tx.db.engine.fault(err); tx.lost == nil && (f == faultConflict || f == faultGone) {
+		tx.lost = err
+	}
+	return tx.db.engine.meaning(err)
+}
+
+// insert runs an INSERT that leaves alone what is there already, and reports whether it added a row. An INSERT that fails would be the
+// end of a PostgreSQL transaction, and the body could not go on.
+func (tx *Tx) insert(query string, args ...any) (added bool, err error) {
+	return changedRows(tx.exec(query+" ON CONFLICT DO NOTHING", args...))
 }
 
 // scanner is what *sql.Row and *sql.Rows share.
@@ -247,7 +364,7 @@ func all[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any
 		}
 		out = append(out, v)
 	}
-	return out, rows.Err()
+	return out, tx.note(rows.Err())
 }
 
 // one runs a query for a single row; found is false if there is none.

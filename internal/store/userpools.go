@@ -55,9 +55,9 @@ func (tx *Tx) FindUserPool(id string) (UserPool, error) {
 
 // CreateUserPool adds a pool. It fails with KindExists if any scope has the id.
 func (tx *Tx) CreateUserPool(p UserPool) error {
-	_, err := tx.exec(`INSERT INTO user_pools (`+userPoolColumns+`, deleting) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`,
+	added, err := tx.insert(`INSERT INTO user_pools (`+userPoolColumns+`, deleting) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)`,
 		p.Scope.Account, p.Scope.Region, p.ID, p.Name, p.Settings, toJSON(p.Tags), p.Secret, millis(p.Created), millis(p.Modified))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("user pool", p.ID, "already exists")
 	}
 	tx.Changed(p.Scope, ChangedUserPool, p.ID)
@@ -191,9 +191,9 @@ func (tx *Tx) FindUserPoolClient(id string) (UserPoolClient, error) {
 
 // CreateUserPoolClient adds a client. It fails with KindExists if any pool has the id.
 func (tx *Tx) CreateUserPoolClient(c UserPoolClient) error {
-	_, err := tx.exec(`INSERT INTO user_pool_clients (`+userPoolClientColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	added, err := tx.insert(`INSERT INTO user_pool_clients (`+userPoolClientColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		c.Scope.Account, c.Scope.Region, c.Pool, c.ID, c.Name, c.Settings, blob(c.Secret), millis(c.Created), millis(c.Modified))
-	if isUnique(err) {
+	if err == nil && !added {
 		return fleet.Exists("user pool client", c.ID, "already exists")
 	}
 	return err

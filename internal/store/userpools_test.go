@@ -53,66 +53,67 @@ func TestSigningInCostsTheSameHoweverManyUsersThereAre(t *testing.T) {
 
 func TestUserPoolsOfOneScopeAreNothingToAnother(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	mine, other := fleet.Scope{Account: "000000000000", Region: "us-east-1"}, fleet.Scope{Account: "111111111111", Region: "us-east-1"}
-	now := time.Now()
-	err := db.Tx(t.Context(), func(tx *Tx) error {
-		for _, s := range []fleet.Scope{mine, other} { // the same names in both, but for the ids that are unique everywhere
-			id := "us-east-1_" + s.Account
-			steps := []error{
-				tx.CreateUserPool(UserPool{Scope: s, ID: id, Name: "p", Settings: "{}", Secret: []byte{0, 1}}),
-				tx.CreatePoolUser(s, "pool", PoolUser{Username: "ada", Sub: "sub", Enabled: true, Attributes: map[string]string{"email": s.Account}}),
-				tx.SetPoolAliases(s, "pool", "sub", []PoolAlias{{"email", "a@b"}}),
-				tx.CreatePoolGroup(s, "pool", PoolGroup{Name: "g", Description: s.Account}),
-				tx.AddPoolGroupMember(s, "pool", "sub", "g"),
-				tx.AddPoolSession(s, "pool", PoolSession{ID: "session", Sub: "sub", Expires: now.Add(time.Hour)}),
-				tx.AddRefreshToken(s, "pool", RefreshToken{ID: "token", Session: "session", Hash: []byte{0xff}, Expires: now.Add(time.Hour)}),
-				tx.PutPoolCode(s, "pool", "sub", PoolCode{Purpose: "signup", Code: []byte{1}, Expires: now.Add(time.Hour)}),
-			}
-			for _, err := range steps {
-				if err != nil {
-					return err
+	onEach(t, func(t *testing.T, db *DB) {
+		mine, other := fleet.Scope{Account: "000000000000", Region: "us-east-1"}, fleet.Scope{Account: "111111111111", Region: "us-east-1"}
+		now := time.Now()
+		err := db.Tx(t.Context(), func(tx *Tx) error {
+			for _, s := range []fleet.Scope{mine, other} { // the same names in both, but for the ids that are unique everywhere
+				id := "us-east-1_" + s.Account
+				steps := []error{
+					tx.CreateUserPool(UserPool{Scope: s, ID: id, Name: "p", Settings: "{}", Secret: []byte{0, 1}}),
+					tx.CreatePoolUser(s, "pool", PoolUser{Username: "ada", Sub: "sub", Enabled: true, Attributes: map[string]string{"email": s.Account}}),
+					tx.SetPoolAliases(s, "pool", "sub", []PoolAlias{{"email", "a@b"}}),
+					tx.CreatePoolGroup(s, "pool", PoolGroup{Name: "g", Description: s.Account}),
+					tx.AddPoolGroupMember(s, "pool", "sub", "g"),
+					tx.AddPoolSession(s, "pool", PoolSession{ID: "session", Sub: "sub", Expires: now.Add(time.Hour)}),
+					tx.AddRefreshToken(s, "pool", RefreshToken{ID: "token", Session: "session", Hash: []byte{0xff}, Expires: now.Add(time.Hour)}),
+					tx.PutPoolCode(s, "pool", "sub", PoolCode{Purpose: "signup", Code: []byte{1}, Expires: now.Add(time.Hour)}),
+				}
+				for _, err := range steps {
+					if err != nil {
+						return err
+					}
 				}
 			}
+			return tx.DeletePoolUser(other, "pool", "sub")
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return tx.DeletePoolUser(other, "pool", "sub")
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.View(t.Context(), func(tx *Tx) error {
-		u, err := tx.PoolUserByAlias(mine, "pool", "email", "a@b")
-		if err != nil || u.Username != "ada" || u.Attributes["email"] != mine.Account || !u.Enabled {
-			t.Errorf("user %+v, %v", u, err)
-		}
-		if _, err := tx.PoolSession(mine, "pool", "session"); err != nil {
-			t.Error(err)
-		}
-		if r, err := tx.RefreshToken(mine, "pool", "token"); err != nil || len(r.Hash) != 1 || r.Hash[0] != 0xff {
-			t.Errorf("refresh token %+v, %v", r, err)
-		}
-		if _, err := tx.PoolCode(mine, "pool", "sub", "signup"); err != nil {
-			t.Error(err)
-		}
-		if subs, err := tx.PoolGroupSubs(mine, "pool", "g"); err != nil || len(subs) != 1 {
-			t.Errorf("members %v, %v", subs, err)
-		}
-		for _, err := range []error{
-			second(tx.PoolUserBySub(other, "pool", "sub")), second(tx.PoolSession(other, "pool", "session")), second(tx.RefreshToken(other, "pool", "token")),
-			second(tx.PoolCode(other, "pool", "sub", "signup")), second(tx.UserPool(other, "us-east-1_"+mine.Account)),
-		} {
-			if fleet.KindOf(err) != fleet.KindNotFound {
-				t.Errorf("another scope's row: %v", err)
+		err = db.View(t.Context(), func(tx *Tx) error {
+			u, err := tx.PoolUserByAlias(mine, "pool", "email", "a@b")
+			if err != nil || u.Username != "ada" || u.Attributes["email"] != mine.Account || !u.Enabled {
+				t.Errorf("user %+v, %v", u, err)
 			}
+			if _, err := tx.PoolSession(mine, "pool", "session"); err != nil {
+				t.Error(err)
+			}
+			if r, err := tx.RefreshToken(mine, "pool", "token"); err != nil || len(r.Hash) != 1 || r.Hash[0] != 0xff {
+				t.Errorf("refresh token %+v, %v", r, err)
+			}
+			if _, err := tx.PoolCode(mine, "pool", "sub", "signup"); err != nil {
+				t.Error(err)
+			}
+			if subs, err := tx.PoolGroupSubs(mine, "pool", "g"); err != nil || len(subs) != 1 {
+				t.Errorf("members %v, %v", subs, err)
+			}
+			for _, err := range []error{
+				second(tx.PoolUserBySub(other, "pool", "sub")), second(tx.PoolSession(other, "pool", "session")), second(tx.RefreshToken(other, "pool", "token")),
+				second(tx.PoolCode(other, "pool", "sub", "signup")), second(tx.UserPool(other, "us-east-1_"+mine.Account)),
+			} {
+				if fleet.KindOf(err) != fleet.KindNotFound {
+					t.Errorf("another scope's row: %v", err)
+				}
+			}
+			if p, err := tx.FindUserPool("us-east-1_" + mine.Account); err != nil || p.Scope != mine || string(p.Secret) != "\x00\x01" {
+				t.Errorf("pool %+v, %v", p, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if p, err := tx.FindUserPool("us-east-1_" + mine.Account); err != nil || p.Scope != mine || string(p.Secret) != "\x00\x01" {
-			t.Errorf("pool %+v, %v", p, err)
-		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func second[T any](_ T, err error) error {

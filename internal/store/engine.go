@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// An engine is what differs between the two databases that the store runs on. Everything else is written once, in the SQL that
+// both understand (migrate.go has the rules).
+type engine struct {
+	writers int // connections that write at the same time
+	readers int
+	group   int           // how many transactions share a commit at most
+	timeout time.Duration // of a transaction, whose work takes milliseconds; 0: none
+
+	writing, reading sql.TxOptions
+
+	migrate func(context.Context, *sql.DB) error // brings the schema up to date
+	words   func(query string) string            // from the store's SQL to the engine's
+	fault   func(err error) fault                // of a statement, begin or commit
+}
+
+// A fault is what an error of an engine means to a transaction.
+type fault int
+
+const (
+	faultOther    fault = iota // of this statement, or not the engine's at all
+	faultConflict              // lost to another transaction: the body has to run again
+	faultGone                  // the connection or the database is gone; nothing was committed, unless by a commit
+	faultText                  // a value is text that the engine can't hold
+)
+
+// bounded is the context of a transaction.
+func (e *engine) bounded() (context.Context, context.CancelFunc) {
+	if e.timeout == 0 {
+		return context.Background(), func() {}
+	}
+	return context.WithTimeout(context.Background(), e.timeout)
+}
+
+// meaning turns an error of the engine into one that the rules understand, where there is one.
+func (e *engine) meaning(err error) error {
+	if err == nil {
+		return nil
+	}
+	switch e.fault(err) {
+	case faultConflict:
+		return &fleet.Error{Kind: fleet.KindUnavailable, Msg: "too many others change the same; try again", Err: err}
+	case faultGone:
+		return &fleet.Error{Kind: fleet.KindUnavailable, Msg: "the database does not answer; try again", Err: err}
+	case faultText:
+		return &fleet.Error{Kind: fleet.KindInvalid, Msg: "a text holds a character that can't be stored (NUL or not UTF-8)", Err: err}
+	}
+	return err
+}
+
+// numbered gives PostgreSQL its placeholders: $1, $2 … in place of each ? outside a quoted text.
+func numbered(query string) string {
+	var b strings.Builder
+	b.Grow(len(query) + 16)
+	n, quoted := 0, false
+	for _, c := range []byte(query) {
+		switch {
+		case c == '\'':
+			quoted = !quoted
+			b.WriteByte(c)
+		case c == '?' && !quoted:
+			n++
+			b.WriteByte('$')
+			b.WriteString(strconv.Itoa(n))
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}

@@ -16,7 +16,7 @@ type adminCmd struct {
 }
 
 type createKeyCmd struct {
-	Data    string `help:"Data folder of the server." default:"imprint-data" type:"path" placeholder:"DIR"`
+	dataFolder
 	Account string `help:"Account (default: the first)." placeholder:"ID"`
 }
 

@@ -32,11 +32,6 @@ func (c *caPrintCmd) Run() error {
 	return err
 }
 
-// dataFolder is the place of the verbs that speak to the administration socket.
-type dataFolder struct {
-	Data string `help:"Data folder of the server." default:"imprint-data" type:"path" placeholder:"DIR"`
-}
-
 type caListCmd struct{ dataFolder }
 
 func (c *caListCmd) Run(ctx context.Context) error {

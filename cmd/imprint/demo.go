@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -118,7 +119,12 @@ func (d *demo) startServer(ctx context.Context) error {
 	}
 	defer log.Close()
 	data := filepath.Join(d.dir, "imprint-data")
-	d.server = exec.Command(self, "serve", "--data", data, "--https-port", "0", "--mqtt-port", "0")
+	noConfig := filepath.Join(d.dir, "demo.yaml") // the demo needs nothing of what is configured here
+	if err := os.WriteFile(noConfig, nil, 0o600); err != nil {
+		return err
+	}
+	d.server = exec.Command(self, "serve", "--config", noConfig, "--data", data, "--https-port", "0", "--mqtt-port", "0")
+	d.server.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, envPrefix) })
 	d.server.Stderr = log
 	d.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches us alone; we stop it in order
 	if err := d.server.Start(); err != nil {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/imprint-iot/imprint/internal/server"
 )
 
@@ -35,12 +37,13 @@ type awsCmd struct {
 }
 
 // Run starts the AWS CLI with the endpoint as a flag: versions before 2.13 ignore AWS_ENDPOINT_URL and would talk to AWS.
-// The flags of our own place can't be told from the CLI's, so IMPRINT_DATA names another folder.
-func (c *awsCmd) Run(ctx context.Context) error {
-	p := place{Data: os.Getenv("IMPRINT_DATA")}
-	if p.Data == "" {
-		p.Data = "imprint-data"
+// The flags of our own place can't be told from the CLI's, so IMPRINT_DATA or a configuration file
+// names another folder.
+func (c *awsCmd) Run(ctx context.Context, k *kong.Context, from *sources) error {
+	if err := from.load(k); err != nil {
+		return err
 	}
+	p := place{dataFolder: dataFolder{from.data()}}
 	e, err := p.env()
 	if err != nil {
 		return err

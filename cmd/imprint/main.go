@@ -1,4 +1,4 @@
-// Command imprint is the server and everything an operator does with it: serve, env, aws, ca, rekey, admin, account, explain, demo.
+// Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey, admin, account, explain, demo.
 // Begin with cli in this file; each verb has a file of its own.
 package main
 
@@ -19,6 +19,7 @@ import (
 
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the service."`
+	Config  configCmd  `cmd:"" help:"Print the effective configuration and where each value comes from; check a file."`
 	Env     envCmd     `cmd:"" help:"Print shell exports that point AWS clients at this server: eval \"$(imprint env)\"."`
 	AWS     awsCmd     `cmd:"" name:"aws" passthrough:"" help:"Run the AWS CLI against this server, whatever its version."`
 	CA      caCmd      `cmd:"" name:"ca" help:"Print the root certificates that devices and clients must trust; rotate them, take their keys offline."`
@@ -30,9 +31,14 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
+// dataFolder is the place of the verbs that speak to the administration socket. They find it as serve does (settings.go).
+type dataFolder struct {
+	Data string `help:"Data folder of the server." default:"imprint-data" type:"path" placeholder:"DIR"`
+}
+
 // Place says which server a verb means. The file that serve writes has the rest.
 type place struct {
-	Data    string `help:"Data folder of the server." default:"imprint-data" type:"path" placeholder:"DIR"`
+	dataFolder
 	EnvFile string `help:"Environment file of the server (default: imprint.env in the data folder)." type:"path" placeholder:"FILE"`
 }
 
@@ -76,10 +82,17 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var c cli
-	k := kong.Parse(&c, kong.Name("imprint"), kong.UsageOnError(),
+	from := &sources{environ: os.Environ(), system: systemConfig}
+	p := kong.Must(&c, append(from.options(), kong.Name("imprint"), kong.UsageOnError(),
 		kong.Description("Device provisioning that you run yourself, wire-compatible with AWS IoT Core."),
-		kong.BindTo(ctx, (*context.Context)(nil)))
-	err := k.Run()
+		kong.BindTo(ctx, (*context.Context)(nil)))...)
+	k, err := p.Parse(os.Args[1:])
+	if err := from.err(); err != nil {
+		fmt.Fprintln(os.Stderr, "imprint:", err)
+		os.Exit(1)
+	}
+	p.FatalIfErrorf(err)
+	err = k.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 { // the AWS CLI has said what was wrong
 		os.Exit(exit.ExitCode())

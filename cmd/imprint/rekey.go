@@ -9,16 +9,15 @@ import (
 )
 
 type rekeyCmd struct {
-	Data          string `help:"Data folder of the server." default:"imprint-data" type:"path" placeholder:"DIR"`
-	MasterKeyFile string `help:"As for serve; needed while no server runs." type:"path" placeholder:"FILE"`
-	MasterKeyCmd  string `name:"master-key-command" help:"As for serve; needed while no server runs." placeholder:"CMD"`
-	Finish        bool   `help:"Take the old key out of the key file, when no session can need it any more."`
-	Now           bool   `help:"Change and finish at once, with the server stopped: live sessions end. For a key that somebody else has."`
+	dataFolder
+	server.MasterKey
+	Finish bool `help:"Take the old key out of the key file, when no session can need it any more."`
+	Now    bool `help:"Change and finish at once, with the server stopped: live sessions end. For a key that somebody else has."`
 }
 
 // Run changes the master key in the running server, or in the folder of a stopped one.
 func (c *rekeyCmd) Run(ctx context.Context) error {
-	r, err := server.Rekey(ctx, server.RekeyConfig{Data: c.Data, MasterKeyFile: c.MasterKeyFile, MasterKeyCmd: c.MasterKeyCmd,
+	r, err := server.Rekey(ctx, server.RekeyConfig{Data: c.Data, MasterKey: c.MasterKey,
 		RekeyRequest: server.RekeyRequest{Finish: c.Finish, Now: c.Now}})
 	if err != nil {
 		return err

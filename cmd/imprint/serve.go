@@ -10,33 +10,31 @@ import (
 	"github.com/imprint-iot/imprint/internal/server"
 )
 
-type serveCmd struct {
-	place
-	Host          string `help:"Name or address that devices and clients use; anything but loopback listens on every interface. Fixed at first start." placeholder:"NAME"`
-	HTTPSPort     *int   `name:"https-port" help:"Port of API, WebSocket and MQTT by ALPN (default 8443; 0: any free). Fixed at first start." placeholder:"N"`
-	MQTTPort      *int   `name:"mqtt-port" help:"Port of MQTT over TLS (default 8883; 0: any free). Fixed at first start." placeholder:"N"`
-	Region        string `help:"AWS region to be (default us-east-1). Fixed at first start." placeholder:"REGION"`
-	Account       string `help:"Id of the first account, 12 digits. Fixed at first start." placeholder:"ID"`
-	MasterKeyFile string `help:"File with the master key that seals every secret." type:"path" placeholder:"FILE"`
-	MasterKeyCmd  string `name:"master-key-command" help:"Command that prints the master key." placeholder:"CMD"`
-	Outbox        string `help:"Folder for messages to users (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
-	LogLevel      string `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+// settings is everything that can be chosen about a server, by flag, environment or file (settings.go).
+type settings struct {
+	server.Config
+
+	LogLevel string `help:"How much to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
+
+	ConfigFile string `name:"config" help:"Configuration file (default: imprint.yaml in the data folder, then /etc/imprint/imprint.yaml)." type:"path" placeholder:"FILE"`
 }
+
+type serveCmd struct{ settings }
 
 // stopGrace is how long a clean stop may take before connections are cut.
 const stopGrace = 15 * time.Second
 
-func (c *serveCmd) Run(ctx context.Context) error {
+func (c *serveCmd) Run(ctx context.Context, from *sources) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	s, err := server.Start(ctx, server.Config{
-		Data: c.Data, EnvFile: c.EnvFile, Host: c.Host, Region: c.Region, Account: c.Account,
-		HTTPSPort: portFlag(c.HTTPSPort), MQTTPort: portFlag(c.MQTTPort),
-		MasterKeyFile: c.MasterKeyFile, MasterKeyCmd: c.MasterKeyCmd, OutboxDir: c.Outbox, Log: log, Version: version,
-	})
+	c.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	c.Version = version
+	for _, w := range from.warnings {
+		c.Log.Warn(w)
+	}
+	s, err := server.Start(ctx, c.Config)
 	if err != nil {
 		return err
 	}
@@ -51,15 +49,4 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		err = closeErr
 	}
 	return err
-}
-
-// portFlag turns a flag into what Config wants: 0 means the default there, a free port here.
-func portFlag(p *int) int {
-	switch {
-	case p == nil:
-		return 0
-	case *p == 0:
-		return server.AnyPort
-	}
-	return *p
 }

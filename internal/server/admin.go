@@ -64,6 +64,7 @@ func (s *Server) listenAdmin() error {
 	mux.HandleFunc("POST /keys", s.createKey)
 	mux.Handle("GET /metrics", s.metrics.Handler())
 	mux.HandleFunc("GET /profile", s.serveProfile)
+	mux.HandleFunc("POST /fixed", adminOperation(s, s.serveFixed))
 	s.trustRoutes(mux)
 	s.admin = &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	s.wg.Go(func() { s.report(s.admin.Serve(l)) })
@@ -142,4 +143,19 @@ func CreateAdminKey(ctx context.Context, data, account string) (AdminKey, error)
 		return AdminKey{}, errors.New(out.Error)
 	}
 	return AdminKey{out.ID, fleet.Secret(out.Secret)}, nil
+}
+
+// serveFixed tells what was fixed at the first start, by the names of the settings.
+func (s *Server) serveFixed(context.Context, struct{}) (map[string]string, error) {
+	return map[string]string{"host": s.site.Host, "region": s.site.Scope.Region, "account": s.site.Scope.Account,
+		"https-port": strconv.Itoa(s.site.HTTPSPort), "mqtt-port": strconv.Itoa(s.site.MQTTPort)}, nil
+}
+
+// FixedSettings asks the server that runs on a data folder what was fixed at its first start. It returns false if none runs.
+func FixedSettings(ctx context.Context, data string) (fixed map[string]string, running bool, err error) {
+	fixed, err = askServer[map[string]string](ctx, data, "fixed", struct{}{})
+	if errors.Is(err, errNoServer) {
+		return nil, false, nil
+	}
+	return fixed, true, err
 }

@@ -4,14 +4,17 @@ package server
 
 import (
 	"context"
+	"encoding"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -19,38 +22,102 @@ import (
 )
 
 // Config is what an operator may choose. The zero Config works: loopback, default ports, data in ./imprint-data.
+//
+// A setting is declared here once, and the command does the rest: the field's name or its tag name gives the flag (--https-port),
+// the environment variable (IMPRINT_HTTPS_PORT) and the key in the configuration file (https-port). Tags: help is for people;
+// default is what holds when nothing is said, here and for whoever starts a server from Go, where the zero value means the
+// default; first instead of default marks what is fixed at the first start; secret marks what must not be shown. A file or
+// folder has type:"path". docs/operating.md lists every setting; a test compares the two.
 type Config struct {
-	Data          string // folder of everything that is kept; default ./imprint-data
-	Host          string // name or address that clients use; default localhost. Fixed at first start.
-	Region        string // default us-east-1. Fixed at first start.
-	Account       string // 12 digits of the first account; default 000000000000. Fixed at first start.
-	HTTPSPort     int    // default 8443, AnyPort for any free one. Fixed at first start.
-	MQTTPort      int    // default 8883, AnyPort for any free one. Fixed at first start.
-	EnvFile       string // where to write the environment file; default Data/imprint.env
-	MasterKeyFile string // see pki.LoadMasterKey; default a file in Data
-	MasterKeyCmd  string
-	OutboxDir     string // where messages to users are written; default Data/outbox
-	CORSOrigins   []string
-	KeyPool       int // RSA keys kept ready; default 32
+	Data    string `help:"Folder of everything that is kept." default:"imprint-data" type:"path" placeholder:"DIR"`
+	EnvFile string `help:"A second copy of the environment file imprint.env." type:"path" placeholder:"FILE"`
 
-	Version string // of this build, for the metrics
+	Host      string `help:"Name or address that devices and clients use; anything but loopback listens on every interface." first:"localhost" placeholder:"NAME"`
+	HTTPSPort Port   `name:"https-port" help:"Port of API, WebSocket and MQTT by ALPN; 0: any free one." first:"8443" placeholder:"N"`
+	MQTTPort  Port   `name:"mqtt-port" help:"Port of MQTT over TLS; 0: any free one." first:"8883" placeholder:"N"`
+	Region    string `help:"AWS region to be." first:"us-east-1" placeholder:"REGION"`
+	Account   string `help:"Id of the first account, 12 digits." first:"000000000000" placeholder:"ID"`
 
-	Clock fleet.Clock
-	Log   *slog.Logger
+	MasterKey
+
+	OutboxDir   string   `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
+	CORSOrigins []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
+
+	KeyPool int    `kong:"-"` // RSA keys kept ready; default 32, -1: none
+	Version string `kong:"-"` // of this build, for the metrics
+
+	Clock fleet.Clock  `kong:"-"`
+	Log   *slog.Logger `kong:"-"`
 }
 
-// AnyPort asks for a free port at first start, which is then kept.
-const AnyPort = -1
+// MasterKey says where the master key comes from (pki.LoadMasterKey); by default a file in the data folder.
+type MasterKey struct {
+	MasterKeyFile string `help:"File with the master key that seals every secret." type:"path" placeholder:"FILE"`
+	MasterKeyCmd  string `name:"master-key-command" help:"Command that prints the master key." placeholder:"CMD"`
+}
 
-const (
-	defaultData    = "imprint-data"
-	defaultHost    = "localhost"
-	defaultRegion  = "us-east-1"
-	defaultAccount = "000000000000"
-	defaultHTTPS   = 8443
-	defaultMQTT    = 8883
-	defaultPool    = 32
-)
+// A Port is a TCP port. Zero is the default; in text 0 is AnyPort.
+type Port int
+
+// AnyPort asks for a free port at first start, which is then kept.
+const AnyPort Port = -1
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Port) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil {
+		return fmt.Errorf("%q is no port: give a number from 1 to 65535, or 0 for any free one", text)
+	}
+	if *p = Port(n); n == 0 {
+		*p = AnyPort
+	}
+	return nil
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (p Port) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(max(p, 0)), 10), nil }
+
+// setDefaults gives every field that is zero what its tag default says.
+func setDefaults(c *Config) { setDefaultsOf(reflect.ValueOf(c).Elem()) }
+
+func setDefaultsOf(fields reflect.Value) {
+	for i := range fields.NumField() {
+		v, text := fields.Field(i), fields.Type().Field(i).Tag.Get("default")
+		if fields.Type().Field(i).Anonymous {
+			setDefaultsOf(v)
+		}
+		if text == "" || !v.IsZero() {
+			continue
+		}
+		var err error
+		switch p := v.Addr().Interface().(type) {
+		case encoding.TextUnmarshaler:
+			err = p.UnmarshalText([]byte(text))
+		case *time.Duration:
+			*p, err = time.ParseDuration(text)
+		case *string:
+			*p = text
+		case *int:
+			*p, err = strconv.Atoi(text)
+		default:
+			err = fmt.Errorf("defaults of type %T are not known here: add a case", p)
+		}
+		if err != nil {
+			panic(fmt.Sprintf("server.Config.%s: %v", fields.Type().Field(i).Name, err)) // a tag of ours
+		}
+	}
+}
+
+const defaultPool = 32
+
+// first is the value of a setting that is fixed at first start and that nobody has chosen.
+func first(field string) string {
+	f, ok := reflect.TypeFor[Config]().FieldByName(field)
+	if !ok {
+		panic("server.Config has no field " + field)
+	}
+	return f.Tag.Get("first")
+}
 
 // site is what an installation is called and where it listens: chosen at first start and then fixed, because issuers,
 // endpoints and certificates name it.
@@ -117,34 +184,34 @@ func openSite(ctx context.Context, db *store.DB, cfg Config) (site, listeners, e
 		return site{}, listeners{}, err
 	}
 	var s site
-	var first bool
+	var fresh bool
+	port := func(n Port) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.Itoa(int(n))
+	}
 	pick := func(name, asked, byDefault string) (string, error) {
 		switch was := fixed[name]; {
 		case was == "":
-			first = true
+			fresh = true
 			if asked == "" {
 				return byDefault, nil
 			}
 			return asked, nil
-		case asked != "" && asked != was && asked != strconv.Itoa(AnyPort):
+		case asked != "" && asked != was && asked != port(AnyPort):
 			return "", fmt.Errorf("this data folder was made for --%s %s; certificates, issuers and devices depend on it: start without --%[1]s, or with another --data", name, was)
 		default:
 			return was, nil
 		}
 	}
-	port := func(n int) string {
-		if n == 0 {
-			return ""
-		}
-		return strconv.Itoa(n)
-	}
 	var account, region, https, mqtt string
 	var errs [5]error
-	s.Host, errs[0] = pick("host", cfg.Host, defaultHost)
-	region, errs[1] = pick("region", cfg.Region, defaultRegion)
-	account, errs[2] = pick("account", cfg.Account, defaultAccount)
-	https, errs[3] = pick("https-port", port(cfg.HTTPSPort), port(defaultHTTPS))
-	mqtt, errs[4] = pick("mqtt-port", port(cfg.MQTTPort), port(defaultMQTT))
+	s.Host, errs[0] = pick("host", cfg.Host, first("Host"))
+	region, errs[1] = pick("region", cfg.Region, first("Region"))
+	account, errs[2] = pick("account", cfg.Account, first("Account"))
+	https, errs[3] = pick("https-port", port(cfg.HTTPSPort), first("HTTPSPort"))
+	mqtt, errs[4] = pick("mqtt-port", port(cfg.MQTTPort), first("MQTTPort"))
 	if err := errors.Join(errs[:]...); err != nil {
 		return s, listeners{}, err
 	}
@@ -158,7 +225,7 @@ func openSite(ctx context.Context, db *store.DB, cfg Config) (site, listeners, e
 	if l.mqtt, s.MQTTPort, err = s.listen(mqtt); err != nil {
 		return s, l, errors.Join(err, l.https.Close())
 	}
-	if !first {
+	if !fresh {
 		return s, l, nil
 	}
 	err = db.Tx(ctx, func(tx *store.Tx) error {

@@ -66,9 +66,7 @@ type Server struct {
 
 // Start opens the data folder, puts the parts together, and returns when the service answers. Close ends it.
 func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
-	if cfg.Data == "" {
-		cfg.Data = defaultData
-	}
+	setDefaults(&cfg)
 	if cfg.Data, err = filepath.Abs(cfg.Data); err != nil {
 		return nil, err
 	}

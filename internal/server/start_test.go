@@ -117,15 +117,15 @@ func TestWhatWasFixedAtFirstStartCannotBeContradicted(t *testing.T) {
 		"--host localhost":                    func(c *Config) { c.Host = "iot.lan" },
 		"--region eu-west-1":                  func(c *Config) { c.Region = "us-east-1" },
 		"--account 123456789":                 func(c *Config) { c.Account = "000000000000" },
-		"--https-port " + strconv.Itoa(https): func(c *Config) { c.HTTPSPort = https%60000 + 1025 },
-		"--mqtt-port " + strconv.Itoa(mqtt):   func(c *Config) { c.MQTTPort = mqtt%60000 + 1025 },
+		"--https-port " + strconv.Itoa(https): func(c *Config) { c.HTTPSPort = Port(https%60000 + 1025) },
+		"--mqtt-port " + strconv.Itoa(mqtt):   func(c *Config) { c.MQTTPort = Port(mqtt%60000 + 1025) },
 	} {
 		other := quick(cfg.Data)
 		change(&other)
 		_, err := Start(t.Context(), other)
 		contains(t, err, "this data folder was made for "+name, "start without --", "another --data")
 	}
-	for _, same := range []Config{{HTTPSPort: https, MQTTPort: mqtt, Host: "localhost"}, {}, {HTTPSPort: AnyPort, MQTTPort: AnyPort}} {
+	for _, same := range []Config{{HTTPSPort: Port(https), MQTTPort: Port(mqtt), Host: "localhost"}, {}, {HTTPSPort: AnyPort, MQTTPort: AnyPort}} {
 		same.Data, same.KeyPool = cfg.Data, -1
 		s := startServer(t, same)
 		if s.site.HTTPSPort != https || s.site.MQTTPort != mqtt || s.Scope().Region != "eu-west-1" {
@@ -140,13 +140,13 @@ func TestAPortThatIsTakenIsNamedAndNothingIsFixed(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	noError(t, err)
 	defer l.Close()
-	taken := l.Addr().(*net.TCPAddr).Port
+	taken := Port(l.Addr().(*net.TCPAddr).Port)
 	dir := folder(t)
 	for _, change := range []func(*Config){func(c *Config) { c.MQTTPort = taken }, func(c *Config) { c.HTTPSPort = taken }} {
 		cfg := quick(dir)
 		change(&cfg)
 		_, err = Start(t.Context(), cfg)
-		contains(t, err, strconv.Itoa(taken), "address already in use", "take any free ports")
+		contains(t, err, strconv.Itoa(int(taken)), "address already in use", "take any free ports")
 	}
 	startServer(t, quick(dir))
 }

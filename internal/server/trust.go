@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -19,18 +20,24 @@ import (
 
 // trustRoutes adds the operations to the administration socket.
 func (s *Server) trustRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /master-key", adminOperation(s, s.serveRekey))
-	mux.HandleFunc("POST /roots", adminOperation(s, s.serveRoots))
+	mux.HandleFunc("POST /master-key", adminOperation(s, oneAtATime(&s.trust, s.serveRekey)))
+	mux.HandleFunc("POST /roots", adminOperation(s, oneAtATime(&s.trust, s.serveRoots)))
 }
 
 // maxTrustBody bounds what an operation reads: PEM of some keys.
 const maxTrustBody = 256 << 10
 
-// adminOperation turns a function into a handler. One operation runs at a time.
+func oneAtATime[In, Out any](mu *sync.Mutex, f func(context.Context, In) (Out, error)) func(context.Context, In) (Out, error) {
+	return func(ctx context.Context, in In) (Out, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return f(ctx, in)
+	}
+}
+
+// adminOperation turns a function into a handler.
 func adminOperation[In, Out any](s *Server, f func(context.Context, In) (Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s.trust.Lock()
-		defer s.trust.Unlock()
 		var answer struct {
 			Out   Out
 			Error string

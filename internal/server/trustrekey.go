@@ -23,10 +23,8 @@ const oldKeyLife = 36 * time.Hour
 
 // RekeyConfig says on which data folder the master key is changed and where it comes from, as Config does.
 type RekeyConfig struct {
-	Data          string
-	MasterKeyFile string
-	MasterKeyCmd  string
-
+	Data string
+	MasterKey
 	RekeyRequest
 }
 

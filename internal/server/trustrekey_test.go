@@ -322,7 +322,7 @@ func TestAKeyOfTheOperatorsIsChangedByTheOperator(t *testing.T) {
 	check(t, err)
 	elsewhere := filepath.Join(t.TempDir(), "key")
 	check(t, os.Rename(filepath.Join(data, "master.key"), elsewhere))
-	c := RekeyConfig{Data: data, MasterKeyCmd: "cat " + elsewhere, RekeyRequest: RekeyRequest{Now: true}}
+	c := RekeyConfig{Data: data, MasterKey: MasterKey{MasterKeyCmd: "cat " + elsewhere}, RekeyRequest: RekeyRequest{Now: true}}
 	if _, err := Rekey(ctx, c); err == nil || !strings.Contains(err.Error(), "which only you can change: put a new key") {
 		t.Errorf("a key from a command: %v", err)
 	}

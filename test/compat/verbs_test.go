@@ -47,6 +47,13 @@ func TestTheOperatorsVerbs(t *testing.T) {
 	if list := verb("account", "list", "--data", s.data); !strings.Contains(list, account+"  main\n") || !strings.Contains(list, "  second tenant\n") {
 		t.Errorf("accounts: %q", list)
 	}
+	config := verb("config", "--data", s.data, "--region", "eu-west-1")
+	for _, want := range []string{`(?m)^data: \S+ +# --data$`, `(?m)^https-port: ` + s.get("IOT_ALPN_PORT") + ` +# fixed at first start$`,
+		`(?m)^region: eu-west-1 +# --region, but it was fixed at first start: us-east-1$`, `(?m)^log-level: info +# default$`} {
+		if !regexp.MustCompile(want).MatchString(config) {
+			t.Errorf("config printed no %s:\n%s", want, config)
+		}
+	}
 	if v := verb("version"); !strings.HasPrefix(v, "imprint ") {
 		t.Errorf("version: %q", v)
 	}
@@ -57,6 +64,8 @@ func TestVerbsSayWhatIsMissing(t *testing.T) {
 	s := sharedServer(t)
 	dir := t.TempDir()
 	none := []string{"AWS_ENDPOINT_URL=", "IMPRINT_DATA=" + dir}
+	typo := filepath.Join(dir, "typo.yaml")
+	check(t, os.WriteFile(typo, []byte("host: localhost\nhtps-port: 1\n"), 0o600))
 	for _, c := range []struct {
 		args []string
 		text string
@@ -68,6 +77,8 @@ func TestVerbsSayWhatIsMissing(t *testing.T) {
 		{[]string{"admin", "create-key", "--data", dir}, "no server runs on"},
 		{[]string{"serve", "--data", s.data}, "another imprint serve uses"},
 		{[]string{"serve", "--data", dir}, "others can read the data folder"},
+		{[]string{"serve", "--config", typo}, typo + ":2: there is no setting htps-port: did you mean https-port?"},
+		{[]string{"config", "check", typo}, "did you mean https-port?"},
 		{[]string{"serve", "--data", filepath.Join(dir, "new"), "--region", "moon"}, "a region looks like us-east-1"},
 	} {
 		out, err := s.try(t, dir, none, imprint(), c.args...)

@@ -91,3 +91,48 @@ func TestRandomTextHasItsForm(t *testing.T) {
 		t.Errorf("%q", s)
 	}
 }
+
+func TestTopicsAndTheirFilters(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		filter, topic string
+		want          bool
+	}{
+		{"a/b", "a/b", true},
+		{"a/b", "a/c", false},
+		{"a/b", "a", false},
+		{"a/+", "a/b", true},
+		{"a/+", "a/b/c", false},
+		{"a/+/c", "a//c", true},
+		{"a/#", "a/b/c", true},
+		{"a/#", "a", false},
+		{"#", "a/b", true},
+		{"#", "$aws/x", false},
+		{"+/x", "$aws/x", false},
+		{"$aws/#", "$aws/x", true},
+	}
+	for _, tt := range tests {
+		if err := CheckTopicFilter(tt.filter); err != nil {
+			t.Errorf("filter %q: %v", tt.filter, err)
+		}
+		if err := CheckTopic(tt.topic); err != nil {
+			t.Errorf("topic %q: %v", tt.topic, err)
+		}
+		if got := TopicMatches(tt.filter, tt.topic); got != tt.want {
+			t.Errorf("%q selects %q: %v, want %v", tt.filter, tt.topic, got, tt.want)
+		}
+	}
+	for _, filter := range []string{"", "a/b+", "a/#/b", "#a", "a\x00", "a/b/c/d/e/f/g/h/i", strings.Repeat("x", 257)} {
+		if CheckTopicFilter(filter) == nil {
+			t.Errorf("filter %q is accepted", filter)
+		}
+	}
+	for _, topic := range []string{"", "a/+", "#", "a\x00", "a/b/c/d/e/f/g/h/i", strings.Repeat("x", 257)} {
+		if CheckTopic(topic) == nil {
+			t.Errorf("topic %q is accepted", topic)
+		}
+	}
+	if err := CheckTopic("$aws/rules/name/a/b/c/d/e/f/g/h"); err != nil {
+		t.Errorf("the first three levels of Basic Ingest count: %v", err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 )
 
@@ -404,8 +405,8 @@ func (r rig) selects(filter string, yes, no []string) {
 		} else {
 			c.Quiet()
 		}
-		if got := matches(filter, topic); got != (i < len(yes)) {
-			r.Errorf("matches(%q, %q) = %v", filter, topic, got)
+		if got := fleet.TopicMatches(filter, topic); got != (i < len(yes)) {
+			r.Errorf("TopicMatches(%q, %q) = %v", filter, topic, got)
 		}
 	}
 	c.Disconnect()

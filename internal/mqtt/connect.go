@@ -67,7 +67,7 @@ func checkConnect(p *connectPacket) error {
 	case strings.HasPrefix(p.will.Topic, "$"):
 		return clientError(codeTopicInvalid, "a will cannot go to the reserved topic %s", p.will.Topic)
 	}
-	if err := CheckTopic(p.will.Topic); err != nil {
+	if err := fleet.CheckTopic(p.will.Topic); err != nil {
 		return clientError(codeTopicInvalid, "will: %v", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 )
 
@@ -212,7 +213,7 @@ func FuzzTree(f *testing.F) {
 	f.Add("a", "a/#", "a", "+")
 	f.Add("a//b", "a/+/b", "a//b", "+/+/+")
 	f.Fuzz(func(t *testing.T, topic, f1, f2, f3 string) {
-		if CheckTopic(topic) != nil {
+		if fleet.CheckTopic(topic) != nil {
 			return
 		}
 		var tr tree
@@ -226,7 +227,7 @@ func FuzzTree(f *testing.F) {
 			s := &subscription{session: &session{}, filter: filter}
 			subs = append(subs, s)
 			tr.add(s)
-			if matches(filter, topic) {
+			if fleet.TopicMatches(filter, topic) {
 				wanted[s.session] = true
 			}
 		}

@@ -7,8 +7,6 @@ const (
 	MaxPayload     = 128 << 10 // bytes of a message
 	MaxPacket      = 149504    // bytes of a packet: what real endpoints announce, so that a full payload and its headers fit
 	MaxConnect     = 128 << 10 // bytes of a CONNECT packet
-	MaxTopic       = 256       // bytes of a topic or filter
-	MaxSlashes     = 7         // slashes in a topic or filter
 	MaxClientID    = 128       // bytes
 	MaxFilters     = 8         // filters in one SUBSCRIBE
 	MaxSubscribed  = 50        // subscriptions of one session

@@ -197,7 +197,7 @@ func (b *Broker) Messages() (received, sent uint64) { return b.received.Load(), 
 // Publish routes a message of the service itself to the subscribers in scope, whatever its topic: events, and what arrives by
 // HTTP after it was authorised. Receivers need to be allowed to receive it.
 func (b *Broker) Publish(scope fleet.Scope, m *Message) error {
-	if err := CheckTopic(m.Topic); err != nil {
+	if err := fleet.CheckTopic(m.Topic); err != nil {
 		return err
 	}
 	if len(m.Payload) > MaxPayload {

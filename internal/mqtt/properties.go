@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // properties are what a client may say beside a packet in MQTT 5 (MQTT 5.0 section 2.2.2), as far as anybody asks for it.
@@ -116,7 +118,7 @@ func (c *cursor) property(kind byte, p *properties) {
 		c.atMost(len(p.contentType), maxContentType, "content type")
 	case packets.PropResponseTopic:
 		p.responseTopic = c.string()
-		if c.err == nil && CheckTopic(p.responseTopic) != nil {
+		if c.err == nil && fleet.CheckTopic(p.responseTopic) != nil {
 			c.failWith(clientError(codeTopicInvalid, "the response topic is not a topic name"))
 		}
 	case packets.PropCorrelationData:

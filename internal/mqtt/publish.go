@@ -21,7 +21,7 @@ func (c *conn) publish(p *packet) error {
 	if len(m.Payload) > MaxPayload {
 		return clientError(codeTooLarge, "a payload of %d bytes: at most %d are allowed", len(m.Payload), MaxPayload)
 	}
-	if err := CheckTopic(m.Topic); err != nil {
+	if err := fleet.CheckTopic(m.Topic); err != nil {
 		return c.refusePublish(p, clientError(codeTopicInvalid, "%v", err))
 	}
 	if err := c.id.Access.Publish(m.Topic, m.Retain); err != nil {

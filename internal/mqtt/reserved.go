@@ -3,6 +3,8 @@ package mqtt
 import (
 	"context"
 	"sync"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // A Handler serves the requests that clients publish under one reserved prefix. Requests of one connection are served one after
@@ -44,7 +46,7 @@ func (r *Request) Reply(m *Message) bool {
 // granted returns the highest QoS of the session's own subscriptions that select topic.
 func (s *session) granted(topic string) (qos byte, ok bool) {
 	for _, sub := range s.subs {
-		if sub.share == "" && matches(sub.filter, topic) {
+		if sub.share == "" && fleet.TopicMatches(sub.filter, topic) {
 			qos, ok = max(qos, sub.qos), true
 		}
 	}

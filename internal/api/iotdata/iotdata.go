@@ -85,7 +85,7 @@ func (a *API) complete(m *mqtt.Message, in *PublishInput) error {
 		// Whoever could publish here could forge the service's own events and answers; and an answer could not reach HTTP.
 		return fleet.Invalid("topic", m.Topic, "is reserved; topics that begin with $ cannot be published to over HTTPS")
 	}
-	if err := mqtt.CheckTopic(m.Topic); err != nil {
+	if err := fleet.CheckTopic(m.Topic); err != nil {
 		return err
 	}
 	if len(m.Payload) > mqtt.MaxPayload {
@@ -118,7 +118,7 @@ func properties(in *PublishInput) (*mqtt.Properties, error) {
 		return nil, fleet.Invalid("content type", "", "must have at most %d bytes", maxContentType)
 	}
 	if p.ResponseTopic != "" {
-		if err := mqtt.CheckTopic(p.ResponseTopic); err != nil {
+		if err := fleet.CheckTopic(p.ResponseTopic); err != nil {
 			return nil, err
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
 
@@ -97,9 +98,15 @@ var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolCo
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
+	return newFixtureOn(t, storetest.URL(t))
+}
+
+// newFixtureOn is newFixture on a PostgreSQL database, or on SQLite if url is "".
+func newFixtureOn(t testing.TB, url string) *fixture {
+	t.Helper()
 	f := &fixture{t: t, iam: &iamFake{}, now: time.Date(2026, 5, 4, 12, 0, 0, 123e6, time.UTC)}
 	clock := fleet.Clock(func() time.Time { f.mu.Lock(); defer f.mu.Unlock(); return f.now })
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), Clock: clock})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: url, Clock: clock})
 	check(t, err)
 	t.Cleanup(func() { check(t, db.Close()) })
 	ca, err := pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock})

@@ -39,6 +39,7 @@ type DB struct {
 	write  *sql.DB
 	read   *sql.DB
 
+	writes  *session      // the writer's; nobody else touches it
 	readers chan *session // those that are free
 	drained chan struct{} // closed when no reader is left
 
@@ -49,7 +50,7 @@ type DB struct {
 	onCommit func(int, time.Duration, error)
 
 	jobs   chan *job
-	done   chan struct{} // closed when the writers have stopped
+	done   chan struct{} // closed when the writer has stopped
 	closed chan struct{} // closed by Close
 	once   sync.Once
 
@@ -77,7 +78,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	for range db.engine.readers {
 		db.readers <- &session{pool: db.read, engine: db.engine}
 	}
-	db.startWriters()
+	db.writes = &session{pool: db.write, engine: db.engine}
+	go db.writer()
 	return db, nil
 }
 
@@ -87,6 +89,7 @@ func (db *DB) Close() error {
 	db.once.Do(func() {
 		close(db.closed)
 		<-db.done
+		err = db.writes.close()
 		for range cap(db.readers) {
 			err = errors.Join(err, (<-db.readers).close())
 		}

@@ -13,12 +13,11 @@ import (
 // An engine is what differs between the two databases that the store runs on. Everything else is written once, in the SQL that
 // both understand (migrate.go has the rules).
 type engine struct {
-	writers int // connections that write at the same time
-	readers int
-	group   int           // how many transactions share a commit at most
+	readers int           // connections that read at the same time; one writes
 	timeout time.Duration // of a transaction, whose work takes milliseconds; 0: none
 
 	writing, reading sql.TxOptions
+	turn             string // waits for the turn of this node to write; "" if there is no other
 
 	migrate func(context.Context, *sql.DB) error // brings the schema up to date
 	words   func(query string) string            // from the store's SQL to the engine's

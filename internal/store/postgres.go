@@ -22,12 +22,13 @@ import (
 // oldestPostgres is the first version that the tests run on.
 const oldestPostgres = 15
 
-// postgres lets several transactions write at the same time, each with a commit of its own: the server groups their syncs itself, and
-// one that conflicts takes no other with it.
+// postgres has one writer in each node, and the nodes take turns: docs/decisions/0005-one-writer-at-a-time.md has the figures.
+// SERIALIZABLE is for whoever else writes to the database.
 func postgres() *engine {
 	return &engine{
-		writers: 8, readers: 8, group: 1, timeout: 30 * time.Second,
+		readers: 8, timeout: 30 * time.Second,
 		writing: sql.TxOptions{Isolation: sql.LevelSerializable},
+		turn:    "LOCK TABLE write_turn IN EXCLUSIVE MODE", // takes no snapshot yet, unlike an advisory lock; let go once durable
 		// One snapshot, and nothing to conflict with.
 		reading: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 		migrate: func(ctx context.Context, db *sql.DB) error {
@@ -48,7 +49,8 @@ func postgresFault(err error) fault {
 			return faultConflict
 		case "22021", "22P05": // character not in repertoire, untranslatable character
 			return faultText
-		case "57P01", "57P02", "57P03", "57P05", "53300", "25006", "25P03": // shutting down, crashed, starting, idle, full, read-only, idle in a transaction
+		case "57P01", "57P02", "57P03", "57P05", "25P03", // shutting down, crashed, starting, idle, idle in a transaction
+			"53300", "25006", "55P03", "57014": // too many connections, read-only (a standby), no lock in time, no result in time
 			return faultGone
 		}
 		if e.Code[:2] == "08" { // connection exception
@@ -78,7 +80,7 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 	for name, value := range map[string]string{
 		"application_name": "imprint", "timezone": "UTC", "client_encoding": "UTF8",
 		// A node that hangs must not hold up the others.
-		"statement_timeout": "30s", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "60s",
+		"statement_timeout": "30s", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "5s",
 		// SERIALIZABLE watches what was read. A search by an index reads a page of it, a scan the whole table, and then any two
 		// transactions conflict; for small tables the planner would prefer scans.
 		"enable_seqscan": "off",
@@ -89,7 +91,7 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 	}
 	connect := &patient{Connector: stdlib.GetConnector(*cfg), log: db.log}
 	db.write, db.read = sql.OpenDB(connect), sql.OpenDB(connect)
-	db.write.SetMaxOpenConns(db.engine.writers)
+	db.write.SetMaxOpenConns(1)
 	db.read.SetMaxOpenConns(db.engine.readers)
 	if err := db.preparePostgres(ctx); err != nil {
 		return errors.Join(fmt.Errorf("opening store in database %q on %s: %w", cfg.Database, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))), err),
@@ -133,7 +135,10 @@ func (migrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
 	if _, err := conn.ExecContext(ctx, "SET statement_timeout = 0; SET lock_timeout = 0"); err != nil {
 		return err
 	}
-	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLockKey))
+	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLockKey)); err != nil {
+		return err
+	}
+	_, err := conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS write_turn ()") // holds nothing; see engine.turn
 	return err
 }
 

@@ -17,10 +17,9 @@ import (
 // oldestSQLite is the first version without the WAL-reset corruption.
 const oldestSQLite = "3.51.3"
 
-// sqlite has one writer, whose transactions share an fsync.
 func sqlite() *engine {
 	return &engine{
-		writers: 1, readers: 4 + 2*runtime.GOMAXPROCS(0), group: 64,
+		readers: 4 + 2*runtime.GOMAXPROCS(0),
 		reading: sql.TxOptions{ReadOnly: true},
 		migrate: func(ctx context.Context, db *sql.DB) error { return migrate(ctx, db, goose.DialectSQLite3, nil) },
 		words:   keepPlan,
@@ -47,7 +46,7 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	if db.read, err = sql.Open("sqlite", "file:"+path+"?"+pragmas.Encode()); err != nil {
 		return errors.Join(fmt.Errorf("opening store: %w", err), db.write.Close())
 	}
-	db.write.SetMaxOpenConns(db.engine.writers)
+	db.write.SetMaxOpenConns(1)
 	db.read.SetMaxOpenConns(db.engine.readers)
 	if err := db.prepareSQLite(ctx); err != nil {
 		return errors.Join(fmt.Errorf("opening store %s: %w", path, err), db.write.Close(), db.read.Close())

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -24,6 +23,13 @@ type Tx struct {
 	changes []Change
 	lost    error // the transaction can't be saved any more: a conflict, or the connection is gone
 }
+
+// maxGroup and maxGroupTime bound how many transactions share one commit, so that none waits long for the others, nor another node
+// for its turn.
+const (
+	maxGroup     = 64
+	maxGroupTime = 25 * time.Millisecond
+)
 
 type job struct {
 	ctx     context.Context
@@ -93,30 +99,18 @@ func (db *DB) View(ctx context.Context, body func(*Tx) error) error {
 	return body(&Tx{ctx: valuesOf{limited, ctx}, tx: tx, db: db, on: on})
 }
 
-// startWriters starts as many writers as the engine has. They end when the store is closed and nothing waits.
-func (db *DB) startWriters() {
-	var wg sync.WaitGroup
-	for range db.engine.writers {
-		wg.Go(func() {
-			on := &session{pool: db.write, engine: db.engine}
-			db.writer(on)
-			_ = on.close() // nothing of it is left to be written
-		})
-	}
-	go func() { wg.Wait(); close(db.done) }()
-}
-
 // writer runs transactions one after the other and commits them in groups.
-func (db *DB) writer(on *session) {
+func (db *DB) writer() {
+	defer close(db.done)
 	for {
 		select {
 		case j := <-db.jobs:
-			db.group(on, j)
+			db.group(j)
 		case <-db.closed:
 			for { // whoever got in before Close is served
 				select {
 				case j := <-db.jobs:
-					db.group(on, j)
+					db.group(j)
 				default:
 					return
 				}
@@ -127,8 +121,8 @@ func (db *DB) writer(on *session) {
 
 // group runs first and whatever else is waiting in one SQL transaction. There is no artificial delay: while one group
 // syncs, the next gathers.
-func (db *DB) group(on *session, first *job) {
-	jobs, results, err := db.attempt(on, first, db.next)
+func (db *DB) group(first *job) {
+	jobs, results, err := db.attempt(first, db.next)
 	if err == nil {
 		for i, j := range jobs {
 			j.result <- results[i]
@@ -137,7 +131,7 @@ func (db *DB) group(on *session, first *job) {
 	}
 	// The shared transaction was lost, perhaps through one body alone: give each its own.
 	for _, j := range jobs {
-		j.result <- db.again(on, j, err)
+		j.result <- db.again(j, err)
 	}
 }
 
@@ -157,13 +151,13 @@ var pauses = [...]time.Duration{0, time.Millisecond, 2 * time.Millisecond, 5 * t
 	50 * time.Millisecond, 100 * time.Millisecond}
 
 // again runs a job alone after its transaction was lost.
-func (db *DB) again(on *session, j *job, err error) error {
+func (db *DB) again(j *job, err error) error {
 	for try := 1; try < maxTries && !errors.As(err, new(unsure)); try++ {
 		if most := pauses[min(try, len(pauses))-1]; most > 0 {
 			time.Sleep(rand.N(most)) // those that conflicted begin again at different times
 		}
 		var results []error
-		if _, results, err = db.attempt(on, j, func() *job { return nil }); err == nil {
+		if _, results, err = db.attempt(j, func() *job { return nil }); err == nil {
 			return results[0]
 		}
 		if db.engine.fault(err) != faultConflict {
@@ -180,42 +174,50 @@ func (u unsure) Unwrap() error { return u.error }
 
 // attempt runs a group. results[i] is the outcome of jobs[i]; err is set if the shared transaction failed, and then no job
 // has taken effect, unless err is unsure.
-func (db *DB) attempt(on *session, first *job, next func() *job) (jobs []*job, results []error, err error) {
+func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []error, err error) {
+	start := time.Now()
 	if db.onCommit != nil {
-		start := time.Now()
 		defer func() { db.onCommit(len(jobs), time.Since(start), err) }()
 	}
 	ctx, cancel := db.engine.bounded()
 	defer cancel()
-	sqlTx, err := on.begin(ctx, &db.engine.writing)
+	sqlTx, err := db.writes.begin(ctx, &db.engine.writing)
 	if err != nil {
 		return []*job{first}, nil, fmt.Errorf("beginning to write: %w", err)
 	}
 	defer func() {
 		_ = sqlTx.Rollback() // nothing is left of it if it was committed
 		if ctx.Err() != nil {
-			on.drop() // database/sql rolls it back in its own time, perhaps when the next has begun
+			db.writes.drop() // database/sql rolls it back in its own time, perhaps when the next has begun
 		}
 	}()
-	for j := first; j != nil; j = next() {
-		jobs = append(jobs, j)
-		if err := j.ctx.Err(); err != nil { // gave up while waiting
-			results = append(results, err)
-		} else {
-			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, tx: sqlTx, db: db, on: on}
-			bodyErr, fatal := tx.run(j.body)
-			if fatal != nil {
-				return jobs, nil, fatal
-			}
-			j.changes = tx.changes
-			results = append(results, bodyErr)
-		}
-		if len(jobs) == db.engine.group {
-			break
+	if turn := db.engine.turn; turn != "" {
+		if _, err := sqlTx.ExecContext(ctx, turn); err != nil {
+			return []*job{first}, nil, fmt.Errorf("waiting to write: %w", err)
 		}
 	}
-	if len(jobs) == 1 && results[0] != nil {
-		return jobs, results, nil
+	for j := first; j != nil; j = next() {
+		jobs = append(jobs, j)
+		err := j.ctx.Err() // gave up while waiting
+		if err == nil {
+			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, tx: sqlTx, db: db, on: db.writes}
+			if len(jobs) == 1 { // nobody before it whose writes must stay
+				err = tx.guarded(j.body)
+			} else {
+				err = tx.inSavepoint(j.body)
+			}
+			if tx.lost != nil {
+				return jobs, nil, tx.lost
+			}
+			j.changes = tx.changes
+		}
+		results = append(results, err)
+		if len(jobs) == 1 && err != nil {
+			return jobs, results, nil
+		}
+		if len(jobs) == maxGroup || time.Since(start) > maxGroupTime {
+			break
+		}
 	}
 	if err := sqlTx.Commit(); err != nil {
 		err = fmt.Errorf("committing: %w", err)
@@ -235,14 +237,6 @@ type valuesOf struct {
 
 func (c valuesOf) Value(key any) any { return c.values.Value(key) }
 
-// run runs body so that its failure undoes its own writes only. fatal means that the outer transaction is lost.
-func (tx *Tx) run(body func(*Tx) error) (bodyErr, fatal error) {
-	if tx.db.engine.group == 1 {
-		return tx.guarded(body), tx.lost
-	}
-	return tx.inSavepoint(body)
-}
-
 // guarded turns a panic into an error.
 func (tx *Tx) guarded(body func(*Tx) error) (err error) {
 	defer func() {
@@ -253,22 +247,23 @@ func (tx *Tx) guarded(body func(*Tx) error) (err error) {
 	return body(tx)
 }
 
-func (tx *Tx) inSavepoint(body func(*Tx) error) (bodyErr, fatal error) {
-	if _, err := tx.exec("SAVEPOINT body"); err != nil {
-		return nil, err
+// inSavepoint runs body so that its failure undoes its own writes only. If that can't be done the outer transaction is lost.
+func (tx *Tx) inSavepoint(body func(*Tx) error) error {
+	if _, tx.lost = tx.exec("SAVEPOINT body"); tx.lost != nil {
+		return tx.lost
 	}
-	bodyErr = tx.guarded(body)
+	bodyErr := tx.guarded(body)
 	if tx.lost != nil {
-		return nil, tx.lost
+		return tx.lost
 	}
 	if bodyErr != nil {
 		tx.changes = nil
-		if _, err := tx.exec("ROLLBACK TO body"); err != nil {
-			return nil, errors.Join(bodyErr, err)
+		if _, tx.lost = tx.exec("ROLLBACK TO body"); tx.lost != nil {
+			return errors.Join(bodyErr, tx.lost)
 		}
 	}
-	_, err := tx.exec("RELEASE body")
-	return bodyErr, err
+	_, tx.lost = tx.exec("RELEASE body")
+	return bodyErr
 }
 
 // Now is the time by the store's clock.

@@ -127,11 +127,11 @@ func TestDeliveryFollowsChangesToo(t *testing.T) {
 	d := s.device(allow("iot:*"))
 	c := s.open(d, 4).Connected("a")
 	c.Subscribe("t")
-	check(t, s.gw.Broker().Publish(here, message("t", "1")))
+	check(t, s.gw.Broker().Announce(here, message("t", "1")))
 	c.WantMessage("t", "1")
 	s.policy("quiet", deny("iot:Receive"))
 	s.attach("quiet", d.arn)
-	check(t, s.gw.Broker().Publish(here, message("t", "2")))
+	check(t, s.gw.Broker().Announce(here, message("t", "2")))
 	c.Quiet()
 }
 

@@ -79,9 +79,10 @@ func New(c Config) *Gateway {
 	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]int64{},
 		documents: documentCache{parsed: map[string]*policy.Document{}}}
 	g.ctx, g.stop = context.WithCancel(context.Background())
-	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Log: c.Log})
+	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Journal: journal{c.Store}, Log: c.Log})
 	c.Store.Listen(g.changed)
 	g.wg.Go(g.expireClaims)
+	g.wg.Go(g.loadMessages)
 	return g
 }
 

@@ -70,7 +70,8 @@ func (g *Gateway) publishPresence(e mqtt.Event, thing string, version int64) {
 	}
 	payload, err := json.Marshal(p)
 	if err == nil {
-		err = g.broker.Publish(c.Scope, &mqtt.Message{Topic: "$aws/events/" + topic + "/" + c.ID, Payload: payload})
+		// QoS 1 for those who ask for it (iot-core spec 7).
+		err = g.broker.Announce(c.Scope, &mqtt.Message{Topic: "$aws/events/" + topic + "/" + c.ID, Payload: payload, QoS: 1})
 	}
 	if err != nil {
 		g.Log.Debug("publishing a lifecycle event", "client", c.ID, "error", err)

@@ -210,7 +210,7 @@ func TestDenialsAreAnsweredAsEachVersionOfMQTTDemands(t *testing.T) {
 			c := s.open(d, version).Connected("c")
 			c.Subscribe("all/#")
 			for _, topic := range []string{"all/secret", "all/a"} {
-				check(t, s.gw.Broker().Publish(here, message(topic, "x")))
+				check(t, s.gw.Broker().Announce(here, message(topic, "x")))
 			}
 			c.WantMessage("all/a", "x")
 			c.Quiet()

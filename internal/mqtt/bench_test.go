@@ -164,7 +164,7 @@ func BenchmarkRoute(b *testing.B) {
 			m := &Message{Topic: "t/a", Payload: make([]byte, 100)}
 			b.ReportAllocs()
 			for b.Loop() {
-				sp.publish(m, nil)
+				sp.publish(m, nil, nil)
 			}
 		})
 	}

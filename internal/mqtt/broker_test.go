@@ -71,7 +71,7 @@ func TestScopesSeeNothingOfEachOther(t *testing.T) {
 	a.WantMessage("t", "mine")
 	b.Subscribe("t")
 	b.Quiet()
-	if err := s.Publish(there.scope, &Message{Topic: "$aws/events/x", Payload: []byte("e")}); err != nil {
+	if err := s.Announce(there.scope, &Message{Topic: "$aws/events/x", Payload: []byte("e")}); err != nil {
 		t.Fatal(err)
 	}
 	a.Quiet()

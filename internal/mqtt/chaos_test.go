@@ -22,19 +22,7 @@ func TestNothingIsLeftAfterChaos(t *testing.T) {
 		r.Reply(&Message{Topic: "$aws/ask/accepted", Payload: r.Message.Payload})
 	}}})
 	p := &peer{}
-	var wg sync.WaitGroup
-	for i := range 24 {
-		wg.Go(func() {
-			rnd := rand.New(rand.NewPCG(uint64(i), 7))
-			for range 15 {
-				visit(t, s, p, rnd)
-			}
-		})
-	}
-	for range 50 {
-		s.Disconnect(func(*Identity, *Client) bool { return rand.IntN(20) == 0 }, Administrative("chaos"))
-	}
-	wg.Wait()
+	chaos(t, s)
 	for i := range 6 { // clean sessions replace whatever persistent ones there are
 		c := s.dial(p, 4).Connected(fmt.Sprint("c", i))
 		c.Disconnect()
@@ -49,6 +37,24 @@ func TestNothingIsLeftAfterChaos(t *testing.T) {
 	want(t, "exact filters", len(sp.tree.exact), 0)
 	want(t, "wildcard filters", len(sp.tree.root.children), 0)
 	want(t, "retained bytes", sp.retained.bytes, countRetained(sp))
+}
+
+// chaos returns when all is over.
+func chaos(t *testing.T, s *server) {
+	p := &peer{}
+	var wg sync.WaitGroup
+	for i := range 24 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(i), 7))
+			for range 15 {
+				visit(t, s, p, rnd)
+			}
+		})
+	}
+	for range 50 {
+		s.Disconnect(func(*Identity, *Client) bool { return rand.IntN(20) == 0 }, Administrative("chaos"))
+	}
+	wg.Wait()
 }
 
 func countRetained(sp *space) (n int64) {

@@ -397,7 +397,7 @@ func (r rig) selects(filter string, yes, no []string) {
 	c := r.connected("selects")
 	c.Subscribe(filter)
 	for i, topic := range append(append([]string{}, yes...), no...) {
-		if err := r.s.Publish(testScope, &Message{Topic: topic, Payload: []byte(topic)}); err != nil {
+		if err := r.s.Announce(testScope, &Message{Topic: topic, Payload: []byte(topic)}); err != nil {
 			r.Fatal(err)
 		}
 		if i < len(yes) {

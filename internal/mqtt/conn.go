@@ -48,6 +48,9 @@ type conn struct {
 	aliases   []string     // topic aliases of the client, by number - 1
 	requests  *requests    // reserved requests, made with the first one
 
+	acks    atomic.Pointer[acks]   // PUBACKs that wait for the journal, made with the first one
+	pending atomic.Pointer[ticket] // what the reader waits for
+
 	timer timer
 	out   output
 
@@ -106,7 +109,7 @@ func (c *conn) handle(p *packet) error {
 	case packets.Subscribe:
 		return c.subscribe(p)
 	case packets.Unsubscribe:
-		c.unsubscribe(p)
+		return c.unsubscribe(p)
 	case packets.Pingreq:
 		c.send(packets.Pingresp, nil)
 	case packets.Disconnect:
@@ -205,14 +208,20 @@ func (c *conn) end(how End) {
 	c.once.Do(func() {
 		c.life.Lock()
 		c.how.Store(&how)
-		accepted := c.client.Load() != nil
+		accepted, sess := c.client.Load() != nil, c.sess
 		c.life.Unlock()
 		c.b.wheel.stop(&c.timer)
+		if t := c.pending.Load(); t != nil {
+			t.settle()
+		}
+		c.acks.Load().wake()
 		c.sayGoodbye(how)
+		if sess != nil {
+			sess.detach(c)
+		}
 		if !accepted {
 			return
 		}
-		c.sess.detach(c)
 		if c.will != nil && !how.NoWill {
 			c.sendWill()
 		}
@@ -256,7 +265,7 @@ func (c *conn) sendWill() {
 	if c.willLife > 0 {
 		m.Expires = c.b.now().Add(c.willLife)
 	}
-	c.sess.space.publish(&m, nil)
+	c.sess.space.publish(&m, nil, nil)
 }
 
 // notify reports e of this connection to its owner.

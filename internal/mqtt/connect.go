@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -181,13 +182,34 @@ func (c *conn) attach(client *Client, p *connectPacket, assigned bool) error {
 	c.keepTicks = int64((client.KeepAlive*3/2 + wheelTick - 1) / wheelTick)
 	c.lastSeen.Store(c.b.wheel.now())
 
+	sp, err := c.b.open(c.b.ctx, c.id.Scope)
+	if err == nil && client.Expiry > 0 && c.b.keeper.stuck() {
+		err = errors.New("the journal does not work")
+	}
+	if err != nil {
+		c.b.log.Error("a client cannot have its session", "client", client.ID, "error", err)
+		return c.refuse(End{Reason: ServerError, Code: codeUnspecified, Text: "the server cannot keep sessions now"})
+	}
+	var w wait
 	c.life.Lock()
 	if how := c.how.Load(); how != nil {
 		c.life.Unlock()
 		return *how
 	}
 	c.will, c.willLife = p.will, p.willLife
-	c.sess = c.b.space(c.id.Scope).take(c, client, p.clean, window, func(present bool) {
+	var present bool
+	c.sess, present = sp.take(c, client, p.clean, window, &w)
+	c.life.Unlock()
+
+	if err := c.await(&w); err != nil { // what the CONNACK promises is durable
+		return err
+	}
+	c.life.Lock()
+	if how := c.how.Load(); how != nil {
+		c.life.Unlock()
+		return *how
+	}
+	c.sess.open(c, func() {
 		c.client.Store(client)
 		c.sendConnack(client, p, present, assigned)
 	})

@@ -217,7 +217,7 @@ func FuzzTree(f *testing.F) {
 			return
 		}
 		var tr tree
-		tr.init()
+		tr.init(nil)
 		wanted := map[*session]bool{}
 		var subs []*subscription
 		for _, filter := range []string{f1, f2, f3, f1} {

@@ -43,6 +43,9 @@ type Config struct {
 	Retained      int
 	RetainedBytes int64
 
+	// Journal keeps persistent sessions and retained messages through a restart; nil: nothing is kept.
+	Journal Journal
+
 	// Clock measures elapsed time: keep-alive, expiry. Leave it nil outside tests, so that a step of the wall clock ends nobody's
 	// connection.
 	Clock fleet.Clock
@@ -76,9 +79,10 @@ type Identity struct {
 
 // A Broker serves connections of any number of scopes that see nothing of each other.
 type Broker struct {
-	cfg   Config
-	log   *slog.Logger
-	wheel *wheel
+	cfg    Config
+	log    *slog.Logger
+	wheel  *wheel
+	keeper *keeper // nil without a journal
 
 	ctx    context.Context // of the reserved handlers: ends with Close
 	cancel context.CancelFunc
@@ -125,6 +129,7 @@ func New(cfg Config) *Broker {
 		idle:   make(chan struct{}),
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b.keeper = newKeeper(b, cfg.Journal)
 	return b
 }
 
@@ -194,19 +199,49 @@ func (b *Broker) Connections() int {
 // Messages returns how many messages clients have published, refused ones included, and how many were sent to clients.
 func (b *Broker) Messages() (received, sent uint64) { return b.received.Load(), b.sent.Load() }
 
-// Publish routes a message of the service itself to the subscribers in scope, whatever its topic: events, and what arrives by
-// HTTP after it was authorised. Receivers need to be allowed to receive it.
-func (b *Broker) Publish(scope fleet.Scope, m *Message) error {
+// Publish routes a message of the service itself to the subscribers in scope, whatever its topic: what arrives by HTTP after it
+// was authorised. Receivers need to be allowed to receive it. It returns when the message is safe from a power cut wherever it
+// has to be; when ctx ends before, that is not known.
+func (b *Broker) Publish(ctx context.Context, scope fleet.Scope, m *Message) error {
+	var w wait
+	if err := b.publish(ctx, scope, m, &w); err != nil {
+		return err
+	}
+	return w.now(ctx)
+}
+
+// Announce is Publish for events: it does not wait, and nobody is told whether they are safe.
+func (b *Broker) Announce(scope fleet.Scope, m *Message) error {
+	return b.publish(b.ctx, scope, m, nil)
+}
+
+func (b *Broker) publish(ctx context.Context, scope fleet.Scope, m *Message, w *wait) error {
 	if err := fleet.CheckTopic(m.Topic); err != nil {
 		return err
 	}
 	if len(m.Payload) > MaxPayload {
 		return fleet.OverLimit("payload", m.Topic, "a message has at most %d bytes", MaxPayload)
 	}
-	return b.space(scope).publish(m, nil)
+	s, err := b.open(ctx, scope)
+	if err != nil {
+		return err
+	}
+	return s.publish(m, nil, w)
 }
 
-// space returns the scope's sessions, topics and retained messages, made on first use.
+// open returns the scope's sessions, topics and retained messages, with what the journal keeps of them.
+func (b *Broker) open(ctx context.Context, scope fleet.Scope) (*space, error) {
+	s := b.space(scope)
+	return s, s.load(ctx)
+}
+
+// Load reads what is kept of a scope, so that the first client does not wait for it and sessions end in time.
+func (b *Broker) Load(ctx context.Context, scope fleet.Scope) error {
+	_, err := b.open(ctx, scope)
+	return err
+}
+
+// space returns the scope's sessions, topics and retained messages, made on first use and perhaps not loaded yet.
 func (b *Broker) space(scope fleet.Scope) *space {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -237,8 +272,8 @@ func (b *Broker) Close(ctx context.Context) error {
 	defer b.cancel()
 	select {
 	case <-b.idle:
-		return nil
+		return b.keeper.close(ctx)
 	case <-ctx.Done():
-		return ctx.Err()
+		return errors.Join(ctx.Err(), b.keeper.close(ctx))
 	}
 }

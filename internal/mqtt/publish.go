@@ -3,8 +3,6 @@ package mqtt
 import (
 	"strings"
 
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
@@ -14,6 +12,9 @@ func (c *conn) publish(p *packet) error {
 	m := p.message
 	if m.QoS == 2 {
 		return clientError(codeQoS, "a PUBLISH at QoS 2, which is not supported")
+	}
+	if err := c.admitPublish(p); err != nil {
+		return err
 	}
 	if err := c.resolveAlias(p); err != nil {
 		return err
@@ -33,10 +34,18 @@ func (c *conn) publish(p *packet) error {
 	if m.Topic[0] == '$' {
 		return c.publishReserved(p)
 	}
-	if err := c.sess.space.publish(m, c.sess); err != nil {
+	if m.QoS == 0 {
+		return c.overLimit(p, c.sess.space.publish(m, c.sess, nil))
+	}
+	var w wait
+	if err := c.sess.space.publish(m, c.sess, &w); err != nil {
 		return c.overLimit(p, err)
 	}
-	c.puback(p, codeSuccess, "")
+	if w.t != nil {
+		c.pubackAfter(p, w.t)
+	} else {
+		c.puback(p, codeSuccess, "")
+	}
 	return nil
 }
 
@@ -75,6 +84,9 @@ func (c *conn) refusePublish(p *packet, how End) error {
 
 // overLimit answers a PUBLISH that was well but finds no room: MQTT 5 clients hear of it, others get no PUBACK.
 func (c *conn) overLimit(p *packet, err error) error {
+	if err == nil {
+		return nil
+	}
 	if fleet.KindOf(err) != fleet.KindLimit {
 		c.b.log.Error("publish failed", "topic", p.message.Topic, "error", err)
 		return End{Reason: ServerError, Code: codeUnspecified, Text: "the message could not be stored"}
@@ -83,17 +95,6 @@ func (c *conn) overLimit(p *packet, err error) error {
 		c.puback(p, codeQuota, err.Error())
 	}
 	return nil
-}
-
-// puback acknowledges a PUBLISH at QoS 1.
-func (c *conn) puback(p *packet, code byte, text string) {
-	if p.message.QoS == 0 {
-		return
-	}
-	c.send(packets.Puback, func(pk *packets.Packet) {
-		pk.PacketID, pk.ReasonCode = p.id, code
-		pk.Properties.ReasonString = text
-	})
 }
 
 // publishReserved hands a message on a reserved topic to its handler. It is acknowledged when it is accepted, not when it is

@@ -42,6 +42,7 @@ const (
 	codeTakenOver        byte = 0x8E
 	codeFilterInvalid    byte = 0x8F
 	codeTopicInvalid     byte = 0x90
+	codeReceiveMaximum   byte = 0x93
 	codeAliasInvalid     byte = 0x94
 	codeTooLarge         byte = 0x95
 	codeQuota            byte = 0x97

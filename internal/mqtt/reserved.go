@@ -39,7 +39,7 @@ func (r *Request) Reply(m *Message) bool {
 	if !ok || !c.id.Access.Receive(m.Topic) {
 		return false
 	}
-	s.push(c, outgoing{message: m, qos: qos, private: true})
+	s.push(c, outgoing{message: m, qos: qos, private: true}, nil)
 	return true
 }
 

@@ -111,7 +111,7 @@ func TestReservedTopicsNeverReachTheTree(t *testing.T) {
 			c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: filter}}})
 			c.WantDisconnect(codeFilterInvalid)
 		}
-		if err := s.Publish(testScope, &Message{Topic: "$aws/events/x", Payload: []byte("e"), QoS: 1}); err != nil {
+		if err := s.Announce(testScope, &Message{Topic: "$aws/events/x", Payload: []byte("e"), QoS: 1}); err != nil {
 			t.Fatal(err)
 		}
 		spy.WantMessage("$aws/events/x", "e")

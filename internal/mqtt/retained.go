@@ -10,7 +10,7 @@ import (
 // retained holds the last retained message of each topic (iot-core spec 6.14). They are looked up by exact topic only: filters
 // with wildcards get none.
 type retained struct {
-	b      *Broker
+	space  *space
 	mu     sync.RWMutex
 	topics map[string]*kept
 	bytes  int64
@@ -18,40 +18,61 @@ type retained struct {
 
 // A kept is a retained message with the timer that ends its life.
 type kept struct {
-	message *Message
-	timer   timer
+	message  *Message
+	modified time.Time
+	timer    timer
 }
 
-func (r *retained) init(b *Broker) {
-	r.b = b
+func (r *retained) init(s *space) {
+	r.space = s
 	r.topics = make(map[string]*kept)
 }
 
 // set keeps m, or removes what is kept for its topic if m has no payload.
-func (r *retained) set(m *Message, now time.Time) error {
+func (r *retained) set(m *Message, now time.Time, w *wait) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	old := r.topics[m.Topic]
 	if len(m.Payload) == 0 {
-		r.remove(old)
+		if old != nil {
+			r.remove(old)
+			r.space.keep(Change{Kind: DropRetained, Retained: SavedRetained{Message: m}}, w)
+		}
 		return nil
 	}
 	count, bytes := len(r.topics)+1, r.bytes+m.size()
 	if old != nil {
 		count, bytes = count-1, bytes-old.message.size()
 	}
-	if count > r.b.cfg.Retained || bytes > r.b.cfg.RetainedBytes {
+	if cfg := &r.space.b.cfg; count > cfg.Retained || bytes > cfg.RetainedBytes {
 		return fleet.OverLimit("retained message", m.Topic, "%d messages are retained, and no more are allowed", len(r.topics))
 	}
 	r.remove(old)
-	k := &kept{message: m}
+	r.add(m, now, now)
+	r.space.keep(Change{Kind: PutRetained, Retained: SavedRetained{Message: m, Modified: now}}, w)
+	return nil
+}
+
+// add keeps m for a topic that has nothing. r is locked.
+func (r *retained) add(m *Message, modified, now time.Time) {
+	k := &kept{message: m, modified: modified}
 	r.topics[m.Topic] = k
 	r.bytes += m.size()
 	if !m.Expires.IsZero() {
 		k.timer.fire = func() { go r.forget(k) }
-		r.b.wheel.set(&k.timer, m.Expires.Sub(now))
+		r.space.b.wheel.set(&k.timer, m.Expires.Sub(now))
 	}
-	return nil
+}
+
+// restore keeps what the journal had, unless its time is over.
+func (r *retained) restore(saved *SavedRetained, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if saved.Message.expired(now) {
+		r.space.keep(Change{Kind: DropRetained, Retained: *saved}, nil)
+		return
+	}
+	r.add(saved.Message, saved.Modified, now)
 }
 
 // remove drops what is kept, if it still is; k may be nil. r is locked.
@@ -59,15 +80,19 @@ func (r *retained) remove(k *kept) {
 	if k == nil || r.topics[k.message.Topic] != k {
 		return
 	}
-	r.b.wheel.stop(&k.timer)
+	r.space.b.wheel.stop(&k.timer)
 	delete(r.topics, k.message.Topic)
 	r.bytes -= k.message.size()
 }
 
+// forget removes what has come to the end of its life.
 func (r *retained) forget(k *kept) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.remove(k)
+	if r.topics[k.message.Topic] == k {
+		r.remove(k)
+		r.space.keep(Change{Kind: DropRetained, Retained: SavedRetained{Message: k.message}}, nil)
+	}
 }
 
 // get returns what is retained for a topic, nil if nothing is.

@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,62 +14,80 @@ type session struct {
 	space *space
 	id    string // client id
 
-	online atomic.Bool // conn is not nil; for readers without the lock
+	online atomic.Bool // somebody is connected and has its CONNACK; for readers without the lock
 
-	mu       sync.Mutex
-	conn     *conn // nil while the client is away
-	gone     bool  // discarded: nothing is added any more
-	version  byte
-	expiry   time.Duration // how long it stays when the client is away
-	subs     []*subscription
-	window   int        // QoS 1 messages that may be unacknowledged
-	inFlight []outgoing // sent and not acknowledged, oldest first
-	queue    []outgoing // waiting: for the client, or for a place in the window
-	lastID   uint16
-	timer    timer     // runs while the client is away
-	until    time.Time // when it is to be discarded then
+	mu         sync.Mutex
+	conn       *conn // nil while the client is away
+	opening    bool  // conn waits for the journal: its CONNACK is not out
+	durable    bool  // the journal keeps it
+	gone       bool  // discarded: nothing is added any more
+	version    byte
+	expiry     time.Duration // how long it stays when the client is away
+	subs       []*subscription
+	shared     int        // of subs
+	window     int        // QoS 1 messages that may be unacknowledged
+	inFlight   []outgoing // sent and not acknowledged, oldest first
+	queue      []outgoing // waiting: for the client, or for a place in the window
+	lastID     uint16
+	lastNumber int64     // of a durable message
+	timer      timer     // runs while the client is away
+	until      time.Time // when it is to be discarded then
 }
 
 // An outgoing is a message on its way to one session.
 type outgoing struct {
 	message *Message
-	id      uint16 // packet id, once sent at QoS 1
+	group   *group    // whose message it is; nil: the session's own
+	entry   *entry    // of a durable message: on its way into the journal
+	number  int64     // of a durable message; 0: the journal does not know it
+	tries   time.Time // when it was sent first
+	id      uint16    // packet id, once sent at QoS 1
 	qos     byte
 	retain  bool
-	private bool      // an answer to a reserved request: it dies with the connection that asked
-	tries   time.Time // when it was sent first
+	private bool // an answer to a reserved request: it dies with the connection that asked
 }
 
-// deliver gives the session a message that one of its subscriptions selected.
-func (s *session) deliver(m *Message, qos byte, retain bool) {
+// deliver gives the session a message that one of its subscriptions selected. w waits until it is kept, if it has to be.
+func (s *session) deliver(m *Message, qos byte, retain bool, w *wait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := outgoing{message: m, qos: min(m.QoS, qos), retain: retain}
-	if s.conn == nil {
-		s.enqueue(o)
+	if s.conn == nil || s.opening {
+		s.enqueue(o, w)
 		return
 	}
-	s.push(s.conn, o)
+	s.push(s.conn, o, w)
 }
 
 // push sends a message to the connected client, or has it wait. The session is locked.
-func (s *session) push(c *conn, o outgoing) {
+func (s *session) push(c *conn, o outgoing, w *wait) {
 	if o.qos == 0 {
 		if s.mayReceive(c, &o) && !c.clogged() {
 			c.sendMessage(&o, s.space.b.now())
 		}
 		return
 	}
-	if len(s.queue) > 0 || len(s.inFlight) >= s.window || c.clogged() {
-		s.enqueue(o)
+	if len(s.queue) > 0 || !s.room(c) {
+		s.enqueue(o, w)
 		return
 	}
-	s.transmit(c, o)
+	s.transmit(c, o, w)
 }
 
-// transmit sends a QoS 1 message now. The session is locked.
-func (s *session) transmit(c *conn, o outgoing) {
+// room reports whether another QoS 1 message may be sent now. A message that the client has not acknowledged for an hour is given
+// up (iot-core spec 6.7). The session is locked.
+func (s *session) room(c *conn) bool {
+	if len(s.inFlight) >= s.window && s.space.b.now().Sub(s.inFlight[0].tries) >= retryFor {
+		s.forget(&s.inFlight[0])
+		s.inFlight = append(s.inFlight[:0], s.inFlight[1:]...)
+	}
+	return len(s.inFlight) < s.window && !c.clogged()
+}
+
+// transmit sends a QoS 1 message now, and has it kept before its publisher is told. The session is locked.
+func (s *session) transmit(c *conn, o outgoing, w *wait) {
 	if !s.mayReceive(c, &o) {
+		s.forget(&o)
 		return
 	}
 	o.id = s.nextID()
@@ -75,9 +95,31 @@ func (s *session) transmit(c *conn, o outgoing) {
 	if o.tries.IsZero() {
 		o.tries = now
 	}
-	if c.sendMessage(&o, now) {
-		s.inFlight = append(s.inFlight, o)
+	if !c.sendMessage(&o, now) {
+		s.forget(&o)
+		return
 	}
+	s.keep(&o, w)
+	s.inFlight = append(s.inFlight, o)
+}
+
+// keep puts a message of a durable session into the journal, once.
+func (s *session) keep(o *outgoing, w *wait) {
+	if !s.durable || o.private || o.number > 0 || o.group != nil {
+		return
+	}
+	s.lastNumber++
+	o.number = s.lastNumber
+	o.entry = s.space.keepMessage(s.id, o, w)
+}
+
+// forget says that a message is done with: acknowledged, expired or not to be delivered.
+func (s *session) forget(o *outgoing) {
+	if o.group != nil {
+		o.group.forget(o)
+		return
+	}
+	s.space.b.keeper.forget(o.entry, s.space.scope, s.id, o.number)
 }
 
 // mayReceive asks at the last moment: a message may have waited while permissions changed or its life ended (iot-core spec 5.9:
@@ -106,10 +148,12 @@ func (s *session) find(id uint16) int {
 }
 
 // enqueue has a message wait. When there is no room the new message is dropped (iot-core spec 6.6). QoS 0 never waits.
-func (s *session) enqueue(o outgoing) {
+func (s *session) enqueue(o outgoing, w *wait) {
 	if o.qos == 0 || s.gone || len(s.queue) >= s.space.b.cfg.Queue || !s.space.reserve(o.message.size()) {
+		s.forget(&o)
 		return
 	}
+	s.keep(&o, w)
 	s.queue = append(s.queue, o)
 }
 
@@ -118,6 +162,7 @@ func (s *session) acknowledge(c *conn, id uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := s.find(id); i >= 0 && s.conn == c {
+		s.forget(&s.inFlight[i])
 		s.inFlight = append(s.inFlight[:i], s.inFlight[i+1:]...)
 		s.drain(c)
 	}
@@ -139,16 +184,28 @@ func (c *conn) resume() {
 	}
 }
 
+// drain sends what waits, then what waits for any member of the session's groups. The session is locked.
 func (s *session) drain(c *conn) {
+	if s.opening {
+		return
+	}
 	n := 0
-	for n < len(s.queue) && len(s.inFlight) < s.window && !c.clogged() {
+	for n < len(s.queue) && s.room(c) {
 		s.space.release(s.queue[n].message.size())
-		s.transmit(c, s.queue[n])
+		s.transmit(c, s.queue[n], nil)
 		n++
 	}
 	clear(s.queue[:n])
 	if s.queue = s.queue[n:]; len(s.queue) == 0 {
 		s.queue = nil
+	}
+	if s.shared == 0 || len(s.queue) > 0 {
+		return
+	}
+	for _, sub := range s.subs {
+		if sub.group != nil {
+			s.pull(c, sub.group, sub.qos)
+		}
 	}
 }
 
@@ -159,24 +216,68 @@ func (s *session) setExpiry(d time.Duration) {
 	s.expiry = d
 }
 
-// detach takes the connection off its session. The session is put aside until it expires, or discarded.
+// detach takes the connection off its session. The session is put aside until it expires, or discarded. What other members of its
+// groups may have instead goes to them.
 func (s *session) detach(c *conn) {
+	for _, g := range s.leave(c) {
+		g.serve()
+	}
+}
+
+func (s *session) leave(c *conn) []*group {
 	s.space.mu.Lock()
 	defer s.space.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
-		return
+		return nil
 	}
-	s.conn = nil
+	s.conn, s.opening = nil, false
 	s.online.Store(false)
+	groups := s.giveBack()
 	if s.expiry == 0 {
-		s.discard()
-		return
+		s.discard(nil)
+		return groups
 	}
 	s.putAside()
 	s.until = s.space.b.now().Add(s.expiry)
 	s.space.b.wheel.set(&s.timer, s.expiry)
+	s.save(nil)
+	return groups
+}
+
+// giveBack returns unacknowledged messages of groups to them, and the groups.
+func (s *session) giveBack() (groups []*group) {
+	var own []outgoing
+	for _, o := range slices.Backward(s.inFlight) { // the first comes to stand before the others
+		if o.group != nil {
+			o.group.takeBack(o)
+			groups = append(groups, o.group)
+		}
+	}
+	if groups == nil {
+		return nil
+	}
+	for _, o := range s.inFlight {
+		if o.group == nil {
+			own = append(own, o)
+		}
+	}
+	s.inFlight = own
+	slices.SortFunc(groups, func(a, b *group) int { return strings.Compare(a.name, b.name) })
+	return slices.Compact(groups)
+}
+
+// save has the journal keep the session as it is: with the end of its time while the client is away.
+func (s *session) save(w *wait) {
+	if !s.durable {
+		return
+	}
+	saved := SavedSession{Client: s.id, Version: s.version, Expiry: s.expiry}
+	if s.conn == nil {
+		saved.Until = s.until
+	}
+	s.space.keep(Change{Kind: PutSession, Session: saved}, w)
 }
 
 // putAside makes the queue what is to be sent on resume: what was in flight first, without what is nobody else's business.
@@ -185,19 +286,20 @@ func (s *session) putAside() {
 	s.inFlight, s.queue = nil, nil
 	for _, o := range sent {
 		if !o.private {
-			s.enqueue(o)
+			s.enqueue(o, nil)
 		}
 	}
-	s.keep(waiting, func(o *outgoing) bool { return !o.private })
+	s.sift(waiting, func(o *outgoing) bool { return !o.private })
 }
 
-// keep appends to the queue those of the waiting messages that are worth it; the others no longer count as stored.
-func (s *session) keep(waiting []outgoing, worth func(*outgoing) bool) {
+// sift appends to the queue those of the waiting messages that are worth it; the others no longer count as stored.
+func (s *session) sift(waiting []outgoing, worth func(*outgoing) bool) {
 	for _, o := range waiting {
 		if worth(&o) {
 			s.queue = append(s.queue, o)
 		} else {
 			s.space.release(o.message.size())
+			s.forget(&o)
 		}
 	}
 }
@@ -206,11 +308,11 @@ func (s *session) keep(waiting []outgoing, worth func(*outgoing) bool) {
 func (s *session) dropTried() {
 	waiting, now := s.queue, s.space.b.now()
 	s.queue = nil
-	s.keep(waiting, func(o *outgoing) bool { return o.tries.IsZero() || now.Sub(o.tries) < retryFor })
+	s.sift(waiting, func(o *outgoing) bool { return o.tries.IsZero() || now.Sub(o.tries) < retryFor })
 }
 
 // discard ends the session for good. Its space and the session are locked.
-func (s *session) discard() {
+func (s *session) discard(w *wait) {
 	if s.gone {
 		return
 	}
@@ -225,7 +327,10 @@ func (s *session) discard() {
 	for _, o := range s.queue {
 		s.space.release(o.message.size())
 	}
-	s.subs, s.queue, s.inFlight = nil, nil, nil
+	s.subs, s.queue, s.inFlight, s.shared = nil, nil, nil, 0
+	if s.durable {
+		s.space.keep(Change{Kind: DropSession, Session: SavedSession{Client: s.id}}, w)
+	}
 }
 
 // expire is called when the session's time may be over.
@@ -235,6 +340,6 @@ func (s *session) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn == nil && !s.space.b.now().Before(s.until) { // not resumed meanwhile
-		s.discard()
+		s.discard(nil)
 	}
 }

@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -12,6 +14,9 @@ type space struct {
 	b     *Broker
 	scope fleet.Scope
 
+	loading sync.Mutex
+	loaded  atomic.Bool
+
 	mu       sync.Mutex
 	sessions map[string]*session // by client id
 
@@ -22,14 +27,14 @@ type space struct {
 
 func newSpace(b *Broker, scope fleet.Scope) *space {
 	s := &space{b: b, scope: scope, sessions: make(map[string]*session)}
-	s.tree.init()
-	s.retained.init(b)
+	s.tree.init(s)
+	s.retained.init(s)
 	return s
 }
 
-// take gives c the session of its client id and calls accept while nothing can be delivered yet. A connection that holds the id
-// is ended first. present says whether an earlier session goes on (iot-core spec 6.4, 6.6).
-func (s *space) take(c *conn, client *Client, clean bool, window int, accept func(present bool)) *session {
+// take gives c the session of its client id, which delivers nothing before session.open. A connection that holds the id is ended
+// first. present says whether an earlier session goes on (iot-core spec 6.4, 6.6). w waits until the journal knows all this.
+func (s *space) take(c *conn, client *Client, clean bool, window int, w *wait) (sess *session, present bool) {
 	for {
 		s.mu.Lock()
 		old := s.sessions[client.ID]
@@ -39,27 +44,51 @@ func (s *space) take(c *conn, client *Client, clean bool, window int, accept fun
 			continue
 		}
 		defer s.mu.Unlock()
-		present := old != nil && !clean && old.version == client.Version // no resume across protocol versions
-		sess := old
+		present = old != nil && !clean && old.version == client.Version // no resume across protocol versions
+		sess = old
 		if !present {
 			if old != nil {
 				old.mu.Lock()
-				old.discard()
+				old.discard(w)
 				old.mu.Unlock()
 			}
-			sess = &session{space: s, id: client.ID, version: client.Version}
-			sess.timer.fire = func() { go sess.expire() }
-			s.sessions[client.ID] = sess
+			sess = newSession(s, client.ID, client.Version)
 		}
 		sess.mu.Lock()
 		defer sess.mu.Unlock()
 		s.b.wheel.stop(&sess.timer)
 		sess.dropTried()
-		sess.conn, sess.window, sess.expiry = c, window, client.Expiry
-		sess.online.Store(true)
-		accept(present)
-		return sess
+		sess.conn, sess.opening, sess.window, sess.expiry = c, true, window, client.Expiry
+		sess.durable = s.b.keeper != nil && (sess.durable || client.Expiry > 0)
+		sess.save(w)
+		return sess, present
 	}
+}
+
+// newSession adds an empty session. The space is locked.
+func newSession(s *space, id string, version byte) *session {
+	sess := &session{space: s, id: id, version: version}
+	sess.timer.fire = func() { go sess.expire() }
+	s.sessions[id] = sess
+	return sess
+}
+
+// open calls accept, which sends the CONNACK, and lets messages flow behind it.
+func (s *session) open(c *conn, accept func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	accept()
+	if s.conn == c {
+		s.opening = false
+		s.online.Store(true)
+	}
+}
+
+// session returns the session of a client id, nil if there is none.
+func (s *space) session(id string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[id]
 }
 
 // holder returns the connection of the session, nil if there is none; s may be nil.
@@ -83,19 +112,121 @@ func (s *space) reserve(n int64) bool {
 
 func (s *space) release(n int64) { s.stored.Add(-n) }
 
+// keep hands a change of this scope to the journal.
+func (s *space) keep(c Change, w *wait) *entry {
+	if s.b.keeper == nil {
+		return nil
+	}
+	c.Scope = s.scope
+	return s.b.keeper.add(c, w.ticket())
+}
+
+// keepMessage hands a message of owner to the journal.
+func (s *space) keepMessage(owner string, o *outgoing, w *wait) *entry {
+	return s.keep(Change{Kind: PutMessage, Message: SavedMessage{Owner: owner, Number: o.number, QoS: o.qos, Retain: o.retain, Message: o.message}}, w)
+}
+
 // publish routes a message to the sessions that subscribe to its topic, and keeps it if it is to be retained. from is the
-// publisher's session, nil for ours. When it returns every session has the message, in the order of the publisher's calls; a
-// durable store would commit here, before the publisher's PUBACK.
-func (s *space) publish(m *Message, from *session) error {
+// publisher's session, nil for ours. When it returns every session has the message, in the order of the publisher's calls, and w
+// waits for those that must survive a power cut.
+func (s *space) publish(m *Message, from *session, w *wait) error {
 	if m.Retain && m.Topic[0] != '$' {
-		if err := s.retained.set(m, s.b.now()); err != nil {
+		if err := s.retained.set(m, s.b.now(), w); err != nil {
 			return err
 		}
 	}
 	hits := s.tree.match(m.Topic, from)
 	for _, h := range hits.list {
-		h.session.deliver(m, h.qos, m.Retain && h.asPublished)
+		if h.group != nil {
+			h.group.deliver(m, h, w)
+		} else {
+			h.session.deliver(m, h.qos, m.Retain && h.asPublished, w)
+		}
 	}
 	hits.free()
 	return nil
+}
+
+// load reads what the journal keeps of the scope, before anybody uses it.
+func (s *space) load(ctx context.Context) error {
+	if s.loaded.Load() {
+		return nil
+	}
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	if s.loaded.Load() {
+		return nil
+	}
+	if s.b.keeper != nil {
+		saved, err := s.b.keeper.journal.Load(ctx, s.scope)
+		if err != nil {
+			return fmt.Errorf("reading the sessions of account %s: %w", s.scope.Account, err)
+		}
+		s.restore(saved)
+	}
+	s.loaded.Store(true)
+	return nil
+}
+
+// restore makes everything as it was. Whoever was connected when the power went has the whole time of their session again, since
+// nobody knows when that was (iot-core spec 6.6: never shorter).
+func (s *space) restore(saved *Saved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.b.now()
+	over := map[string]bool{}
+	for _, r := range saved.Sessions {
+		until := r.Until
+		if until.IsZero() {
+			until = now.Add(r.Expiry)
+		}
+		if r.Expiry == 0 || !until.After(now) {
+			over[r.Client] = true
+			s.keep(Change{Kind: DropSession, Session: SavedSession{Client: r.Client}}, nil)
+			continue
+		}
+		sess := newSession(s, r.Client, r.Version)
+		sess.durable, sess.expiry, sess.until = true, r.Expiry, until
+		s.b.wheel.set(&sess.timer, until.Sub(now))
+		if r.Until.IsZero() {
+			sess.save(nil)
+		}
+	}
+	for _, r := range saved.Subscriptions {
+		if sess := s.sessions[r.Client]; sess != nil {
+			sess.restore(&r)
+		}
+	}
+	groups := s.tree.groups()
+	for _, r := range saved.Messages {
+		o := outgoing{message: r.Message, number: r.Number, qos: r.QoS, retain: r.Retain}
+		if sess := s.sessions[r.Owner]; sess != nil {
+			sess.queue, sess.lastNumber = append(sess.queue, o), r.Number
+			s.stored.Add(o.message.size())
+		} else if g := groups[r.Owner]; g != nil {
+			o.group = g
+			g.queue, g.lastNumber = append(g.queue, o), r.Number
+			s.stored.Add(o.message.size())
+		} else if !over[r.Owner] { // a group without members
+			over[r.Owner] = true
+			s.keep(Change{Kind: DropSession, Session: SavedSession{Client: r.Owner}}, nil)
+		}
+	}
+	for _, r := range saved.Retained {
+		s.retained.restore(&r, now)
+	}
+}
+
+// restore adds a subscription that the session had.
+func (s *session) restore(r *SavedSubscription) {
+	share, filter, err := checkFilter(r.Filter)
+	if err != nil {
+		return // of another version of ours
+	}
+	sub := &subscription{session: s, filter: filter, share: share, qos: r.QoS, noLocal: r.NoLocal, asPublished: r.AsPublished}
+	s.subs = append(s.subs, sub)
+	if share != "" {
+		s.shared++
+	}
+	s.space.tree.add(sub)
 }

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -15,6 +16,7 @@ func (c *conn) subscribe(p *packet) error {
 		return End{Reason: Throttled, Code: codeQuota, Text: "a SUBSCRIBE has too many filters: eight are allowed"}
 	}
 	codes := make([]byte, len(p.filters))
+	var w wait
 	var denied *End
 	var granted []*subscription
 	var texts []string
@@ -25,7 +27,7 @@ func (c *conn) subscribe(p *packet) error {
 			return err
 		}
 		if how == nil {
-			how = c.sess.subscribe(c, sub)
+			how = c.sess.subscribe(c, sub, &w)
 		}
 		if how != nil {
 			codes[i] = c.subackCode(how.Code)
@@ -38,11 +40,15 @@ func (c *conn) subscribe(p *packet) error {
 		codes[i] = sub.qos
 		granted = append(granted, sub)
 	}
+	if err := c.await(&w); err != nil {
+		return err
+	}
 	c.send(packets.Suback, func(pk *packets.Packet) {
 		pk.PacketID, pk.ReasonCodes = p.id, codes
 		pk.Properties.ReasonString = strings.Join(texts, "; ")
 	})
 	c.sendRetained(granted)
+	c.sess.resume(c) // messages may wait in a group that it has joined
 	c.reportFilters(Subscribed, granted)
 	if denied != nil && (denied.Reason == ServerError || c.version != 5 && !c.b.cfg.KeepDenied311) {
 		return *denied
@@ -80,25 +86,35 @@ func (c *conn) admit(sub *subscription) (how *End, err error) {
 }
 
 // subscribe adds a subscription to the session of c, or replaces that with the same filter. It returns why it did not.
-func (s *session) subscribe(c *conn, sub *subscription) *End {
+func (s *session) subscribe(c *conn, sub *subscription, w *wait) *End {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
 		return &End{Reason: ClientError, Code: codeUnspecified, Text: "the connection is ending"}
+	}
+	if s.durable && s.space.b.keeper.stuck() {
+		return &End{Reason: ServerError, Code: codeUnspecified, Text: "subscriptions cannot be stored now"}
 	}
 	sub.session = s
 	i := s.index(sub)
 	switch {
 	case i >= 0:
 		sub.existed = true
-		s.space.tree.remove(s.subs[i])
+		s.space.tree.replace(s.subs[i], sub)
 		s.subs[i] = sub
 	case len(s.subs) >= MaxSubscribed:
 		return &End{Reason: Throttled, Code: codeQuota, Text: "the connection has 50 subscriptions, and no more are allowed"}
 	default:
 		s.subs = append(s.subs, sub)
+		if sub.share != "" {
+			s.shared++
+		}
+		s.space.tree.add(sub)
 	}
-	s.space.tree.add(sub)
+	if s.durable {
+		s.space.keep(Change{Kind: PutSubscription, Subscription: SavedSubscription{
+			Client: s.id, Filter: sub.full(), QoS: sub.qos, NoLocal: sub.noLocal, AsPublished: sub.asPublished}}, w)
+	}
 	return nil
 }
 
@@ -114,28 +130,33 @@ func (c *conn) sendRetained(granted []*subscription) {
 			continue
 		}
 		if m := c.sess.space.retained.get(sub.filter, c.b.now()); m != nil {
-			c.sess.deliver(m, sub.qos, true)
+			c.sess.deliver(m, sub.qos, true, nil)
 		}
 	}
 }
 
-// unsubscribe handles an UNSUBSCRIBE. It is always acknowledged.
-func (c *conn) unsubscribe(p *packet) {
+// unsubscribe handles an UNSUBSCRIBE. It is always acknowledged. An error ends the connection.
+func (c *conn) unsubscribe(p *packet) error {
+	var w wait
 	codes := make([]byte, len(p.filters))
 	var removed []*subscription
 	for i := range p.filters {
-		if sub := c.sess.unsubscribe(c, p.filters[i].filter); sub != nil {
+		if sub := c.sess.unsubscribe(c, p.filters[i].filter, &w); sub != nil {
 			removed = append(removed, sub)
 		} else {
 			codes[i] = codeNoSubscription
 		}
 	}
+	if err := c.await(&w); err != nil {
+		return err
+	}
 	c.send(packets.Unsuback, func(pk *packets.Packet) { pk.PacketID, pk.ReasonCodes = p.id, codes })
 	c.reportFilters(Unsubscribed, removed)
+	return nil
 }
 
 // unsubscribe removes the subscription with the filter, as the client wrote it, and returns it; nil if there was none.
-func (s *session) unsubscribe(c *conn, full string) *subscription {
+func (s *session) unsubscribe(c *conn, full string, w *wait) *subscription {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.subs, func(sub *subscription) bool { return sub.full() == full })
@@ -144,7 +165,13 @@ func (s *session) unsubscribe(c *conn, full string) *subscription {
 	}
 	sub := s.subs[i]
 	s.subs = slices.Delete(s.subs, i, i+1)
+	if sub.share != "" {
+		s.shared--
+	}
 	s.space.tree.remove(sub)
+	if s.durable {
+		s.space.keep(Change{Kind: DropSubscription, Subscription: SavedSubscription{Client: s.id, Filter: full}}, w)
+	}
 	return sub
 }
 
@@ -160,11 +187,12 @@ func (c *conn) reportFilters(kind EventKind, subs []*subscription) {
 }
 
 // Subscriptions returns the filters of a client's session, connected or not, with the QoS of each; not found is a *fleet.Error.
-func (b *Broker) Subscriptions(scope fleet.Scope, clientID string) (map[string]byte, error) {
-	sp := b.space(scope)
-	sp.mu.Lock()
-	s := sp.sessions[clientID]
-	sp.mu.Unlock()
+func (b *Broker) Subscriptions(ctx context.Context, scope fleet.Scope, clientID string) (map[string]byte, error) {
+	sp, err := b.open(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	s := sp.session(clientID)
 	if s == nil {
 		return nil, fleet.NotFound("client", clientID)
 	}

@@ -1,7 +1,6 @@
 package mqtt
 
 import (
-	"math/rand/v2"
 	"strings"
 	"sync"
 )
@@ -17,8 +16,9 @@ type subscription struct {
 	retainHandling byte
 	existed        bool // it replaced one with the same filter
 
-	leaf *leaf // where it hangs in the tree, and at which place
-	at   int
+	leaf  *leaf  // where it hangs in the tree, and at which place
+	group *group // of a shared subscription; the session's lock guards it
+	at    int
 }
 
 // full is the filter as the client wrote it.
@@ -32,6 +32,7 @@ func (s *subscription) full() string {
 // A tree finds the subscriptions that select a topic. Filters without wildcards, the great majority, are in a map by topic; the
 // others in a tree by level. Subscriptions to one filter, or to one filter under one share name, hang in one leaf.
 type tree struct {
+	space *space
 	mu    sync.RWMutex
 	exact map[string]*leaf
 	root  node
@@ -45,10 +46,10 @@ type node struct {
 // A leaf holds the subscriptions of one filter. Each session is in it at most once.
 type leaf struct {
 	subs   []*subscription
-	groups map[string]*leaf // shared subscriptions by share name
+	groups map[string]*group // shared subscriptions by share name
 }
 
-func (t *tree) init() { t.exact = make(map[string]*leaf) }
+func (t *tree) init(s *space) { t.space, t.exact = s, make(map[string]*leaf) }
 
 // add hangs a subscription into the tree.
 func (t *tree) add(s *subscription) {
@@ -56,7 +57,11 @@ func (t *tree) add(s *subscription) {
 	defer t.mu.Unlock()
 	l := t.leaf(s.filter)
 	if s.share != "" {
-		l = l.group(s.share)
+		s.group = l.group(t.space, s)
+		if s.session.durable {
+			s.group.durable++
+		}
+		l = &s.group.leaf
 	}
 	s.leaf, s.at = l, len(l.subs)
 	l.subs = append(l.subs, s)
@@ -90,16 +95,53 @@ func (t *tree) leaf(filter string) *leaf {
 	return n.leaf
 }
 
-func (l *leaf) group(name string) *leaf {
-	g := l.groups[name]
+func (l *leaf) group(space *space, s *subscription) *group {
+	g := l.groups[s.share]
 	if g == nil {
 		if l.groups == nil {
-			l.groups = make(map[string]*leaf)
+			l.groups = make(map[string]*group)
 		}
-		g = &leaf{}
-		l.groups[name] = g
+		g = &group{space: space, name: s.full()}
+		l.groups[s.share] = g
 	}
 	return g
+}
+
+// groups returns all groups by the filter that clients write.
+func (t *tree) groups() map[string]*group {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	all := map[string]*group{}
+	for _, l := range t.exact {
+		l.collect(all)
+	}
+	t.root.collect(all)
+	return all
+}
+
+func (n *node) collect(all map[string]*group) {
+	if n.leaf != nil {
+		n.leaf.collect(all)
+	}
+	for _, c := range n.children {
+		c.collect(all)
+	}
+}
+
+func (l *leaf) collect(all map[string]*group) {
+	for _, g := range l.groups {
+		all[g.name] = g
+	}
+}
+
+// replace puts a subscription where an old one of the same filter and session hangs: no message slips through between them, and
+// what waits in a group stays.
+func (t *tree) replace(old, s *subscription) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.leaf, s.at, s.group = old.leaf, old.at, old.group
+	s.leaf.subs[s.at] = s
+	old.leaf = nil
 }
 
 // remove takes a subscription out of the tree, and what is empty without it.
@@ -116,8 +158,14 @@ func (t *tree) remove(s *subscription) {
 	l.subs[last] = nil
 	l.subs = l.subs[:last]
 	s.leaf = nil
+	if s.group != nil && s.session.durable {
+		s.group.durable--
+	}
 	if last > 0 {
 		return
+	}
+	if s.group != nil {
+		s.group.end()
 	}
 	if !hasWildcard(s.filter) {
 		if top := t.exact[s.filter]; top.prune(s.share) {
@@ -157,10 +205,11 @@ func (n *node) prune(filter, share string) bool {
 
 // A hit is a session that gets a message, and how.
 type hit struct {
-	session     *session
+	session     *session // nil: no member of the group is connected
+	group       *group   // of a shared subscription
 	qos         byte
 	asPublished bool
-	shared      bool
+	durable     bool // a member of the group may come back after a power cut
 }
 
 // hits are what match found. The caller frees them.
@@ -243,9 +292,11 @@ func (h *hits) add(l *leaf, from *session) {
 		h.list = append(h.list, hit{session: s.session, qos: s.qos, asPublished: s.asPublished})
 	}
 	for _, g := range l.groups {
+		hit := hit{group: g, durable: g.durable > 0} // a copy of its own, whatever else the member gets
 		if s := g.member(); s != nil {
-			h.list = append(h.list, hit{s.session, s.qos, s.asPublished, true}) // a copy of its own, whatever else the session gets
+			hit.session, hit.qos, hit.asPublished = s.session, s.qos, s.asPublished
 		}
+		h.list = append(h.list, hit)
 	}
 }
 
@@ -255,22 +306,8 @@ func (h *hits) index() {
 		h.seen = make(map[*session]int)
 	}
 	for i := range h.list {
-		if !h.list[i].shared {
+		if h.list[i].group == nil {
 			h.seen[h.list[i].session] = i
 		}
 	}
-}
-
-// member picks who gets the group's message: a random member that is connected, else any (iot-core spec 6.13).
-func (l *leaf) member() *subscription {
-	if len(l.subs) == 0 {
-		return nil
-	}
-	first := rand.IntN(len(l.subs))
-	for i := range l.subs {
-		if s := l.subs[(first+i)%len(l.subs)]; s.session.online.Load() {
-			return s
-		}
-	}
-	return l.subs[first]
 }

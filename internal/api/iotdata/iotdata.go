@@ -19,7 +19,7 @@ import (
 
 // A Publisher routes a message to the subscribers of a scope; *mqtt.Broker is the one.
 type Publisher interface {
-	Publish(s fleet.Scope, m *mqtt.Message) error
+	Publish(ctx context.Context, s fleet.Scope, m *mqtt.Message) error
 }
 
 // An API answers the operations of the data plane. Broker and Authorize must be set.
@@ -73,7 +73,7 @@ func (a *API) publish(ctx context.Context, in *PublishInput) (*PublishOutput, er
 			return nil, err
 		}
 	}
-	if err := a.Broker.Publish(caller.Scope, m); err != nil {
+	if err := a.Broker.Publish(ctx, caller.Scope, m); err != nil {
 		return nil, err
 	}
 	return &PublishOutput{Message: new("OK"), TraceId: new(fleet.RequestID(ctx))}, nil

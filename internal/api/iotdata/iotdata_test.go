@@ -28,7 +28,7 @@ type published struct {
 
 type publisher struct{ got []published }
 
-func (p *publisher) Publish(s fleet.Scope, m *mqtt.Message) error {
+func (p *publisher) Publish(_ context.Context, s fleet.Scope, m *mqtt.Message) error {
 	p.got = append(p.got, published{s, m})
 	return nil
 }

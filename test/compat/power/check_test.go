@@ -111,6 +111,9 @@ func (p *people) goOn(ctx context.Context, s *site, c *client.Client, rec *recor
 			return fmt.Errorf("after devices went on: %s must have certificate %s alone, and has %v", thing, cert, got)
 		}
 	}
+	if err := p.checkMessages(s, p.talker, rec, cut); err != nil {
+		return err
+	}
 	if done == nil {
 		return nil
 	}

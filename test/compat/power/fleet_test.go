@@ -42,8 +42,10 @@ type people struct {
 	pool    string     // of users
 	devices []*device
 	users   []string
+	talker  identity // whose certificate publishers and subscribers use
 
 	done, finished int // devices, over all cuts: what a cut left as it was, and what went on behind it
+	delivered      int // messages that were answered before a cut and came behind it
 }
 
 // A device in the middle of its flow. What it knows it keeps: it does not lose power.
@@ -125,7 +127,8 @@ func (p *people) live(ctx context.Context, n int, mark func(string) error) error
 	}
 	close(work)
 	const workers = 4
-	errs := make([]error, workers+1)
+	errs := make([]error, workers+2)
+	first := make(chan identity, n)
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
@@ -134,9 +137,18 @@ func (p *people) live(ctx context.Context, n int, mark func(string) error) error
 					errs[w] = fmt.Errorf("device %s: %w", d.serial, err)
 					return
 				}
+				first <- *d.own
 			}
 		})
 	}
+	wg.Go(func() {
+		select {
+		case p.talker = <-first:
+			errs[workers+1] = p.talk(ctx, p.talker, mark)
+		case <-ctx.Done():
+			errs[workers+1] = ctx.Err()
+		}
+	})
 	wg.Go(func() {
 		for i := range 3 {
 			user := "user" + strconv.Itoa(i)
@@ -213,6 +225,11 @@ const answerTimeout = 30 * time.Second
 
 // connect opens an MQTT connection with a certificate.
 func connect(env server.Env, id identity, clientID string) (mqtt.Client, error) {
+	return connectWith(env, id, clientID, nil, nil)
+}
+
+// connectWith is connect with other options; it shows the token of the CONNECT.
+func connectWith(env server.Env, id identity, clientID string, change func(*mqtt.ClientOptions), token **mqtt.ConnectToken) (mqtt.Client, error) {
 	pair, err := tls.X509KeyPair([]byte(id.Cert), []byte(id.Key))
 	if err != nil {
 		return nil, err
@@ -223,10 +240,18 @@ func connect(env server.Env, id identity, clientID string) (mqtt.Client, error) 
 	}
 	trusted := x509.NewCertPool()
 	trusted.AppendCertsFromPEM(roots)
-	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + net.JoinHostPort(env.Get("IOT_ENDPOINT"), env.Get("IOT_PORT"))).
+	o := mqtt.NewClientOptions().AddBroker("ssl://" + net.JoinHostPort(env.Get("IOT_ENDPOINT"), env.Get("IOT_PORT"))).
 		SetTLSConfig(&tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{pair}, ServerName: env.Get("IOT_ENDPOINT")}).
-		SetClientID(clientID).SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(answerTimeout))
-	return c, wait(c.Connect())
+		SetClientID(clientID).SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(answerTimeout)
+	if change != nil {
+		change(o)
+	}
+	c := mqtt.NewClient(o)
+	t := c.Connect()
+	if token != nil {
+		*token = t.(*mqtt.ConnectToken)
+	}
+	return c, wait(t)
 }
 
 func wait(t mqtt.Token) error {

@@ -33,6 +33,23 @@ func TestTheseTestsSeeAServerThatDoesNotSync(t *testing.T) {
 	}
 }
 
+// TestTheseTestsSeeAPubackBeforeItsCommit has publishers told before their message is kept: some cut must show it.
+func TestTheseTestsSeeAPubackBeforeItsCommit(t *testing.T) {
+	dir := t.TempDir()
+	rec, p, err := observe(buildWith(t, dir, "internal/mqtt", `c.pubackAfter(p, w.t)`, `c.puback(p, codeSuccess, "")`), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := losses(newRand(t))[0]
+	for _, cut := range append(rec.behind("published "), rec.behind("retained ")...) {
+		if err := p.survive(rec, cut, all, lie{}, filepath.Join(dir, "left")); err != nil {
+			t.Logf("%.400v", err)
+			return
+		}
+	}
+	t.Error("nobody missed a message")
+}
+
 // buildWith builds the server with one text of one of its files replaced, and returns the binary. The source stays as it is.
 func buildWith(t *testing.T, dir, folder, old, new string) string {
 	t.Helper()

@@ -32,7 +32,7 @@ func (g *Gateway) changed(changes []store.Change) {
 			g.recheckClaims(func(a *arrival) bool { return a.who.scope == c.Scope && a.who.claim.Template == c.Key })
 		}
 	}
-	if slices.ContainsFunc(changes, func(c store.Change) bool { return c.Kind == store.ChangedIAM || c.Kind == "cutoff" }) {
+	if slices.ContainsFunc(changes, func(c store.Change) bool { return c.Kind == store.ChangedIAM || c.Kind == store.ChangedCutoff }) {
 		g.recheckClaims(func(*arrival) bool { return true }) // an installer may come from another account
 	}
 }

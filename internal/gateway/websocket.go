@@ -160,7 +160,7 @@ func (ws *webSockets) serve(nc net.Conn, a *arrival, caller *fleet.Caller) {
 func (ws *webSockets) changed(changes []store.Change) {
 	for _, c := range changes {
 		switch c.Kind {
-		case store.ChangedIAM, "cutoff":
+		case store.ChangedIAM, store.ChangedCutoff:
 			ws.changes.Add(1)
 			select {
 			case ws.wake <- struct{}{}:

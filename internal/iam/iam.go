@@ -60,7 +60,7 @@ func New(c Config) *Service {
 	s := &Service{db: c.Store, sealer: c.Sealer, tokens: c.Tokens, clock: c.Clock, cache: map[string]cached{}, documents: map[string]*policy.Document{}}
 	c.Store.Listen(func(changes []store.Change) {
 		for _, ch := range changes {
-			if ch.Kind == store.ChangedIAM || ch.Kind == "cutoff" {
+			if ch.Kind == store.ChangedIAM || ch.Kind == store.ChangedCutoff {
 				s.generation.Add(1)
 				return
 			}

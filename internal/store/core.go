@@ -49,13 +49,16 @@ func (tx *Tx) PutSetting(name, value string) error {
 	return err
 }
 
+// ChangedCutoff is the kind of Change of a cut-off; the key is its subject.
+const ChangedCutoff = "cutoff"
+
 // CutOff kills every credential and unused claim of subject that was issued at or before at. Subjects are "user:POOL/SUB",
-// "role:NAME" and "key:ACCESSKEYID". Listeners get a Change of kind "cutoff" with the subject as key.
+// "role:NAME" and "key:ACCESSKEYID". Listeners get a ChangedCutoff.
 func (tx *Tx) CutOff(s fleet.Scope, subject string, at time.Time) error {
 	_, err := tx.exec(`INSERT INTO cutoffs (account, region, subject, at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (account, region, subject) DO UPDATE SET at = excluded.at WHERE excluded.at > cutoffs.at`,
 		s.Account, s.Region, subject, millis(at))
-	tx.Changed(s, "cutoff", subject)
+	tx.Changed(s, ChangedCutoff, subject)
 	return err
 }
 
@@ -65,10 +68,12 @@ func (tx *Tx) CutoffAfter(s fleet.Scope, issued time.Time, subjects ...string) (
 		if subject == "" {
 			continue
 		}
-		_, found, err := one(tx, scanString, `SELECT subject FROM cutoffs WHERE account = ? AND region = ? AND subject = ? AND at >= ?`,
-			s.Account, s.Region, subject, millis(issued))
-		if found || err != nil {
-			return found, err
+		at, err := remembered(tx, Change{s, ChangedCutoff, subject}, "at", func() (at int64, err error) {
+			at, _, err = one(tx, scanInt, `SELECT at FROM cutoffs WHERE account = ? AND region = ? AND subject = ?`, s.Account, s.Region, subject)
+			return at, err
+		})
+		if err != nil || at > 0 && at >= millis(issued) {
+			return err == nil, err
 		}
 	}
 	return false, nil

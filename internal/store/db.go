@@ -46,6 +46,8 @@ type DB struct {
 	clock fleet.Clock
 	log   *slog.Logger
 
+	memory *memory
+
 	onWrite  func(time.Duration, error)
 	onCommit func(int, time.Duration, error)
 

@@ -37,13 +37,15 @@ func scanIAMEntity(s scanner) (e IAMEntity, err error) {
 
 // IAMEntity returns an entity by its name, whose case does not matter. It fails with KindNotFound.
 func (tx *Tx) IAMEntity(s fleet.Scope, kind, name string) (IAMEntity, error) {
-	g := s.Global()
-	e, found, err := one(tx, scanIAMEntity, `SELECT `+iamEntityColumns+` FROM iam_entities
-		WHERE account = ? AND region = ? AND kind = ? AND folded = ?`, g.Account, g.Region, kind, strings.ToLower(name))
-	if err == nil && !found {
-		err = fleet.NotFound(kind, name)
-	}
-	return e, err
+	g, folded := s.Global(), strings.ToLower(name)
+	return remembered(tx, Change{g, ChangedIAM, ""}, kind+"/"+folded, func() (IAMEntity, error) {
+		e, found, err := one(tx, scanIAMEntity, `SELECT `+iamEntityColumns+` FROM iam_entities
+			WHERE account = ? AND region = ? AND kind = ? AND folded = ?`, g.Account, g.Region, kind, folded)
+		if err == nil && !found {
+			err = fleet.NotFound(kind, name)
+		}
+		return e, err
+	})
 }
 
 // CreateIAMEntity adds an entity. It fails with KindExists if the name is taken in any case.

@@ -24,11 +24,13 @@ func scanClaim(s scanner) (c fleet.Claim, err error) {
 
 // Claim returns a temporary claim. It fails with KindNotFound.
 func (tx *Tx) Claim(s fleet.Scope, id string) (fleet.Claim, error) {
-	c, found, err := one(tx, scanClaim, `SELECT `+claimColumns+` FROM claims c WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
-	if err == nil && !found {
-		err = fleet.NotFound("claim", id)
-	}
-	return c, err
+	return remembered(tx, Change{s, ChangedClaim, id}, "", func() (fleet.Claim, error) {
+		c, found, err := one(tx, scanClaim, `SELECT `+claimColumns+` FROM claims c WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
+		if err == nil && !found {
+			err = fleet.NotFound("claim", id)
+		}
+		return c, err
+	})
 }
 
 // A ScopedClaim is a claim with where it belongs.
@@ -90,8 +92,12 @@ const claimsKeptLive = 24 * time.Hour
 
 // DeleteClaims forgets claims that expired before t, at most limit, and returns how many.
 func (tx *Tx) DeleteClaims(t time.Time, limit int) (int, error) {
-	r, err := tx.exec(`DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE expires < ? ORDER BY expires LIMIT ?)`, millis(t), limit)
-	return affected(r, err)
+	list, err := all(tx, scanChange(ChangedClaim), `DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE expires < ? ORDER BY expires LIMIT ?)
+		RETURNING account, region, id`, millis(t), limit)
+	for _, c := range list {
+		tx.Changed(c.Scope, c.Kind, c.Key)
+	}
+	return len(list), err
 }
 
 func affected(r sql.Result, err error) (int, error) {

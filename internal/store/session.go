@@ -14,6 +14,8 @@ type session struct {
 	engine *engine
 	conn   *sql.Conn // nil until first used
 	stmts  map[string]*sql.Stmt
+
+	changed bool // the transaction has changed what a memory may keep
 }
 
 // maxStatements bounds what a session keeps. The statements of the product are fewer, but for lists of varying length.

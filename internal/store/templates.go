@@ -9,7 +9,7 @@ import (
 // Kinds of Change of provisioning, and their keys.
 const (
 	ChangedTemplate = "template" // template name: created, updated, another default version, deleted
-	ChangedClaim    = "claim"    // claim id: created, revoked
+	ChangedClaim    = "claim"    // claim id: created, revoked, deleted
 )
 
 const templateColumns = `t.name, t.description, t.type, t.role_arn, t.enabled, t.default_version, t.hook_version, t.hook_target, t.created, t.modified`
@@ -49,18 +49,20 @@ func hookColumns(h *fleet.Hook) fleet.Hook {
 
 // Template returns a template with the body of its default version. It fails with KindNotFound.
 func (tx *Tx) Template(s fleet.Scope, name string) (fleet.Template, error) {
-	t, found, err := one(tx, func(row scanner) (t fleet.Template, err error) {
-		var body string
-		t, err = scanTemplate(appendScan{row, []any{&body}})
-		t.Body = body
+	return remembered(tx, Change{s, ChangedTemplate, name}, "", func() (fleet.Template, error) {
+		t, found, err := one(tx, func(row scanner) (t fleet.Template, err error) {
+			var body string
+			t, err = scanTemplate(appendScan{row, []any{&body}})
+			t.Body = body
+			return t, err
+		}, `SELECT `+templateColumns+`, v.body FROM templates t
+			JOIN template_versions v ON v.account = t.account AND v.region = t.region AND v.template = t.name AND v.id = t.default_version
+			WHERE t.account = ? AND t.region = ? AND t.name = ?`, s.Account, s.Region, name)
+		if err == nil && !found {
+			err = fleet.NotFound("provisioning template", name)
+		}
 		return t, err
-	}, `SELECT `+templateColumns+`, v.body FROM templates t
-		JOIN template_versions v ON v.account = t.account AND v.region = t.region AND v.template = t.name AND v.id = t.default_version
-		WHERE t.account = ? AND t.region = ? AND t.name = ?`, s.Account, s.Region, name)
-	if err == nil && !found {
-		err = fleet.NotFound("provisioning template", name)
-	}
-	return t, err
+	})
 }
 
 // Templates lists templates by name, without their bodies.

@@ -20,6 +20,7 @@ type Tx struct {
 	tx      *sql.Tx
 	db      *DB
 	on      *session
+	began   uint64 // generation of the memory before it began
 	changes []Change
 	lost    error // the transaction can't be saved any more: a conflict, or the connection is gone
 }
@@ -89,6 +90,7 @@ func (db *DB) View(ctx context.Context, body func(*Tx) error) error {
 		return errClosed
 	}
 	defer func() { db.readers <- on }()
+	began := db.memory.now()
 	limited, cancel := db.engine.bounded()
 	defer cancel()
 	tx, err := on.begin(limited, &db.engine.reading)
@@ -96,7 +98,7 @@ func (db *DB) View(ctx context.Context, body func(*Tx) error) error {
 		return fmt.Errorf("beginning to read: %w", db.engine.meaning(err))
 	}
 	defer tx.Rollback()
-	return body(&Tx{ctx: valuesOf{limited, ctx}, tx: tx, db: db, on: on})
+	return body(&Tx{ctx: valuesOf{limited, ctx}, tx: tx, db: db, on: on, began: began})
 }
 
 // writer runs transactions one after the other and commits them in groups.
@@ -181,6 +183,8 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 	}
 	ctx, cancel := db.engine.bounded()
 	defer cancel()
+	began := db.memory.now()
+	db.writes.changed = false
 	sqlTx, err := db.writes.begin(ctx, &db.engine.writing)
 	if err != nil {
 		return []*job{first}, nil, fmt.Errorf("beginning to write: %w", err)
@@ -200,7 +204,7 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 		jobs = append(jobs, j)
 		err := j.ctx.Err() // gave up while waiting
 		if err == nil {
-			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, tx: sqlTx, db: db, on: db.writes}
+			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, tx: sqlTx, db: db, on: db.writes, began: began}
 			if len(jobs) == 1 { // nobody before it whose writes must stay
 				err = tx.guarded(j.body)
 			} else {
@@ -219,7 +223,10 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 			break
 		}
 	}
-	if err := sqlTx.Commit(); err != nil {
+	over := db.memory.commit(jobs)
+	err = sqlTx.Commit()
+	over()
+	if err != nil {
 		err = fmt.Errorf("committing: %w", err)
 		if db.engine.fault(err) == faultGone {
 			err = unsure{err}
@@ -271,7 +278,9 @@ func (tx *Tx) Now() time.Time { return tx.db.clock.Now() }
 
 // Changed tells listeners after the commit that kind/key of scope was written.
 func (tx *Tx) Changed(s fleet.Scope, kind, key string) {
-	tx.changes = append(tx.changes, Change{s, kind, key})
+	c := Change{s, kind, key}
+	tx.changes = append(tx.changes, c)
+	tx.on.changed = tx.on.changed || c.keepable()
 }
 
 // exec, rows and row run one statement with `?` placeholders.
@@ -375,6 +384,21 @@ func scanString(s scanner) (string, error) {
 	var v string
 	err := s.Scan(&v)
 	return v, err
+}
+
+func scanInt(s scanner) (int64, error) {
+	var v int64
+	err := s.Scan(&v)
+	return v, err
+}
+
+// scanChange scans account, region and key of a row whose change is to be told.
+func scanChange(kind string) func(scanner) (Change, error) {
+	return func(s scanner) (Change, error) {
+		c := Change{Kind: kind}
+		err := s.Scan(&c.Scope.Account, &c.Scope.Region, &c.Key)
+		return c, err
+	}
 }
 
 // changedRows reports whether a statement touched any row.

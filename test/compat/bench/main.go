@@ -31,6 +31,23 @@ type options struct {
 	rounds  int
 	only    string // names of scenarios; "" is all
 	profile string // folder for CPU profiles of the server
+	against string // folder of another binary to compare with
+}
+
+func (o options) wants(scenario string) bool {
+	return o.only == "" || slices.Contains(strings.Split(o.only, ","), scenario)
+}
+
+// scenarios in the order in which they run: later ones need the devices of the first.
+var scenarios = []struct {
+	name string
+	run  func(context.Context, options, *world) (*figures, error)
+}{
+	{"flow", measureFlows},
+	{"cycle", measureCycles},
+	{"idle", measureIdle},
+	{"signin", measureSignIns},
+	{"claim", measureClaims},
 }
 
 func main() {
@@ -43,6 +60,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds per scenario, of which the median counts")
 	flag.StringVar(&o.only, "only", "", "scenarios to run, as the table names them, with commas between")
 	flag.StringVar(&o.profile, "profile", "", "folder for a CPU profile of the server during each scenario")
+	flag.StringVar(&o.against, "against", "", "folder of another imprint binary: print the ratio of both in place of the table")
 	flag.Parse()
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if err := run(ctx, o); err != nil {
@@ -57,7 +75,10 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	var r report
+	if o.against != "" {
+		return compare(ctx, o, dir)
+	}
+	r := report{Scenarios: map[string]*figures{}}
 	progress("the floor")
 	if r.Floor, err = measureFloor(dir); err != nil {
 		return err
@@ -78,18 +99,8 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("preparing: %w\n%s", err, s.said())
 	}
 	s.settle() // the pool of RSA keys is full again
-	for _, scenario := range []struct {
-		name string
-		run  func(context.Context, options, *world) (*figures, error)
-		into **figures
-	}{
-		{"flow", measureFlows, &r.Flow},
-		{"cycle", measureCycles, &r.Cycle},
-		{"idle", measureIdle, &r.Idle},
-		{"signin", measureSignIns, &r.SignIn},
-		{"claim", measureClaims, &r.Claim},
-	} {
-		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), scenario.name) {
+	for _, scenario := range scenarios {
+		if !o.wants(scenario.name) {
 			continue
 		}
 		progress("%s", scenario.name)
@@ -97,10 +108,12 @@ func run(ctx context.Context, o options) (err error) {
 		if o.profile != "" {
 			stop = s.profile(filepath.Join(o.profile, scenario.name+".pprof"), o.seconds)
 		}
-		defer stop()
-		if *scenario.into, err = scenario.run(ctx, o, w); err != nil {
+		f, err := scenario.run(ctx, o, w)
+		stop()
+		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", scenario.name, err, s.said())
 		}
+		r.Scenarios[scenario.name] = f
 	}
 	r.Taken = time.Now().UTC().Truncate(time.Second)
 	r.print(os.Stdout)

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"slices"
+	"sync"
+)
+
+// A memory keeps what was read of the few rows that nearly every request asks for and that seldom change: templates, claims,
+// policies, roles, cut-offs. It gives what the database would give, inside of transactions too, because all writes of an
+// installation go through one writer:
+//
+//   - What a commit changes is forgotten before it, and nothing is kept until it is over, so that nobody who has seen the new
+//     sees the old again.
+//   - A transaction takes only what was kept before it began and not changed since, so it never mixes old with new.
+//   - A transaction keeps only what it read while nothing changed that can be kept, so that nothing old comes back.
+//   - A body whose group has changed anything of the kind reads the database (session.changed).
+//
+// A nil memory keeps nothing: what another writer changed it would not know.
+type memory struct {
+	mu         sync.Mutex
+	generation uint64 // counts beginnings and ends of commits that change what can be kept
+	committing bool
+	kept       map[Change]map[string]memo
+}
+
+// A memo is a value with the generation under which it was read.
+type memo struct {
+	generation uint64
+	value      any
+}
+
+// keepable are the kinds of Change that a memory understands: each function of the store that writes such rows calls Tx.Changed
+// with exactly the key under which they are kept.
+var keepable = []string{ChangedTemplate, ChangedClaim, ChangedPolicy, ChangedIAM, ChangedCutoff}
+
+// maxKept bounds the keys; a full memory starts anew.
+const maxKept = 10000
+
+func newMemory() *memory { return &memory{kept: map[Change]map[string]memo{}} }
+
+func (m *memory) now() uint64 {
+	if m == nil {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.generation
+}
+
+// commit drops what a commit is about to change, and keeps nothing until what it returns is called.
+func (m *memory) commit(jobs []*job) (over func()) {
+	if m == nil || !slices.ContainsFunc(jobs, func(j *job) bool { return slices.ContainsFunc(j.changes, Change.keepable) }) {
+		return func() {}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.generation++
+	m.committing = true
+	for _, j := range jobs {
+		for _, c := range j.changes {
+			delete(m.kept, c)
+		}
+	}
+	return m.committed
+}
+
+func (m *memory) committed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.generation++
+	m.committing = false
+}
+
+func (m *memory) get(on Change, what string, began uint64) (any, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, ok := m.kept[on][what]
+	return v.value, ok && v.generation <= began
+}
+
+func (m *memory) put(on Change, what string, began uint64, v any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.generation != began || m.committing {
+		return
+	}
+	if len(m.kept) >= maxKept {
+		clear(m.kept)
+	}
+	if m.kept[on] == nil {
+		m.kept[on] = map[string]memo{}
+	}
+	m.kept[on][what] = memo{began, v}
+}
+
+func (c Change) keepable() bool { return slices.Contains(keepable, c.Kind) }
+
+// remembered returns what read gives, from memory if it is there. All that read depends on must be written with tx.Changed of
+// on; what tells apart the reads that depend on the same. Values are shared: nobody may change what they point to. Errors are
+// not kept.
+func remembered[T any](tx *Tx, on Change, what string, read func() (T, error)) (T, error) {
+	m := tx.db.memory
+	if m == nil || tx.on.changed {
+		return read()
+	}
+	if v, ok := m.get(on, what, tx.began); ok {
+		return v.(T), nil
+	}
+	v, err := read()
+	if err == nil {
+		m.put(on, what, tx.began, v)
+	}
+	return v, err
+}

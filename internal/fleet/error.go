@@ -3,6 +3,7 @@ package fleet
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A Kind says what went wrong in terms of the domain. Each edge has one table from kinds to its protocol's codes.
@@ -41,6 +42,9 @@ type Error struct {
 	Msg      string // a sentence for the caller
 	Code     string // set where the protocol has several codes for one kind, for example "CodeMismatchException"
 	Err      error  // the cause, for the log
+
+	// RetryAfter, if set, is when a budget of ours that is used up may have something left again (package admission).
+	RetryAfter time.Duration
 
 	// Details are further members of the protocol's error, for example resourceArn of what exists already.
 	Details map[string]string

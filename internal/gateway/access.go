@@ -55,6 +55,10 @@ func (g *Gateway) serveCertificate(tc *tls.Conn, a *arrival) mqtt.End {
 func (d *deviceAccess) Connect(ctx context.Context, c *mqtt.Connect) error {
 	d.clientI = c.ClientID
 	d.a.trace.Fact("clientId", c.ClientID)
+	if err := d.g.checkRoom(); err != nil {
+		d.a.finish(d.g, err)
+		return err
+	}
 	r, err := d.current()
 	if err != nil {
 		d.a.finish(d.g, err)

@@ -46,7 +46,10 @@ func (g *Gateway) serveClaim(tc *tls.Conn, a *arrival) mqtt.End {
 // Connect implements mqtt.Access. The claim is looked at once more, now that a withdrawal of it would find the connection.
 func (c *claimAccess) Connect(ctx context.Context, p *mqtt.Connect) error {
 	c.a.trace.Fact("clientId", p.ClientID)
-	err := c.g.checkClaim(ctx, c.a)
+	err := c.g.checkRoom()
+	if err == nil {
+		err = c.g.checkClaim(ctx, c.a)
+	}
 	if err != nil {
 		c.a.finish(c.g, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/pki"
@@ -28,22 +29,26 @@ import (
 
 // Config says what the gateway stands on.
 type Config struct {
-	Store     *store.DB
-	Authority *pki.Authority
-	Provision *provision.Service
-	Recorder  *trace.Recorder
-	Home      fleet.Scope   // traces of strangers are kept here
-	HostNames []string      // names under which clients may reach us; an unknown server name is refused
-	Work      *atomic.Int64 // counts handshakes and provisioning requests in work; nil: nobody asks
-	Clock     fleet.Clock
-	Log       *slog.Logger
+	Store       *store.DB
+	Authority   *pki.Authority
+	Provision   *provision.Service
+	Recorder    *trace.Recorder
+	Home        fleet.Scope     // traces of strangers are kept here
+	HostNames   []string        // names under which clients may reach us; an unknown server name is refused
+	Door        *admission.Door // for strangers; nil: open to all
+	Connections int             // MQTT connections at most; 0 and less: any number
+	Work        *atomic.Int64   // counts handshakes and provisioning requests in work; nil: nobody asks
+	Clock       fleet.Clock
+	Log         *slog.Logger
 
 	// OnHandshake, if set, hears of each TLS handshake: cause is "" when it succeeded, else one of the causes in identity.go.
 	// OnRequest hears of each request on a reserved topic: kind as in package trace, code as sent, "" when it was accepted.
 	// OnEnd hears why an MQTT connection ended.
 	OnHandshake func(cause string, took time.Duration)
 	OnRequest   func(kind, code string, took time.Duration)
-	OnEnd       func(mqtt.Reason)
+	// OnFull hears of each CONNECT that is refused because there are too many connections.
+	OnEnd  func(mqtt.Reason)
+	OnFull func()
 }
 
 // A Gateway serves any number of listeners.
@@ -72,6 +77,9 @@ const handshakeTimeout = 10 * time.Second
 func New(c Config) *Gateway {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Door == nil {
+		c.Door = &admission.Door{Room: admission.NewRoom(1<<20, nil), Queue: admission.NewQueue(admission.QueueConfig{})}
 	}
 	if c.Work == nil {
 		c.Work = new(atomic.Int64)
@@ -105,22 +113,22 @@ func (g *Gateway) Close(ctx context.Context) error {
 
 // ServeMQTT serves MQTT over TLS until the listener is closed.
 func (g *Gateway) ServeMQTT(l net.Listener) error {
-	return g.accept(l, func(nc net.Conn) { g.serve(nc, g.mqttTLS) })
+	return g.accept(l, func(v *admission.Visit) { g.serve(v, g.mqttTLS) })
 }
 
 // ServeHTTPS multiplexes by ALPN: connections that ask for MQTT are served here, all others come out of the returned listener
-// with their handshake done, for an http.Server. It returns at once.
+// with their handshake done, as *tls.Conn on top of an *admission.Visit, for an http.Server. It returns at once.
 func (g *Gateway) ServeHTTPS(l net.Listener) net.Listener {
 	out := &handed{Listener: l, conns: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{})}
 	g.wg.Go(func() {
-		out.failed <- g.accept(l, func(nc net.Conn) {
-			g.serveEither(nc, out)
+		out.failed <- g.accept(l, func(v *admission.Visit) {
+			g.serveEither(v, out)
 		})
 	})
 	return out
 }
 
-func (g *Gateway) accept(l net.Listener, serve func(net.Conn)) error {
+func (g *Gateway) accept(l net.Listener, serve func(*admission.Visit)) error {
 	g.wg.Add(1) // Close waits for whoever may still accept
 	defer g.wg.Done()
 	for backoff := time.Millisecond; ; {
@@ -129,8 +137,9 @@ func (g *Gateway) accept(l net.Listener, serve func(net.Conn)) error {
 			if g.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return net.ErrClosed
 			}
-			// Out of file descriptors, most likely: wait for some to come back rather than die.
+			// Out of file descriptors, most likely: one who has proven nothing has to go, and we wait rather than die.
 			g.Log.Error("accepting a connection", "error", err)
+			g.Door.Room.EvictOne()
 			select {
 			case <-time.After(backoff):
 			case <-g.ctx.Done():
@@ -139,22 +148,23 @@ func (g *Gateway) accept(l net.Listener, serve func(net.Conn)) error {
 			continue
 		}
 		backoff = time.Millisecond
-		g.wg.Go(func() { serve(nc) })
+		v := g.Door.Arrive(nc)
+		g.wg.Go(func() { serve(v) })
 	}
 }
 
 // serve runs the handshake of one connection and then MQTT on it.
-func (g *Gateway) serve(nc net.Conn, config func(*arrival) *tls.Config) {
-	a := &arrival{address: host(nc.RemoteAddr())}
-	tc := tls.Server(nc, config(a))
+func (g *Gateway) serve(v *admission.Visit, config func(*arrival) *tls.Config) {
+	a := &arrival{address: host(v.RemoteAddr()), visit: v}
+	tc := tls.Server(v, config(a))
 	if g.handshake(tc, a) {
 		g.serveDevice(tc, a)
 	}
 }
 
-func (g *Gateway) serveEither(nc net.Conn, out *handed) {
-	a := &arrival{address: host(nc.RemoteAddr())}
-	tc := tls.Server(nc, g.eitherTLS(a))
+func (g *Gateway) serveEither(v *admission.Visit, out *handed) {
+	a := &arrival{address: host(v.RemoteAddr()), visit: v}
+	tc := tls.Server(v, g.eitherTLS(a))
 	if !g.handshake(tc, a) {
 		return
 	}
@@ -178,7 +188,7 @@ func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
 	ctx, cancel := context.WithTimeout(g.ctx, handshakeTimeout)
 	defer cancel()
 	start := time.Now() // a duration; the clock may be moved
-	err := tc.HandshakeContext(ctx)
+	err := a.visit.Handshake(ctx, tc)
 	if g.OnHandshake != nil {
 		g.OnHandshake(a.causeOf(err), time.Since(start))
 	}
@@ -275,4 +285,15 @@ func (h *handed) Accept() (net.Conn, error) {
 func (h *handed) Close() error {
 	h.once.Do(func() { close(h.closed) })
 	return h.Listener.Close()
+}
+
+// checkRoom refuses a CONNECT when the server has as many connections as it may.
+func (g *Gateway) checkRoom() error {
+	if g.Connections <= 0 || g.broker.Connections() <= g.Connections {
+		return nil
+	}
+	if g.OnFull != nil {
+		g.OnFull()
+	}
+	return &fleet.Error{Kind: fleet.KindThrottled, Msg: fmt.Sprintf("the server has %d connections and takes no more", g.Connections)}
 }

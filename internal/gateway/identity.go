@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -30,6 +31,7 @@ func isMQTT(alpn string) bool { return alpn == alpnMQTTCert || alpn == alpnMQTTC
 // An arrival is a connection from its first byte until its CONNECT was decided.
 type arrival struct {
 	address string
+	visit   *admission.Visit // nil for a WebSocket
 	who     identity
 	trace   *trace.Trace
 	refusal error  // why the handshake was refused
@@ -121,6 +123,7 @@ const (
 	causeClaimRefused = "claim_refused" // withdrawn, or its installer's right has ended
 	causeInternal     = "internal"      // our fault
 	causeTimeout      = "timeout"
+	causeBusy         = "busy"   // too many strangers are here
 	causeClosed       = "closed" // by the peer, before the end
 	causeTLS          = "tls"
 )
@@ -137,6 +140,8 @@ func (a *arrival) causeOf(err error) string {
 		return causeClaimRefused
 	case a.refusal != nil:
 		return a.cause
+	case a.visit.Busy():
+		return causeBusy
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return causeTimeout
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

@@ -38,6 +38,7 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 	return func(e mqtt.Event) {
 		switch e.Kind {
 		case mqtt.Connected:
+			a.visit.Welcome()
 			version = g.version(e.Client)
 			a.trace.Step("connected", "as client %s, MQTT %s", e.Client.ID, map[byte]string{4: "3.1.1", 5: "5"}[e.Client.Version])
 			a.finish(g, nil)

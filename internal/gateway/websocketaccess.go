@@ -80,6 +80,10 @@ func (u *userAccess) alive() error {
 func (u *userAccess) Connect(ctx context.Context, c *mqtt.Connect) error {
 	u.client.Store(&c.ClientID)
 	u.a.trace.Fact("clientId", c.ClientID)
+	if err := u.ws.g.checkRoom(); err != nil {
+		u.a.finish(u.ws.g, err)
+		return err
+	}
 	facts := policy.Context{}
 	var attributes []string
 	if c.Persistent {

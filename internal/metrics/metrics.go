@@ -23,6 +23,7 @@ type Sources struct {
 	Messages      func() (received, sent uint64) // MQTT messages so far
 	TracesDropped func() int64
 	KeyPool       func() KeyPool
+	Pending       func() int       // connections of which nothing is known yet
 	ServerExpiry  func() time.Time // of the server certificate that clients of TLS 1.3 are shown
 }
 
@@ -30,6 +31,7 @@ type Sources struct {
 type KeyPool struct {
 	Ready, Waiting      int
 	Taken, Missed, Made uint64
+	Refused             uint64
 }
 
 // Metrics takes observations. Its methods may be called concurrently and return at once.
@@ -48,6 +50,8 @@ type Metrics struct {
 	commits       *prometheus.CounterVec
 	commitTime    prometheus.Histogram
 	group         prometheus.Histogram
+	refused       *prometheus.CounterVec
+	slowed        *prometheus.CounterVec
 
 	codes words
 }
@@ -83,6 +87,8 @@ func New(s Sources) *Metrics {
 	m.commits = counter("imprint_store_commits_total", "Commits of grouped write transactions by outcome (ok, error).", "outcome")
 	m.commitTime = histogram("imprint_store_commit_duration_seconds", "Time of a grouped commit, sync included.", quick).WithLabelValues().(prometheus.Histogram)
 	m.group = histogram("imprint_store_commit_group_size", "Write transactions that share a commit.", []float64{1, 2, 4, 8, 16, 32, 64}).WithLabelValues().(prometheus.Histogram)
+	m.refused = counter("imprint_refusals_total", "Work of strangers that was refused, by budget.", "budget")
+	m.slowed = counter("imprint_slowed_total", "Work of strangers that had to wait for everybody else's, by budget.", "budget")
 	m.sources(s)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -112,6 +118,8 @@ func (m *Metrics) sources(s Sources) {
 	gauge("imprint_keypool_waiting", "Requests that wait for an RSA key.", func() float64 { return float64(s.KeyPool().Waiting) })
 	counter("imprint_keypool_taken_total", "RSA keys handed out.", func() float64 { return float64(s.KeyPool().Taken) })
 	counter("imprint_keypool_missed_total", "RSA keys that their request had to wait for.", func() float64 { return float64(s.KeyPool().Missed) })
+	gauge("imprint_pending_connections", "Connections of which nothing is known yet.", func() float64 { return float64(s.Pending()) })
+	counter("imprint_keypool_refused_total", "Requests for an RSA key that found too many waiting.", func() float64 { return float64(s.KeyPool().Refused) })
 	counter("imprint_keypool_made_total", "RSA keys made.", func() float64 { return float64(s.KeyPool().Made) })
 	gauge("imprint_server_certificate_expiry_timestamp_seconds", "When the certificate ends that clients of TLS 1.3 are shown.", func() float64 {
 		return float64(s.ServerExpiry().Unix())
@@ -131,7 +139,7 @@ const (
 )
 
 // handshakeFailures are the causes that are no refusal of ours.
-var handshakeFailures = map[string]bool{"internal": true, "timeout": true, "closed": true, "tls": true}
+var handshakeFailures = map[string]bool{"internal": true, "timeout": true, "busy": true, "closed": true, "tls": true}
 
 // Handshake counts a TLS handshake; an empty cause is success.
 func (m *Metrics) Handshake(cause string, took time.Duration) {
@@ -180,6 +188,12 @@ func (m *Metrics) Commit(group int, took time.Duration, err error) {
 	m.commitTime.Observe(took.Seconds())
 	m.group.Observe(float64(group))
 }
+
+// Refused counts work that was refused because a budget is used up; the budget is a word of ours.
+func (m *Metrics) Refused(budget string) { m.refused.WithLabelValues(budget).Inc() }
+
+// Slowed counts work of an address that had to wait until nobody else did.
+func (m *Metrics) Slowed(budget string) { m.slowed.WithLabelValues(budget).Inc() }
 
 func okOrError(err error) string {
 	if err != nil {

@@ -20,10 +20,13 @@ func used() *Metrics {
 		Connections:   func() int { return 3 },
 		Messages:      func() (received, sent uint64) { return 5, 7 },
 		TracesDropped: func() int64 { return 11 },
-		KeyPool:       func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5} },
+		KeyPool:       func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
+		Pending:       func() int { return 9 },
 		ServerExpiry:  func() time.Time { return time.Unix(1e9, 0) },
 	})
 	m.Handshake("", time.Millisecond)
+	m.Refused("requests")
+	m.Slowed("handshakes")
 	m.Handshake("revoked", time.Millisecond)
 	m.Handshake("timeout", 10*time.Second)
 	m.Ended("CLIENT_INITIATED_DISCONNECT")
@@ -63,6 +66,10 @@ func TestWhatIsObservedIsShown(t *testing.T) {
 		`imprint_mqtt_messages_sent_total 7`,
 		`imprint_traces_dropped_total 11`,
 		`imprint_keypool_missed_total 4`,
+		`imprint_keypool_refused_total 6`,
+		`imprint_pending_connections 9`,
+		`imprint_refusals_total{budget="requests"} 1`,
+		`imprint_slowed_total{budget="handshakes"} 1`,
 		`imprint_store_writes_total{outcome="ok"} 1`,
 		`imprint_store_commits_total{outcome="error"} 1`,
 		`imprint_store_commit_group_size_sum 4`,

@@ -95,8 +95,11 @@ func (c *conn) authorize(ctx context.Context, p *connectPacket) *End {
 // refusal turns the error of an Access into the end of a connection. The text of our own errors is for the log only, so it stays
 // out of what the client gets.
 func refusal(err error) End {
-	if fleet.KindOf(err) == fleet.KindDenied {
+	switch fleet.KindOf(err) {
+	case fleet.KindDenied:
 		return End{Reason: AuthError, Code: codeNotAuthorized, Text: err.Error()}
+	case fleet.KindThrottled:
+		return End{Reason: Throttled, Code: codeQuota, Text: err.Error()}
 	}
 	return End{Reason: ServerError, Code: codeUnspecified, Text: "the server could not decide"}
 }
@@ -109,8 +112,8 @@ func (c *conn) refuse(err error) error {
 		switch code {
 		case codeClientID:
 			code = 2
-		case codeUnspecified:
-			code = 3
+		case codeUnspecified, codeQuota:
+			code = 3 // server unavailable (iot-core spec 6.4)
 		case codeNotAuthorized:
 			if c.b.cfg.Denied311 < 0 {
 				return how

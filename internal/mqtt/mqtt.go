@@ -55,8 +55,8 @@ type Config struct {
 // An Access decides what one connection may do. It is called from several goroutines at once, must not call the broker, and
 // should answer from memory: the broker holds locks of the connection's session meanwhile.
 //
-// A nil error allows. A *fleet.Error of kind KindDenied refuses, and its text becomes the reason string of MQTT 5 answers; any
-// other error is ours and ends the connection as a server error.
+// A nil error allows. A *fleet.Error of kind KindDenied refuses, and its text becomes the reason string of MQTT 5 answers, as does
+// that of kind KindThrottled, which says that a quota is used up; any other error is ours and ends the connection as a server error.
 type Access interface {
 	// Connect is called once, before the other methods. The will has been found well-formed and is asked for separately through
 	// Publish, after Connect has allowed.

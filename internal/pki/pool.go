@@ -8,6 +8,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // A KeyPool keeps RSA-2048 keys ready, because one costs about 60 ms of CPU where everything else in a provisioning flow
@@ -19,6 +21,7 @@ import (
 type KeyPool struct {
 	size     int
 	parallel int
+	queue    int
 	busy     func() bool
 	generate func() *rsa.PrivateKey
 
@@ -38,6 +41,7 @@ type KeyPool struct {
 type PoolConfig struct {
 	Size     int         // keys kept ready; 0 means 32, a negative number none
 	Parallel int         // workers for callers that wait; 0 means 1
+	Queue    int         // callers that may wait at a time; 0 means 128, which takes about nine seconds
 	Busy     func() bool // true while the processor has better things to do than to fill the pool; nil: never
 
 	generate func() *rsa.PrivateKey // nil: RSA-2048
@@ -48,6 +52,7 @@ type PoolStats struct {
 	Size    int    // keys that the pool may hold
 	Ready   int    // keys that it holds
 	Waiting int    // callers that wait for one
+	Refused uint64 // callers that found too many waiting
 	Taken   uint64 // keys handed out
 	Missed  uint64 // of these, keys that their caller had to wait for
 	Made    uint64 // keys made
@@ -55,6 +60,8 @@ type PoolStats struct {
 
 const (
 	defaultPool = 32
+	maxQueue    = 128
+	keyTime     = 65 * time.Millisecond  // that a key takes, about
 	busyPause   = 250 * time.Millisecond // between looks at Busy
 )
 
@@ -64,12 +71,15 @@ var ErrPoolClosed = errors.New("the key pool is closed")
 // NewKeyPool starts filling a pool. Close ends it.
 func NewKeyPool(c PoolConfig) *KeyPool {
 	p := &KeyPool{size: c.Size, parallel: max(c.Parallel, 1), busy: c.Busy, generate: c.generate,
-		done: make(chan struct{}), wake: make(chan struct{}, 1)}
+		queue: c.Queue, done: make(chan struct{}), wake: make(chan struct{}, 1)}
 	switch {
 	case c.Size == 0:
 		p.size = defaultPool
 	case c.Size < 0:
 		p.size = 0
+	}
+	if p.queue <= 0 {
+		p.queue = maxQueue
 	}
 	if p.generate == nil {
 		p.generate = func() *rsa.PrivateKey {
@@ -96,7 +106,8 @@ func (p *KeyPool) Key(ctx context.Context, t KeyType) (crypto.Signer, error) {
 	return GenerateKey(t)
 }
 
-// Take returns an RSA-2048 key that nobody else gets, at once if one is ready, else when one has been made or ctx ends.
+// Take returns an RSA-2048 key that nobody else gets, at once if one is ready, else when one has been made or ctx ends. When too
+// many wait it fails with fleet.KindThrottled at once, rather than after their patience.
 func (p *KeyPool) Take(ctx context.Context) (*rsa.PrivateKey, error) {
 	select {
 	case <-p.done:
@@ -109,7 +120,18 @@ func (p *KeyPool) Take(ctx context.Context) (*rsa.PrivateKey, error) {
 		return k, nil
 	default:
 	}
-	p.note(func() { p.waiting++ })
+	full := false
+	p.note(func() {
+		if full = p.waiting >= p.queue; full {
+			p.stats.Refused++
+		} else {
+			p.waiting++
+		}
+	})
+	if full {
+		return nil, &fleet.Error{Kind: fleet.KindThrottled, Msg: "Rate exceeded: too many RSA keys are being made. Send a certificate signing request instead, or try again later",
+			RetryAfter: time.Duration(p.queue) * keyTime / time.Duration(p.parallel)}
+	}
 	select {
 	case k := <-p.ready:
 		p.note(func() { p.waiting--; p.stats.Taken++; p.stats.Missed++ })

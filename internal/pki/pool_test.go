@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // slowKeys makes keys that take 60 ms each, on synctest's clock.
@@ -175,4 +177,34 @@ func TestTheKeysOfThePoolAreRSA2048AndP256(t *testing.T) {
 	if _, err := p.Key(t.Context(), "DSA"); err == nil {
 		t.Error("a DSA key was made")
 	}
+}
+
+func TestTooManyWhoWaitForAKeyAreRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var s slowKeys
+		p := NewKeyPool(PoolConfig{Size: -1, Queue: 3, generate: s.generate})
+		defer p.Close()
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() {
+				if _, err := p.Take(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		_, err := p.Take(t.Context())
+		var e *fleet.Error
+		if !errors.As(err, &e) || e.Kind != fleet.KindThrottled || e.RetryAfter <= 0 {
+			t.Errorf("got %v", err)
+		}
+		wg.Wait()
+		if got := p.Stats(); got.Taken != 3 || got.Refused != 1 || got.Waiting != 0 {
+			t.Errorf("%+v", got)
+		}
+		if _, err := p.Take(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -43,6 +43,10 @@ type Config struct {
 	OutboxDir   string   `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
 	CORSOrigins []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
 
+	TrustedAddresses []string `help:"Addresses and networks that no budget by address holds for." placeholder:"NET"`
+	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`
+	Budgets
+
 	KeyPool int    `kong:"-"` // RSA keys kept ready; default 32, -1: none
 	Version string `kong:"-"` // of this build, for the metrics
 

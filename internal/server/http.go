@@ -53,7 +53,7 @@ func (s *Server) handler() http.Handler {
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
 		return s.caller(r.Context(), r, nil, gateway.WebSocketSigningNames)
 	}})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.strangers.admit(front, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		defer s.requests.Add(-1)
 		switch path := r.URL.Path; {
@@ -70,7 +70,7 @@ func (s *Server) handler() http.Handler {
 		default:
 			front.ServeHTTP(w, r)
 		}
-	})
+	}))
 }
 
 // health answers 200 while the store can be read.
@@ -104,6 +104,7 @@ func (s *Server) caller(ctx context.Context, r *http.Request, body []byte, names
 	if err != nil {
 		return nil, err
 	}
+	s.strangers.proven(r.Context())
 	caller.SourceIP, _, _ = net.SplitHostPort(r.RemoteAddr)
 	caller.UserAgent = r.UserAgent()
 	return &caller, nil

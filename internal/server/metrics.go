@@ -19,8 +19,9 @@ func (s *Server) newMetrics() *metrics.Metrics {
 		TracesDropped: func() int64 { return s.recorder.Dropped() },
 		KeyPool: func() metrics.KeyPool {
 			p := s.keys.Stats()
-			return metrics.KeyPool{Ready: p.Ready, Waiting: p.Waiting, Taken: p.Taken, Missed: p.Missed, Made: p.Made}
+			return metrics.KeyPool{Ready: p.Ready, Waiting: p.Waiting, Taken: p.Taken, Missed: p.Missed, Made: p.Made, Refused: p.Refused}
 		},
+		Pending:      func() int { return s.strangers.door.Room.Taken() },
 		ServerExpiry: s.serverExpiry,
 	})
 }

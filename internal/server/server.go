@@ -45,6 +45,7 @@ type Server struct {
 	trust      sync.Mutex // one change of keys or roots at a time
 	recorder   *trace.Recorder
 	metrics    *metrics.Metrics
+	strangers  *strangers
 	iam        *iam.Service
 	userpools  *userpool.Service
 	identities *identitypool.Service
@@ -81,6 +82,9 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, failed: make(chan error, 4)}
 	s.metrics = s.newMetrics()
+	if s.strangers, err = newStrangers(cfg, s.metrics.Refused, s.metrics.Slowed); err != nil {
+		return nil, err
+	}
 	if s.unlock, err = openData(cfg.Data); err != nil {
 		return nil, err
 	}
@@ -129,7 +133,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 		return err
 	}
 	// Keys are made while nobody waits for anything else.
-	s.keys = pki.NewKeyPool(pki.PoolConfig{Size: s.cfg.KeyPool, Busy: func() bool { return s.requests.Load()+s.devices.Load() > 0 }})
+	s.keys = pki.NewKeyPool(pki.PoolConfig{Size: s.cfg.KeyPool, Queue: unbound(s.cfg.KeysWaiting), Busy: func() bool { return s.requests.Load()+s.devices.Load() > 0 }})
 	return durable.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o600)
 }
 
@@ -141,7 +145,8 @@ func (s *Server) openRules(ctx context.Context) error {
 		return err
 	}
 	if s.userpools, err = userpool.New(userpool.Config{Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: outbox,
-		Issuer: s.site.baseURL(), Clock: s.clock, Log: s.log}); err != nil {
+		Issuer: s.site.baseURL(), Clock: s.clock, Log: s.log, Trusted: s.strangers.trusted, OnRefuse: s.metrics.Refused, OnProof: s.strangers.proven,
+		Arithmetic: s.cfg.SignIns, Waiting: unbound(s.cfg.SignInsWaiting), FailuresPerMinute: s.cfg.Guesses, SignUpsPerMinute: s.cfg.SignUps}); err != nil {
 		return err
 	}
 	key, err := s.identityKey(ctx)
@@ -155,6 +160,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Recorder: s.recorder, Clock: s.clock})
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
+		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, OnFull: func() { s.metrics.Refused(budgetConnections) },
 		OnHandshake: s.metrics.Handshake, OnRequest: s.countFlow, OnEnd: s.countEnd,
 		Home: s.site.Scope, HostNames: []string{"localhost", s.site.Host}, Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
@@ -163,8 +169,9 @@ func (s *Server) openRules(ctx context.Context) error {
 
 // listen serves both ports and the administration socket, and starts the background work.
 func (s *Server) listen(context.Context) error {
-	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 2 * time.Minute,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100}, ConnContext: onConnection,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	web := s.gateway.ServeHTTPS(s.ports.https)
 	s.wg.Go(func() { s.report(s.http.Serve(web)) })
 	s.wg.Go(func() { s.report(s.gateway.ServeMQTT(s.ports.mqtt)) })

@@ -2,89 +2,83 @@ package userpool
 
 import (
 	"context"
-	"sync"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
-// A budget lets few callers compute at a time and few more wait for them.
-type budget struct {
-	running chan struct{}
-	waiting chan struct{}
+// Names of budgets, for Config.OnRefuse.
+const (
+	BudgetSignIn  = "sign_in" // arithmetic
+	BudgetGuesses = "guesses"
+	BudgetSignUps = "sign_ups"
+)
+
+func addressOf(ctx context.Context) admission.Address {
+	return admission.AddressOf(fleet.CallerFrom(ctx).SourceIP)
 }
 
-func newBudget(running, waiting int) budget {
-	return budget{make(chan struct{}, running), make(chan struct{}, running+waiting)}
-}
-
-// spend runs work within the budget. It fails with TooManyRequestsException when the queue is full.
-func (b budget) spend(ctx context.Context, work func()) error {
-	select {
-	case b.waiting <- struct{}{}:
-		defer func() { <-b.waiting }()
-	default:
-		return tooManyRequests()
+// compute runs the arithmetic of a sign-in when it is the caller's turn. It fails with TooManyRequestsException when too many
+// wait.
+func (s *Service) compute(ctx context.Context, work func()) error {
+	t, err := s.arithmetic.Enter(ctx, addressOf(ctx))
+	if err != nil && fleet.KindOf(err) == fleet.KindThrottled {
+		return s.refuse(BudgetSignIn, time.Second)
 	}
-	select {
-	case b.running <- struct{}{}:
-		defer func() { <-b.running }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err != nil {
+		return err
 	}
+	defer t.Leave()
 	work()
 	return nil
 }
 
-// failures counts events per source address in fixed minutes. It is kept in memory and bounded: under a flood from many
-// addresses it forgets the old ones first.
-type failures struct {
-	limit int
-
-	mu        sync.Mutex
-	byAddress map[string]failureCount
+// refuse answers that a budget is used up.
+func (s *Service) refuse(budget string, after time.Duration) error {
+	if s.cfg.OnRefuse != nil {
+		s.cfg.OnRefuse(budget)
+	}
+	e := tooManyRequests()
+	e.RetryAfter = max(after, time.Second)
+	return e
 }
 
-type failureCount struct {
-	minute int64
-	n      int
+// proven tells whoever counts what strangers do that this one has proven who they are.
+func (s *Service) proven(ctx context.Context) {
+	if s.cfg.OnProof != nil {
+		s.cfg.OnProof(ctx)
+	}
 }
 
-const maxAddresses = 50_000
-
-func (f *failures) tooMany(ctx context.Context, now time.Time) bool {
-	address := fleet.CallerFrom(ctx).SourceIP
-	if f.limit < 0 || address == "" {
-		return false
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	c := f.byAddress[address]
-	return c.minute == now.Unix()/60 && c.n >= f.limit
+// A tally bounds events per source address and minute, and of all strangers' addresses together.
+type tally struct {
+	budget string
+	meter  *admission.Meter // nil: no bound
 }
 
-func (f *failures) add(ctx context.Context, now time.Time) {
-	address := fleet.CallerFrom(ctx).SourceIP
-	if f.limit < 0 || address == "" {
-		return
+// newTally returns a tally of n a minute for each address; negative: no bound.
+func newTally(budget string, n int, all admission.Rate, cfg Config) tally {
+	if n < 0 {
+		return tally{}
 	}
-	minute := now.Unix() / 60
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	c := f.byAddress[address]
-	if c.minute != minute {
-		c = failureCount{minute: minute}
+	per := admission.Rate{PerSecond: float64(n) / 60, Burst: float64(n)}
+	return tally{budget, admission.NewMeter(per, all, cfg.Trusted, cfg.Clock)}
+}
+
+// check refuses an address that has used up its budget. Callers without an address are ourselves.
+func (s *Service) check(ctx context.Context, t tally) error {
+	if t.meter == nil || fleet.CallerFrom(ctx).SourceIP == "" {
+		return nil
 	}
-	c.n++
-	if len(f.byAddress) >= maxAddresses {
-		for a, old := range f.byAddress {
-			if old.minute != minute {
-				delete(f.byAddress, a)
-			}
-		}
-		if len(f.byAddress) >= maxAddresses {
-			clear(f.byAddress)
-		}
+	if good, after := t.meter.Good(addressOf(ctx)); !good {
+		return s.refuse(t.budget, after)
 	}
-	f.byAddress[address] = c
+	return nil
+}
+
+func (t tally) add(ctx context.Context) {
+	if t.meter != nil && fleet.CallerFrom(ctx).SourceIP != "" {
+		t.meter.Charge(addressOf(ctx))
+	}
 }

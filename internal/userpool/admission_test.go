@@ -2,6 +2,9 @@ package userpool
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -97,15 +100,71 @@ func TestAnAddressThatGuessesIsHeldBack(t *testing.T) {
 
 func TestTheBudgetOfArithmeticRefusesExplicitly(t *testing.T) {
 	t.Parallel()
-	b := newBudget(1, 1)
+	var refused []string
+	w := newWorld(t, func(c *Config) {
+		c.Arithmetic, c.Waiting = 1, 1
+		c.OnRefuse = func(budget string) { refused = append(refused, budget) }
+	})
 	hold, held := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() { ok(t, b.spend(t.Context(), func() { close(held); <-hold })) })
+	wg.Go(func() { ok(t, w.compute(t.Context(), func() { close(held); <-hold })) })
 	<-held
-	b.waiting <- struct{}{} // somebody waits
-	wantError(t, b.spend(t.Context(), func() {}), "TooManyRequestsException", "Rate exceeded")
-	<-b.waiting
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan struct{})
+	wg.Go(func() {
+		defer close(gone)
+		if err := w.compute(ctx, func() {}); !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up got %v", err)
+		}
+	})
+	for w.arithmetic.Waiting() == 0 {
+		runtime.Gosched()
+	}
+	err := w.compute(t.Context(), func() {})
+	wantError(t, err, "TooManyRequestsException", "Rate exceeded")
+	var e *fleet.Error
+	if !errors.As(err, &e) || e.RetryAfter <= 0 || len(refused) != 1 || refused[0] != BudgetSignIn {
+		t.Errorf("retry after %v, counted %q", e.RetryAfter, refused)
+	}
+	cancel()
+	<-gone
 	close(hold)
 	wg.Wait()
-	ok(t, b.spend(t.Context(), func() {}))
+	ok(t, w.compute(t.Context(), func() {}))
+}
+
+func TestWhoeverProvesWhoTheyAreIsKnown(t *testing.T) {
+	t.Parallel()
+	proofs := 0
+	w := newWorld(t, func(c *Config) { c.OnProof = func(context.Context) { proofs++ } })
+	p := w.pool(Settings{})
+	app := w.client(p, ClientSettings{})
+	w.user(p, "ada", nil)
+	_, err := w.signIn(app, "ada", "wrong")
+	wantError(t, err, "NotAuthorizedException", "Incorrect username or password.")
+	if proofs != 0 {
+		t.Error("a wrong password is a proof")
+	}
+	out, err := w.signIn(app, "ada", good)
+	ok(t, err)
+	_, err = w.VerifyIDToken(t.Context(), scope, p.ID, out.Tokens.ID.Reveal())
+	ok(t, err)
+	_, err = w.VerifyIDToken(t.Context(), scope, p.ID, out.Tokens.Access.Reveal())
+	if proofs != 2 || err == nil {
+		t.Errorf("%d proofs, %v", proofs, err)
+	}
+}
+
+func TestSignUpsOfAllAddressesAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.SignUpsPerMinute = 1 })
+	try := func(n int) error {
+		return w.countSignUp(fleet.WithCaller(t.Context(), &fleet.Caller{SourceIP: fmt.Sprintf("10.0.0.%d", n)}))
+	}
+	for n := range 30 {
+		ok(t, try(n))
+	}
+	wantError(t, try(31), "TooManyRequestsException", "Rate exceeded")
+	w.pass(2 * time.Second)
+	ok(t, try(31))
 }

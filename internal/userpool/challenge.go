@@ -41,8 +41,10 @@ func (s *Service) AdminRespond(ctx context.Context, scope fleet.Scope, poolID st
 }
 
 func (s *Service) respond(ctx context.Context, e entry, in Answer) (Outcome, error) {
-	if !e.admin && s.guesses.tooMany(ctx, s.now()) {
-		return Outcome{}, tooManyRequests()
+	if !e.admin {
+		if err := s.check(ctx, s.guesses); err != nil {
+			return Outcome{}, err
+		}
 	}
 	switch in.Challenge {
 	case "PASSWORD_VERIFIER":
@@ -121,7 +123,7 @@ func (s *Service) finishSRP(ctx context.Context, e entry, responses map[string]f
 	}
 	signature, err := decodeBase64(claim)
 	var same bool
-	if err2 := s.budget.spend(ctx, func() {
+	if err2 := s.compute(ctx, func() {
 		number := func(raw []byte) *big.Int { return new(big.Int).SetBytes(raw) }
 		secret := srpSecret(number(b.A), number(b.B), number(b.U), verifier)
 		want := srpSignature(srpKey(secret, number(b.U)), e.pool.key(), b.Identity, sealed, timestamp)

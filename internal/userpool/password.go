@@ -67,7 +67,7 @@ func (s *Service) newPassword(ctx context.Context, p *Pool, old *store.PoolUser,
 	var reused bool
 	var salt []byte
 	var v *big.Int
-	err = s.budget.spend(ctx, func() {
+	err = s.compute(ctx, func() {
 		for _, o := range past {
 			reused = reused || sameVerifier(srpVerifier(p.key(), username, text, o.Salt), new(big.Int).SetBytes(o.Verifier))
 		}

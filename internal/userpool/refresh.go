@@ -39,8 +39,8 @@ func (s *Service) Refresh(ctx context.Context, clientID string, secret, token fl
 	if !e.client.hasSecret(secret) {
 		return nil, notAuthorized("Unable to verify secret for client " + e.client.ID)
 	}
-	if s.guesses.tooMany(ctx, s.now()) {
-		return nil, tooManyRequests()
+	if err := s.check(ctx, s.guesses); err != nil {
+		return nil, err
 	}
 	redeem := s.redeem
 	if e.client.rotates() {

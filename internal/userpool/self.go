@@ -91,13 +91,13 @@ func (s *Service) ChangePassword(ctx context.Context, token, previous, proposed 
 		return err
 	}
 	var same bool
-	if err := s.budget.spend(ctx, func() {
+	if err := s.compute(ctx, func() {
 		same = sameVerifier(srpVerifier(who.pool.key(), who.user.Username, previous.Reveal(), who.user.Salt), verifier)
 	}); err != nil {
 		return err
 	}
 	if !same {
-		s.guesses.add(ctx, s.now())
+		s.guesses.add(ctx)
 		return wrongPassword()
 	}
 	pw, err := s.newPassword(ctx, who.pool, &who.user, who.user.Username, who.user.Sub, proposed.Reveal())
@@ -221,7 +221,7 @@ func (s *Service) VerifyAttribute(ctx context.Context, token fleet.Secret, attri
 		return p.prove(u, c)
 	})
 	if err == nil && verdict != nil {
-		s.guesses.add(ctx, s.now())
+		s.guesses.add(ctx)
 		return verdict
 	}
 	return err

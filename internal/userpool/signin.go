@@ -78,8 +78,10 @@ func (s *Service) initiate(ctx context.Context, e entry, in SignIn) (Outcome, er
 	if err := e.allow(flow); err != nil {
 		return Outcome{}, err
 	}
-	if !e.admin && s.guesses.tooMany(ctx, s.now()) {
-		return Outcome{}, tooManyRequests()
+	if !e.admin {
+		if err := s.check(ctx, s.guesses); err != nil {
+			return Outcome{}, err
+		}
 	}
 	switch flow {
 	case "USER_SRP_AUTH":
@@ -94,7 +96,7 @@ func (s *Service) initiate(ctx context.Context, e entry, in SignIn) (Outcome, er
 // wrongGuess counts against the address that a guess came from. The address of an administrator's program is not the guesser's.
 func (s *Service) wrongGuess(ctx context.Context, e entry) {
 	if !e.admin {
-		s.guesses.add(ctx, s.now())
+		s.guesses.add(ctx)
 	}
 }
 
@@ -189,7 +191,7 @@ func (s *Service) offerSRP(ctx context.Context, e entry, parameters map[string]f
 		return Outcome{}, err
 	}
 	var b, public, u *big.Int
-	if err := s.budget.spend(ctx, func() { b, public, u = srpOffer(a, c.verifier) }); err != nil {
+	if err := s.compute(ctx, func() { b, public, u = srpOffer(a, c.verifier) }); err != nil {
 		return Outcome{}, err
 	}
 	block := srpBlock{Client: e.client.ID, Identity: c.identity, Typed: name, A: a.Bytes(), B: b.Bytes(), U: u.Bytes(), Issued: s.now().UnixMilli(),
@@ -225,7 +227,7 @@ func (s *Service) passwordAuth(ctx context.Context, e entry, parameters map[stri
 		return Outcome{}, err
 	}
 	var same bool
-	if err := s.budget.spend(ctx, func() {
+	if err := s.compute(ctx, func() {
 		same = sameVerifier(srpVerifier(e.pool.key(), c.identity, text, c.salt), c.verifier)
 	}); err != nil {
 		return Outcome{}, err

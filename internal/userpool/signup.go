@@ -80,10 +80,10 @@ func (s *Service) enterHashed(ctx context.Context, clientID string, hash fleet.S
 
 // countSignUp bounds what one address may make us store and send without having proven anything.
 func (s *Service) countSignUp(ctx context.Context) error {
-	if s.signUps.tooMany(ctx, s.now()) {
-		return tooManyRequests()
+	if err := s.check(ctx, s.signUps); err != nil {
+		return err
 	}
-	s.signUps.add(ctx, s.now())
+	s.signUps.add(ctx)
 	return nil
 }
 
@@ -110,8 +110,8 @@ func (s *Service) ConfirmSignUp(ctx context.Context, r CodeRequest, code fleet.S
 	if err != nil {
 		return err
 	}
-	if s.guesses.tooMany(ctx, s.now()) {
-		return tooManyRequests()
+	if err := s.check(ctx, s.guesses); err != nil {
+		return err
 	}
 	var verdict error
 	err = s.tx(ctx, func(tx *store.Tx) (err error) {
@@ -119,7 +119,7 @@ func (s *Service) ConfirmSignUp(ctx context.Context, r CodeRequest, code fleet.S
 		return err
 	})
 	if err == nil && verdict != nil {
-		s.guesses.add(ctx, s.now())
+		s.guesses.add(ctx)
 		return verdict
 	}
 	return err
@@ -276,8 +276,8 @@ func (s *Service) ConfirmForgotPassword(ctx context.Context, r CodeRequest, code
 	if err != nil {
 		return err
 	}
-	if s.guesses.tooMany(ctx, s.now()) {
-		return tooManyRequests()
+	if err := s.check(ctx, s.guesses); err != nil {
+		return err
 	}
 	var seen *store.PoolUser
 	if err := s.view(ctx, func(tx *store.Tx) (err error) {
@@ -300,7 +300,7 @@ func (s *Service) ConfirmForgotPassword(ctx context.Context, r CodeRequest, code
 		return err
 	})
 	if err == nil && verdict != nil {
-		s.guesses.add(ctx, s.now())
+		s.guesses.add(ctx)
 		return verdict
 	}
 	return err

@@ -104,6 +104,7 @@ func (s *Service) fulfil(ctx context.Context, e entry, g grant) (Outcome, error)
 
 // mint signs the tokens of a grant (identity spec 1.8).
 func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
+	s.proven(ctx)
 	keys, err := s.poolKeys(ctx, e.pool.Scope, e.pool.ID)
 	if err != nil {
 		return nil, err

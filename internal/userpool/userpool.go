@@ -15,11 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -58,24 +60,31 @@ type Config struct {
 
 	// TimestampSkew is how far the clock of whoever signs in by SRP may be off; 0: five minutes.
 	TimestampSkew time.Duration
+	// Trusted are networks whose addresses are not counted.
+	Trusted []netip.Prefix
+	// OnRefuse, if set, hears of each refusal because a budget is used up, by the name of the budget. OnProof hears of each request
+	// whose caller has proven who they are: by password, by a refresh token or by a token of ours.
+	OnRefuse func(budget string)
+	OnProof  func(ctx context.Context)
 	// FailuresPerMinute bounds failed sign-ins and guessed codes per source address; 0: 20, negative: no bound. A factory whose
 	// people sit behind one address stays far below it: successes do not count.
 	FailuresPerMinute int
-	// SignUpsPerMinute bounds new accounts and codes asked for per source address; 0: 20, negative: no bound.
+	// SignUpsPerMinute bounds new accounts and codes asked for per source address; 0: 20, negative: no bound. All addresses together
+	// have thirty times as much.
 	SignUpsPerMinute int
 	// Arithmetic bounds the sign-ins whose modular powers are computed at the same time, about 2.5 ms each, so that a flood of
 	// them leaves processor time for devices; 0: half of the processors, at least one. Waiting bounds those that queue behind them;
-	// 0: 256. More are refused with TooManyRequestsException.
+	// 0: 256. They wait in turn by address; more are refused with TooManyRequestsException.
 	Arithmetic, Waiting int
 }
 
 // A Service is all user pools of an installation. It is safe for concurrent use.
 type Service struct {
-	cfg     Config
-	log     *slog.Logger
-	budget  budget
-	guesses failures // failed sign-ins and codes per source address
-	signUps failures
+	cfg        Config
+	log        *slog.Logger
+	arithmetic *admission.Queue
+	guesses    tally // failed sign-ins and codes per source address
+	signUps    tally
 
 	background sync.WaitGroup
 	inFlight   chan struct{}
@@ -110,13 +119,14 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Waiting <= 0 {
 		cfg.Waiting = 256
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, budget: newBudget(cfg.Arithmetic, cfg.Waiting), inFlight: make(chan struct{}, 64),
-		keys: map[string]*poolKeys{}}
+	s := &Service{cfg: cfg, log: cfg.Log, inFlight: make(chan struct{}, 64), keys: map[string]*poolKeys{},
+		arithmetic: admission.NewQueue(admission.QueueConfig{Running: cfg.Arithmetic, Waiting: cfg.Waiting})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.guesses = failures{limit: cfg.FailuresPerMinute, byAddress: map[string]failureCount{}}
-	s.signUps = failures{limit: cfg.SignUpsPerMinute, byAddress: map[string]failureCount{}}
+	s.guesses = newTally(BudgetGuesses, cfg.FailuresPerMinute, admission.Rate{}, cfg)
+	all := float64(30 * cfg.SignUpsPerMinute)
+	s.signUps = newTally(BudgetSignUps, cfg.SignUpsPerMinute, admission.Rate{PerSecond: all / 60, Burst: all}, cfg)
 	cfg.Store.Listen(s.changed)
 	return s, nil
 }

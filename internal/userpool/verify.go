@@ -46,7 +46,11 @@ func (s *Service) VerifyIDToken(ctx context.Context, scope fleet.Scope, poolID, 
 	case !s.now().Before(exp):
 		return nil, notAuthorized(fmt.Sprintf("Token expired: %d >= %d", exp.Unix(), s.now().Unix()))
 	}
-	return c, s.view(ctx, func(tx *store.Tx) error { return s.stillHolds(tx, scope, poolID, c) })
+	if err := s.view(ctx, func(tx *store.Tx) error { return s.stillHolds(tx, scope, poolID, c) }); err != nil {
+		return c, err
+	}
+	s.proven(ctx)
+	return c, nil
 }
 
 // StillHold looks again at claims that VerifyIDToken has returned, in a write transaction. A sign-out, a disabled user or a change
@@ -168,7 +172,11 @@ func (s *Service) authenticate(ctx context.Context, token fleet.Secret) (who sel
 		return who, notAuthorized("Access Token does not have required scopes")
 	}
 	who.claims = t.Claims
-	return who, s.view(ctx, func(tx *store.Tx) error { return s.load(tx, scope, poolID, &who) })
+	if err := s.view(ctx, func(tx *store.Tx) error { return s.load(tx, scope, poolID, &who) }); err != nil {
+		return who, err
+	}
+	s.proven(ctx)
+	return who, nil
 }
 
 // load reads the client and the user of an access token and refuses those that no longer count.

@@ -7,7 +7,9 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -29,6 +31,7 @@ type failure struct {
 	message string
 	details map[string]string
 	kind    fleet.Kind
+	retry   time.Duration
 }
 
 type codeStatus struct {
@@ -75,7 +78,7 @@ func translate(s *Service, p Protocol, err error) failure {
 	if !errors.As(err, &e) {
 		e = &fleet.Error{Kind: fleet.KindInternal, Err: err}
 	}
-	f := failure{kind: e.Kind, message: sentence(e), details: e.Details}
+	f := failure{kind: e.Kind, message: sentence(e), details: e.Details, retry: e.RetryAfter}
 	if e.Kind == fleet.KindInternal {
 		f.message, f.details = "An internal error occurred. Its cause is in the server's log under this request's id.", nil
 	}
@@ -103,6 +106,10 @@ func translate(s *Service, p Protocol, err error) failure {
 	if f.status == 0 {
 		f.status = cmp.Or(common[e.Kind][p].status, http.StatusBadRequest)
 	}
+	if e.RetryAfter > 0 { // a budget of ours, which AWS does not have
+		f.status = http.StatusTooManyRequests
+		return f
+	}
 	if p == JSON11 && f.status < 500 && f.status != http.StatusRequestEntityTooLarge {
 		f.status = http.StatusBadRequest // wrappers of Cognito test for 400 (identity spec 0.6)
 	}
@@ -128,6 +135,9 @@ func sentence(e *fleet.Error) string {
 // (identity spec 0.6, 4 and 5.7; iot-core spec 1.5).
 func (f failure) write(w http.ResponseWriter, p Protocol, namespace, requestID string) {
 	h := w.Header()
+	if f.retry > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((f.retry+time.Second-1)/time.Second)))
+	}
 	if p == Query {
 		var b bytes.Buffer
 		kind := "Sender"

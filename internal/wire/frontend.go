@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,9 +27,6 @@ type Frontend struct {
 
 	// Authorize says whether the caller may. A refusal is a *fleet.Error of kind fleet.KindDenied.
 	Authorize func(ctx context.Context, caller *fleet.Caller, a Access) error
-
-	// Admit, if set, may refuse a request before any work is spent on it (budgets; fleet.KindThrottled).
-	Admit func(r *http.Request, svc *Service, operation string) error
 
 	// Observe, if set, is told about every answered request.
 	Observe func(Event)
@@ -98,6 +96,20 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.serve()
 }
 
+// Refuse answers a request with err, in its own protocol and without looking at its body. It is for requests that are refused
+// before any work is spent on them, and neither logged nor observed.
+func (f *Frontend) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	f.once.Do(f.index)
+	x := &exchange{Frontend: f, w: w, m: message{http: r}, id: fleet.NewUUID()}
+	w.Header().Set("X-Amzn-Requestid", x.id)
+	w.Header().Set("Cache-Control", "no-store")
+	f.CORS.Headers(w.Header(), r)
+	if x.call = x.dispatch(&x.m); x.call.service == nil && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		x.call.protocol = Query
+	}
+	x.fail(err)
+}
+
 // serve follows the order of iot-core spec 1.6: route, authenticate, parse, check, authorise, act.
 func (x *exchange) serve() {
 	r := x.m.http
@@ -130,13 +142,8 @@ func (x *exchange) serve() {
 }
 
 func (x *exchange) perform(ctx context.Context) (any, error) {
-	s, r := x.call.service, x.m.http
+	s := x.call.service
 	row := s.rows[x.call.operation]
-	if x.Admit != nil {
-		if err := x.Admit(r, s, x.call.operation); err != nil {
-			return nil, err
-		}
-	}
 	public := s.ops[x.call.operation].Unsigned
 	caller, err := x.caller(ctx, public)
 	if err != nil {
@@ -205,7 +212,10 @@ func (x *exchange) readBody() error {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(x.w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
+	var refused *fleet.Error // a budget of whoever wrapped the body
 	switch {
+	case errors.As(err, &refused):
+		return refused
 	case errors.As(err, &tooLarge):
 		return fleet.Invalid("", "", "The body is larger than %d bytes", limit).WithCode(codeTooLarge)
 	case err != nil:

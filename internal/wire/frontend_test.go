@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
@@ -116,15 +118,35 @@ func TestInternalCausesAreLoggedOnce(t *testing.T) {
 	}
 }
 
-func TestAdmissionComesBeforeAuthentication(t *testing.T) {
+func TestRequestsAreRefusedInTheirOwnProtocol(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	f, _ := newFrontend(&log)
+	refuse := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.Refuse(w, r, &fleet.Error{Kind: fleet.KindThrottled, Msg: "Rate exceeded", RetryAfter: 1500 * time.Millisecond})
+	})
+	for code, w := range map[string]*httptest.ResponseRecorder{
+		"ThrottlingException":      serve(refuse, "PUT", "/things/lamp", "", "Authorization", "bad InvalidSignature"),
+		"TooManyRequestsException": serve(refuse, "POST", "/", "{}", "X-Amz-Target", "None.Such"),
+		"<Code>Throttling</Code>":  serve(refuse, "POST", "/", "Action=X", "Content-Type", "application/x-www-form-urlencoded"),
+	} {
+		if !strings.Contains(w.Body.String(), code) || w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") != "2" || w.Header().Get("X-Amzn-Requestid") == "" {
+			t.Errorf("%s: %d %v %s", code, w.Code, w.Header(), w.Body)
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("a flood can fill the log: %s", &log)
+	}
+}
+
+func TestABudgetMayStopABody(t *testing.T) {
 	t.Parallel()
 	f, _ := newFrontend(io.Discard)
-	f.Admit = func(*http.Request, *Service, string) error {
-		return &fleet.Error{Kind: fleet.KindThrottled, Msg: "Rate exceeded"}
-	}
-	w := serve(f, "PUT", "/things/lamp", "", "Authorization", "bad InvalidSignature")
-	if got := w.Header().Get("X-Amzn-Errortype"); got != "ThrottlingException" {
-		t.Errorf("got %s", got)
+	r := httptest.NewRequest("PUT", "/things/lamp", io.NopCloser(iotest.ErrReader(&fleet.Error{Kind: fleet.KindThrottled, Msg: "Rate exceeded", RetryAfter: time.Second})))
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	if w.Code != http.StatusTooManyRequests || w.Header().Get("X-Amzn-Errortype") != "ThrottlingException" {
+		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }
 

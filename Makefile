@@ -5,7 +5,7 @@ INSTALL ?= 1
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test unit compat race bench soak fuzz generate lint deps clean go-version
+.PHONY: all build pkcs11 demo test unit compat pkcs11-test race bench soak fuzz generate lint deps clean go-version
 
 all: build
 
@@ -16,19 +16,24 @@ go-version:
 build: go-version
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/imprint ./cmd/imprint-device
 
+# The key helper for PKCS #11 tokens: a module of its own, since it needs a C compiler and the server does not.
+pkcs11: go-version
+	cd helpers/imprint-pkcs11 && CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o ../../bin/ .
+
 demo: build
 	bin/imprint demo
 
 # Everything that must hold: formatting, vet, generated files fresh, unit tests, and real clients against the real binary.
-test: deps build lint unit compat
+test: deps build lint unit compat pkcs11-test
 
 deps: go-version
 	@INSTALL=$(INSTALL) sh scripts/deps
 
 lint:
-	@test -z "$$(gofmt -l cmd device internal test)" || { echo "not formatted:"; gofmt -l cmd device internal test; exit 1; }
+	@test -z "$$(gofmt -l cmd device helpers internal test)" || { echo "not formatted:"; gofmt -l cmd device helpers internal test; exit 1; }
 	$(GO) vet ./...
 	cd test/compat && $(GO) vet ./...
+	cd helpers/imprint-pkcs11 && CGO_ENABLED=1 $(GO) vet ./...
 	$(GO) run ./internal/tools/awsgen -check
 
 unit:
@@ -36,6 +41,10 @@ unit:
 
 compat: build
 	cd test/compat && $(GO) test -count=1 -timeout 20m ./...
+
+# The real helper and the real server with SoftHSM as the token.
+pkcs11-test:
+	cd helpers/imprint-pkcs11 && CGO_ENABLED=1 $(GO) test -count=1 ./...
 
 # The race detector needs cgo, hence a C compiler.
 race:

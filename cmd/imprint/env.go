@@ -59,8 +59,17 @@ func (c *awsCmd) Run(ctx context.Context, k *kong.Context, from *sources) error 
 	for _, v := range withDefaultRegion(e) {
 		cmd.Env = append(cmd.Env, v.Name+"="+v.Value)
 	}
-	return cmd.Run()
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() < 0 {
+		return err
+	}
+	return saidAlready(exit.ExitCode())
 }
+
+// saidAlready is the exit code of a command that has told its error itself.
+type saidAlready int
+
+func (s saidAlready) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // withoutAWS drops the AWS_ variables, so that no profile or session of the real AWS mixes with ours.
 func withoutAWS(env []string) []string {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -93,9 +92,9 @@ func main() {
 	}
 	p.FatalIfErrorf(err)
 	err = k.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() > 0 { // the AWS CLI has said what was wrong
-		os.Exit(exit.ExitCode())
+	var said saidAlready
+	if errors.As(err, &said) {
+		os.Exit(int(said))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "imprint:", err)

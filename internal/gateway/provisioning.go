@@ -89,7 +89,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		if err != nil {
 			status, code, message := provision.Refusal(err)
 			refusal = code
-			if fleet.KindOf(err) == fleet.KindInternal {
+			if k := fleet.KindOf(err); k == fleet.KindInternal || k == fleet.KindUnavailable {
 				g.Log.Error("provisioning", "topic", topic, "trace", who.Trace.ID(), "error", err)
 			}
 			g.Recorder.Finish(who.Trace, err)

@@ -20,6 +20,7 @@ var layer = map[string][]string{
 	"internal/policy":       {},
 	"internal/durable":      {},
 	"internal/pki":          {"internal/durable"},
+	"internal/pki/…":        {"internal/pki"},
 	"internal/sigv4":        {},
 	"internal/admission":    {},
 	"internal/jwt":          {},

@@ -22,8 +22,12 @@ import (
 // Config is how an authority is set up.
 type Config struct {
 	Dir   string   // folder of authority.json and of the server's certificates, for example DATA/pki
-	Keys  KeyStore // where signing keys live
+	Keys  KeyStore // where the keys of roots and issuers live
 	Clock fleet.Clock
+
+	// Leaves is where the keys of the server's own certificates live; nil: in Keys, which must be a LeafStore then. Every TLS
+	// handshake signs with one of them.
+	Leaves LeafStore
 
 	// Names are DNS names (a leading "*." is a wildcard) and IP addresses of the server's certificate, the first one being
 	// its common name. localhost, 127.0.0.1 and ::1 are always added.
@@ -127,6 +131,13 @@ type stateCA struct {
 func OpenAuthority(ctx context.Context, c Config) (*Authority, error) {
 	if c.DeviceValidity < 0 {
 		return nil, fmt.Errorf("authority: the validity of device certificates is negative")
+	}
+	if c.Leaves == nil {
+		leaves, ok := c.Keys.(LeafStore)
+		if !ok {
+			return nil, fmt.Errorf("authority: keys of a %T cannot be replaced: the server's own need another store", c.Keys)
+		}
+		c.Leaves = leaves
 	}
 	if err := makeDir(c.Dir); err != nil {
 		return nil, fmt.Errorf("authority: %w", err)
@@ -233,7 +244,7 @@ func (a *Authority) complete(ctx context.Context, cas []*ca) error {
 			cas = append(cas, c)
 		}
 		if p.parent != "" {
-			if err := a.open(ctx, c); err != nil {
+			if err := c.open(ctx, a.cfg.Keys); err != nil {
 				return err
 			}
 		}
@@ -284,13 +295,13 @@ func (p plan) matches(c *ca) (bool, error) {
 }
 
 // open opens the key of a CA and checks that it is the certificate's.
-func (a *Authority) open(ctx context.Context, c *ca) error {
+func (c *ca) open(ctx context.Context, keys KeyStore) error {
 	if c.signer != nil {
 		return nil
 	}
-	signer, err := a.cfg.Keys.Signer(ctx, c.key)
+	signer, err := keys.Signer(ctx, c.key)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the %s CA's key is missing: put it back, if only for this time when it is kept offline (imprint ca bring-back): %w", c.role, err)
+		return fmt.Errorf("the %s CA's key is missing: put it back, if only for this time when it is kept offline (imprint ca bring-back), or name the key helper as at earlier starts (--key-helper): %w", c.role, err)
 	}
 	if err != nil {
 		return fmt.Errorf("the %s CA's key: %w", c.role, err)
@@ -354,7 +365,7 @@ func (a *Authority) certify(ctx context.Context, p plan, signer crypto.Signer, p
 	}
 	by := issuer{subject: subject, notAfter: r.notAfter, signer: signer}
 	if p.parent != "" {
-		if err := a.open(ctx, parent); err != nil {
+		if err := parent.open(ctx, a.cfg.Keys); err != nil {
 			return nil, err
 		}
 		by = parent.issuer()

@@ -145,7 +145,7 @@ func TestTroubleWithTheFilesIsNamed(t *testing.T) {
 			}
 		}, "the device CA's key is missing"},
 		"a key of another backup": {func(t *testing.T, c Config) {
-			if _, err := c.Keys.Replace(context.Background(), "device-1", P256); err != nil {
+			if _, err := c.Keys.(LeafStore).Replace(context.Background(), "device-1", P256); err != nil {
 				t.Fatal(err)
 			}
 		}, "come from different backups"},
@@ -198,7 +198,7 @@ func (k *cutKeys) Create(ctx context.Context, name string, t KeyType) (crypto.Si
 }
 
 func (k *cutKeys) Replace(ctx context.Context, name string, t KeyType) (crypto.Signer, error) {
-	return k.cut(func() (crypto.Signer, error) { return k.KeyStore.Replace(ctx, name, t) })
+	return k.cut(func() (crypto.Signer, error) { return k.KeyStore.(LeafStore).Replace(ctx, name, t) })
 }
 
 func (k *cutKeys) cut(make func() (crypto.Signer, error)) (crypto.Signer, error) {
@@ -277,10 +277,13 @@ func TestALostStateFileComesBackFromTheKeys(t *testing.T) {
 func TestServerFilesCutShortAreReplaced(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(c Config) error{
-		"no certificate":         func(c Config) error { return os.Remove(filepath.Join(c.Dir, "server.pem")) },
-		"an empty certificate":   func(c Config) error { return os.WriteFile(filepath.Join(c.Dir, "server.pem"), nil, 0o600) },
-		"a damaged key":          func(c Config) error { return os.Truncate(filepath.Join(c.Dir, "keys", "server-leaf.key"), 40) },
-		"a key of the next leaf": func(c Config) error { _, err := c.Keys.Replace(context.Background(), "server-leaf", P256); return err },
+		"no certificate":       func(c Config) error { return os.Remove(filepath.Join(c.Dir, "server.pem")) },
+		"an empty certificate": func(c Config) error { return os.WriteFile(filepath.Join(c.Dir, "server.pem"), nil, 0o600) },
+		"a damaged key":        func(c Config) error { return os.Truncate(filepath.Join(c.Dir, "keys", "server-leaf.key"), 40) },
+		"a key of the next leaf": func(c Config) error {
+			_, err := c.Keys.(LeafStore).Replace(context.Background(), "server-leaf", P256)
+			return err
+		},
 		"a leaf of somebody else": func(c Config) error {
 			return os.Rename(filepath.Join(c.Dir, "authority.json"), filepath.Join(c.Dir, "server.pem"))
 		},

@@ -51,23 +51,40 @@ func typeOf(pub crypto.PublicKey) KeyType {
 	return ""
 }
 
-// A KeyStore keeps the authority's signing keys by name. Names are 1 to 64 characters of a-z, 0-9 and hyphen. All methods
-// may be called concurrently.
+// A KeyStore keeps the authority's signing keys by name. Names are as ValidKeyName says. All methods may be called concurrently,
+// and so may Sign of the signers. Nothing here takes a key away: that is for a LeafStore. Package keystoretest says the same as
+// a test that every store passes.
 type KeyStore interface {
 	// Signer opens a key. The error is an fs.ErrNotExist if there is none of that name.
 	Signer(ctx context.Context, name string) (crypto.Signer, error)
 	// Create makes a key; it is durable when Create returns. The error is an fs.ErrExist if the name is taken.
 	Create(ctx context.Context, name string, t KeyType) (crypto.Signer, error)
+}
+
+// A LeafStore keeps keys that may be replaced at any time: those of the server's own certificates.
+type LeafStore interface {
+	// Signer opens a key. The error is an fs.ErrNotExist if there is none of that name.
+	Signer(ctx context.Context, name string) (crypto.Signer, error)
 	// Replace makes a key in place of the one of that name, if there is one.
 	Replace(ctx context.Context, name string, t KeyType) (crypto.Signer, error)
 }
 
 var (
-	_ KeyStore = (*FileKeys)(nil)
-	_ KeyStore = (*MemoryKeys)(nil)
+	_ KeyStore  = (*FileKeys)(nil)
+	_ LeafStore = (*FileKeys)(nil)
+	_ KeyStore  = (*MemoryKeys)(nil)
+	_ LeafStore = (*MemoryKeys)(nil)
+	_ KeyStore  = Succession{}
 
 	keyName = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 )
+
+// ValidKeyName reports whether a key may have that name: 1 to 64 characters of a-z, 0-9 and hyphen.
+func ValidKeyName(name string) bool { return keyName.MatchString(name) }
+
+func badName(name string) error {
+	return fmt.Errorf("key name %q: 1 to 64 characters of a-z, 0-9 and hyphen", name)
+}
 
 const (
 	keySuffix  = ".key"
@@ -92,8 +109,8 @@ func NewFileKeys(dir string, s *Sealer) (*FileKeys, error) {
 }
 
 func (f *FileKeys) path(name string) (string, error) {
-	if !keyName.MatchString(name) {
-		return "", fmt.Errorf("key name %q: 1 to 64 characters of a-z, 0-9 and hyphen", name)
+	if !ValidKeyName(name) {
+		return "", badName(name)
 	}
 	return filepath.Join(f.dir, name+keySuffix), nil
 }
@@ -184,20 +201,49 @@ func (m *MemoryKeys) Signer(_ context.Context, name string) (crypto.Signer, erro
 	return nil, fmt.Errorf("signing key %q: %w", name, fs.ErrNotExist)
 }
 
-func (m *MemoryKeys) Create(ctx context.Context, name string, t KeyType) (crypto.Signer, error) {
-	if _, err := m.Signer(ctx, name); !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("signing key %q: %w", name, fs.ErrExist)
-	}
-	return m.Replace(ctx, name, t)
+func (m *MemoryKeys) Create(_ context.Context, name string, t KeyType) (crypto.Signer, error) {
+	return m.put(name, t, false)
 }
 
 func (m *MemoryKeys) Replace(_ context.Context, name string, t KeyType) (crypto.Signer, error) {
+	return m.put(name, t, true)
+}
+
+func (m *MemoryKeys) put(name string, t KeyType, replace bool) (crypto.Signer, error) {
+	if !ValidKeyName(name) {
+		return nil, badName(name)
+	}
 	key, err := GenerateKey(t)
 	if err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.keys[name] != nil && !replace {
+		return nil, fmt.Errorf("signing key %q: %w", name, fs.ErrExist)
+	}
 	m.keys[name] = key
 	return key, nil
+}
+
+// Succession makes keys in New and still opens those of Old: so an installation moves to another store, rotation by rotation.
+type Succession struct{ New, Old KeyStore }
+
+func (s Succession) Signer(ctx context.Context, name string) (crypto.Signer, error) {
+	key, err := s.New.Signer(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.Old.Signer(ctx, name)
+	}
+	return key, err
+}
+
+// Create makes a key in New. A name that Old has is taken.
+func (s Succession) Create(ctx context.Context, name string, t KeyType) (crypto.Signer, error) {
+	switch _, err := s.Old.Signer(ctx, name); {
+	case err == nil:
+		return nil, fmt.Errorf("signing key %q: %w", name, fs.ErrExist)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	return s.New.Create(ctx, name, t)
 }

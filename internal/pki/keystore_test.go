@@ -2,73 +2,11 @@ package pki
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
-
-// testKeyStore is what every KeyStore must do.
-func testKeyStore(t *testing.T, s KeyStore) {
-	t.Helper()
-	ctx := t.Context()
-	if _, err := s.Signer(ctx, "device-1"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Signer of no key: %v", err)
-	}
-	made, err := s.Create(ctx, "device-1", P256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := made.Public().(*ecdsa.PublicKey); !ok {
-		t.Errorf("Create(P256) made %T", made.Public())
-	}
-	opened, err := s.Signer(ctx, "device-1")
-	if err != nil || !samePublicKey(opened.Public(), made.Public()) {
-		t.Fatalf("Signer gives another key: %v", err)
-	}
-	if _, err := s.Create(ctx, "device-1", P256); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("Create over a key: %v", err)
-	}
-	replaced, err := s.Replace(ctx, "device-1", RSA2048)
-	if err != nil || samePublicKey(replaced.Public(), made.Public()) {
-		t.Fatalf("Replace keeps the key: %v", err)
-	}
-	opened, err = s.Signer(ctx, "device-1")
-	if err != nil || !samePublicKey(opened.Public(), replaced.Public()) {
-		t.Errorf("Signer after Replace: %v", err)
-	}
-	if _, ok := opened.Public().(*rsa.PublicKey); !ok {
-		t.Errorf("Replace(RSA2048) made %T", opened.Public())
-	}
-	digest := sha256.Sum256([]byte("x"))
-	if _, err := opened.Sign(rand.Reader, digest[:], crypto.SHA256); err != nil {
-		t.Error(err)
-	}
-	if _, err := s.Create(ctx, "other", "DSA-1024"); err == nil {
-		t.Error("a key of an unknown type was made")
-	}
-}
-
-func TestFileKeys(t *testing.T) {
-	t.Parallel()
-	s, err := NewFileKeys(filepath.Join(t.TempDir(), "pki", "keys"), NewSealer(testKey(1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	testKeyStore(t, s)
-}
-
-func TestMemoryKeys(t *testing.T) {
-	t.Parallel()
-	testKeyStore(t, NewMemoryKeys())
-}
 
 func TestAKeyFileIsSealedAndBelongsToItsName(t *testing.T) {
 	t.Parallel()

@@ -113,7 +113,8 @@ func masterKeyInFolder(dir string) (*MasterKey, error) {
 	return newMasterKey(SourceDataFolder, path, text)
 }
 
-// sealedKeysIn returns a file under dir that was sealed under a master key, or "".
+// sealedKeysIn returns a file under dir that was sealed under a master key, or "". There is one from the first start on: the
+// keys of the server's own certificates are files wherever those of the authority are.
 func sealedKeysIn(dir string) string {
 	found, err := filepath.Glob(filepath.Join(dir, KeysDir, "*"+keySuffix))
 	if err != nil || len(found) == 0 {

@@ -27,17 +27,33 @@ type remover interface {
 	Put(ctx context.Context, name string, key crypto.Signer) error
 }
 
+// removable returns the store whose keys may come and go, nil if there is none. A key helper's keys never leave it.
+func (a *Authority) removable() remover {
+	keys := a.cfg.Keys
+	if s, ok := keys.(Succession); ok {
+		keys = s.Old
+	}
+	store, _ := keys.(remover)
+	return store
+}
+
+var errNoRemoval = errors.New("the key store gives no key out and takes none in: keep what holds the keys offline itself")
+
 // ExportRoots returns the keys of all roots, former and next ones too, that are in the key store: PKCS#8 in PEM, each after a
 // line that says which it is. It fails if there is none.
 func (a *Authority) ExportRoots(ctx context.Context) (fleet.Secret, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	roots, err := a.rootsHere(ctx)
+	store := a.removable()
+	if store == nil {
+		return "", errNoRemoval
+	}
+	roots, err := a.rootsIn(ctx, store)
 	if err != nil {
 		return "", err
 	}
 	if len(roots) == 0 {
-		return "", errors.New("no key of a root is in the key store: they were taken offline before")
+		return "", errors.New("no key of a root is in the data folder: they were taken offline before, or are in the key helper, which gives none out")
 	}
 	var b bytes.Buffer
 	for _, c := range roots {
@@ -52,15 +68,15 @@ func (a *Authority) ExportRoots(ctx context.Context) (fleet.Secret, error) {
 	return fleet.Secret(b.String()), nil
 }
 
-// rootsHere returns copies of the roots whose keys are in the key store, with their signers.
-func (a *Authority) rootsHere(ctx context.Context) (list []*ca, err error) {
+// rootsIn returns copies of the roots whose keys are in a store, with their signers.
+func (a *Authority) rootsIn(ctx context.Context, store KeyStore) (list []*ca, err error) {
 	for _, c := range a.all() {
 		if !c.isRoot() {
 			continue
 		}
 		here := *c
 		here.signer = nil
-		err := a.open(ctx, &here)
+		err := here.open(ctx, store)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -102,11 +118,11 @@ func ReadRoots(text fleet.Secret) (keys []crypto.Signer, err error) {
 func (a *Authority) ForgetRoots(ctx context.Context, copied []crypto.Signer) (names []string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	store, ok := a.cfg.Keys.(remover)
-	if !ok {
+	store := a.removable()
+	if store == nil {
 		return nil, errNoRemoval
 	}
-	roots, err := a.rootsHere(ctx)
+	roots, err := a.rootsIn(ctx, store)
 	if err != nil {
 		return nil, err
 	}
@@ -125,14 +141,12 @@ func (a *Authority) ForgetRoots(ctx context.Context, copied []crypto.Signer) (na
 	return names, nil
 }
 
-var errNoRemoval = errors.New("the key store cannot give up keys: take them offline there")
-
 // RestoreRoots puts keys of roots back into the key store and returns their names.
 func (a *Authority) RestoreRoots(ctx context.Context, keys []crypto.Signer) (names []string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	store, ok := a.cfg.Keys.(remover)
-	if !ok {
+	store := a.removable()
+	if store == nil {
 		return nil, errNoRemoval
 	}
 	var found int

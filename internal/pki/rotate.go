@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 )
@@ -61,7 +62,7 @@ func (a *Authority) FinishRotation(ctx context.Context) error {
 		used := *c // readers may hold the old one
 		used.stage = stageInUse
 		if !c.isRoot() {
-			if err := a.open(ctx, &used); err != nil {
+			if err := used.open(ctx, a.cfg.Keys); err != nil {
 				return err
 			}
 		}
@@ -159,29 +160,46 @@ type CAInfo struct {
 	Fingerprint string // hex SHA-256 of the certificate
 	NotAfter    time.Time
 	State       string // in use, next, former, dropped
-	Key         string // here, offline
+	Key         string // here, offline, unreachable, or where else its store says that it is
 }
+
+// listDeadline is how long CAs waits for all keys: a store that does not answer is told, not waited for.
+const listDeadline = 2 * time.Second
 
 // CAs lists all CAs in the order of their making.
 func (a *Authority) CAs(ctx context.Context) []CAInfo {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, listDeadline)
+	defer cancel()
 	var list []CAInfo
 	cas := a.all()
 	for _, c := range cas {
 		sum := sha256.Sum256(c.cert.Raw)
 		i := CAInfo{Role: string(c.role), Subject: c.cert.Subject.String(), Fingerprint: hex.EncodeToString(sum[:]), NotAfter: c.cert.NotAfter,
-			State: string(c.stage), Key: "here"}
+			State: string(c.stage)}
 		switch {
 		case c == current(cas, c.role):
 			i.State = "in use"
 		case c.stage == stageInUse:
 			i.State = "former"
 		}
-		if _, err := a.cfg.Keys.Signer(ctx, c.key); err != nil {
-			i.Key = "offline"
-		}
+		i.Key = a.whereIs(ctx, c.key)
 		list = append(list, i)
 	}
 	return list
+}
+
+func (a *Authority) whereIs(ctx context.Context, key string) string {
+	switch signer, err := a.cfg.Keys.Signer(ctx, key); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "offline"
+	case err != nil:
+		return "unreachable"
+	default:
+		if s, ok := signer.(interface{ Where() string }); ok {
+			return s.Where()
+		}
+		return "here"
+	}
 }

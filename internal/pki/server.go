@@ -113,7 +113,7 @@ func (a *Authority) serverLeaf(ctx context.Context, r role, now time.Time) (*tls
 	if kept := a.keptLeaf(ctx, by); kept != nil && now.Before(renewAt(kept.Leaf)) && slices.Equal(namesOf(kept.Leaf), a.names) {
 		return kept, nil
 	}
-	key, err := a.cfg.Keys.Replace(ctx, leafKey(r), typeOf(by.cert.PublicKey))
+	key, err := a.cfg.Leaves.Replace(ctx, leafKey(r), typeOf(by.cert.PublicKey))
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (a *Authority) keptLeaf(ctx context.Context, by *ca) *tls.Certificate {
 	if block == nil {
 		return nil
 	}
-	key, err := a.cfg.Keys.Signer(ctx, leafKey(by.role))
+	key, err := a.cfg.Leaves.Signer(ctx, leafKey(by.role))
 	if err != nil {
 		return nil
 	}

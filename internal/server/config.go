@@ -39,6 +39,7 @@ type Config struct {
 	Account   string `help:"Id of the first account, 12 digits." first:"000000000000" placeholder:"ID"`
 
 	MasterKey
+	KeyHelper string `help:"Socket of a key helper (imprint-pkcs11) in which the keys of new roots and issuers are made and stay (default: sealed files in the data folder)." type:"path" placeholder:"SOCKET"`
 
 	OutboxDir   string   `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
 	CORSOrigins []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`

@@ -21,6 +21,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/metrics"
 	"github.com/imprint-iot/imprint/internal/pki"
+	"github.com/imprint-iot/imprint/internal/pki/keyhelper"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/sigv4"
@@ -42,7 +43,8 @@ type Server struct {
 	authority  *pki.Authority
 	keys       *pki.KeyPool
 	signing    *pki.FileKeys
-	trust      sync.Mutex // one change of keys or roots at a time
+	helper     *keyhelper.Keys // nil without one
+	trust      sync.Mutex      // one change of keys or roots at a time
 	recorder   *trace.Recorder
 	metrics    *metrics.Metrics
 	strangers  *strangers
@@ -125,8 +127,12 @@ func (s *Server) openKeys(ctx context.Context) error {
 	if s.signing, err = pki.NewFileKeys(filepath.Join(s.cfg.Data, pki.KeysDir), s.masterKey.Sealer()); err != nil {
 		return err
 	}
-	names := []string{s.site.Host}
-	if s.authority, err = pki.OpenAuthority(ctx, pki.Config{Dir: filepath.Join(s.cfg.Data, pki.AuthorityDir), Keys: s.signing, Clock: s.clock, Names: names}); err != nil {
+	keys, err := s.authorityKeys(ctx)
+	if err != nil {
+		return err
+	}
+	if s.authority, err = pki.OpenAuthority(ctx, pki.Config{Dir: filepath.Join(s.cfg.Data, pki.AuthorityDir), Keys: keys, Leaves: s.signing,
+		Clock: s.clock, Names: []string{s.site.Host}}); err != nil {
 		return err
 	}
 	if _, err := s.authority.Renew(ctx, s.clock.Now()); err != nil {
@@ -135,6 +141,20 @@ func (s *Server) openKeys(ctx context.Context) error {
 	// Keys are made while nobody waits for anything else.
 	s.keys = pki.NewKeyPool(pki.PoolConfig{Size: s.cfg.KeyPool, Queue: unbound(s.cfg.KeysWaiting), Busy: func() bool { return s.requests.Load()+s.devices.Load() > 0 }})
 	return durable.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o600)
+}
+
+// authorityKeys is where the keys of roots and issuers live: in files, or in a key helper from when on one is named.
+func (s *Server) authorityKeys(ctx context.Context) (pki.KeyStore, error) {
+	if s.cfg.KeyHelper == "" {
+		return s.signing, nil
+	}
+	var about string
+	var err error
+	if s.helper, about, err = keyhelper.Dial(ctx, keyhelper.Config{Socket: s.cfg.KeyHelper}); err != nil {
+		return nil, err
+	}
+	s.log.Info("keys of roots and issuers are made in the key helper", "socket", s.cfg.KeyHelper, "helper", about)
+	return pki.Succession{New: s.helper, Old: s.signing}, nil
 }
 
 func (s *Server) openRules(ctx context.Context) error {
@@ -227,6 +247,9 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	if s.keys != nil {
 		s.keys.Close()
+	}
+	if s.helper != nil {
+		errs = append(errs, s.helper.Close())
 	}
 	if s.recorder != nil {
 		s.recorder.Close()

@@ -245,11 +245,11 @@ func (x *exchange) answer(out any) {
 	respond(x.w, status, body)
 }
 
-// fail writes an error, and logs the cause of an internal one.
+// fail writes an error, and logs the cause of one that is ours.
 func (x *exchange) fail(err error) {
 	f := translate(x.call.service, x.call.protocol, err)
 	x.event.Status, x.event.Code, x.event.Kind = f.status, f.code, f.kind
-	if f.kind == fleet.KindInternal {
+	if f.kind == fleet.KindInternal || f.kind == fleet.KindUnavailable {
 		x.log().Error("request failed", "request_id", x.id, "service", x.event.Service, "operation", x.event.Operation, "cause", err)
 	}
 	namespace := ""

@@ -26,6 +26,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
 
@@ -66,7 +67,7 @@ func newSite(t testing.TB) *site {
 	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan struct{})}
 	clock := fleet.Clock(func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now })
 	var err error
-	s.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), Clock: clock})
+	s.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: clock})
 	check(t, err)
 	t.Cleanup(func() { check(t, s.db.Close()) })
 	s.ca, err = pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock,

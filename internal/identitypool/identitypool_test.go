@@ -16,6 +16,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/jwt"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
 )
 
 const (
@@ -74,7 +75,7 @@ var key = sync.OnceValue(func() *rsa.PrivateKey {
 
 func service(t *testing.T) (*Service, *sessions) {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db")})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -458,8 +459,9 @@ func TestTheRoleIsAskedForEveryActionOfThePlan(t *testing.T) {
 	check(t, err)
 	var actions []string
 	for _, a := range f.iam.asked {
-		action, _, _ := strings.Cut(a, " ")
-		actions = append(actions, action)
+		if action, _, _ := strings.Cut(a, " "); !slices.Contains(actions, action) { // a body may run again
+			actions = append(actions, action)
+		}
 	}
 	want := "iot:CreateThing iot:CreatePolicy iot:AttachPolicy iot:AttachThingPrincipal iot:UpdateCertificate"
 	if got := strings.Join(actions, " "); got != want {

@@ -173,6 +173,7 @@ func TestOfManyCertificatesThatRaceForOneThingOneWins(t *testing.T) {
 	active := 0
 	w.do(func(tx *store.Tx) error {
 		all, _, err := tx.Certificates(here, store.CertificateFilter{}, fleet.Page{})
+		active = 0
 		for _, c := range all {
 			if c.Status == fleet.Active {
 				active++

@@ -27,6 +27,9 @@ type Config struct {
 	Clock fleet.Clock
 	Log   *slog.Logger // nil: discard
 
+	// Rehearse is for tests: each body of DB.Tx runs twice, the first time for nothing, as after a conflict.
+	Rehearse bool
+
 	// OnWrite, if set, hears how long each caller of DB.Tx waited, OnCommit how long each commit took and how many callers shared
 	// it, bodies and sync included. err is what became of it. Both must be quick: the writer waits for OnCommit.
 	OnWrite  func(took time.Duration, err error)
@@ -43,8 +46,9 @@ type DB struct {
 	readers chan *session // those that are free
 	drained chan struct{} // closed when no reader is left
 
-	clock fleet.Clock
-	log   *slog.Logger
+	clock    fleet.Clock
+	log      *slog.Logger
+	rehearse bool
 
 	memory *memory
 
@@ -65,7 +69,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{clock: cfg.Clock, log: cfg.Log, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}),
+	db := &DB{clock: cfg.Clock, log: cfg.Log, rehearse: cfg.Rehearse, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}),
 		closed: make(chan struct{}), drained: make(chan struct{})}
 	var err error
 	if cfg.URL != "" {

@@ -53,6 +53,9 @@ func (db *DB) Tx(ctx context.Context, body func(*Tx) error) error {
 }
 
 func (db *DB) queue(ctx context.Context, body func(*Tx) error) error {
+	if db.rehearse {
+		body = rehearsed(body)
+	}
 	j := &job{ctx: ctx, body: body, result: make(chan error, 1)}
 	select {
 	case db.jobs <- j:
@@ -74,6 +77,20 @@ func (db *DB) queue(ctx context.Context, body func(*Tx) error) error {
 		default:
 			return errClosed
 		}
+	}
+}
+
+// rehearsed runs body twice and keeps nothing of the first time.
+func rehearsed(body func(*Tx) error) func(*Tx) error {
+	return func(tx *Tx) error {
+		_ = tx.inSavepoint(func(tx *Tx) error {
+			_ = body(tx)
+			return errors.New("a rehearsal")
+		})
+		if tx.lost != nil {
+			return tx.lost
+		}
+		return body(tx)
 	}
 }
 

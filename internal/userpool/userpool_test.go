@@ -15,6 +15,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
 )
 
 var scope = fleet.Scope{Account: "000000000000", Region: "us-east-1"}
@@ -141,7 +142,7 @@ func (w *world) pass(d time.Duration) {
 func newWorld(t testing.TB, options ...func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, mail: &mailbox{}, time: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
-	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), Clock: w.clock})
+	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: w.clock})
 	if err != nil {
 		t.Fatal(err)
 	}

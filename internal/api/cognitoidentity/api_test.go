@@ -19,6 +19,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/jwt"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -65,7 +66,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t}
-	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db")})
+	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
 	"github.com/imprint-iot/imprint/internal/userpool"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
@@ -77,7 +78,7 @@ func newWorld(t *testing.T) *world {
 		w.now = w.now.Add(time.Millisecond)
 		return w.now
 	}
-	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), Clock: clock})
+	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 	"testing"
 )
 
-// URL returns a new, empty database if IMPRINT_TEST_DATABASE asks for PostgreSQL, else "", which means SQLite.
+// URL returns a database without a row if IMPRINT_TEST_DATABASE asks for PostgreSQL, else "", which means SQLite.
 func URL(t testing.TB) string {
 	t.Helper()
 	switch name := os.Getenv("IMPRINT_TEST_DATABASE"); name {
@@ -37,9 +37,37 @@ func URL(t testing.TB) string {
 	}
 }
 
-// Postgres returns the URL of a new, empty database on a server that all tests of this binary share. The server does not sync:
-// it is for what need not survive it.
+// Postgres returns the URL of a database without a row, on a server that all tests of this binary share. Another test may have had it
+// before, and its schema stays: making both is what takes time. The server does not sync: it is for what need not survive it.
 func Postgres(t testing.TB) string {
+	t.Helper()
+	s, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var name string
+	select {
+	case name = <-used:
+	default:
+		name = s.create(t)
+	}
+	t.Cleanup(func() { // after the store was closed, which was opened later
+		s.Exec(t, name, empty)
+		used <- name
+	})
+	return s.URL(name)
+}
+
+// used holds the names of databases that nobody uses any more.
+var used = make(chan string, 1000)
+
+const empty = `DO $$ DECLARE name text; BEGIN
+	FOR name IN SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'goose_db_version' LOOP
+		EXECUTE 'DELETE FROM ' || name;
+	END LOOP; END $$`
+
+// Fresh returns the URL of a new database without a table, on the server of Postgres.
+func Fresh(t testing.TB) string {
 	t.Helper()
 	s, err := shared()
 	if err != nil {
@@ -48,7 +76,7 @@ func Postgres(t testing.TB) string {
 	return s.Database(t)
 }
 
-var shared = sync.OnceValues(func() (*Server, error) { return start("fsync=off") })
+var shared = sync.OnceValues(func() (*Server, error) { return start("fsync=off", "max_connections=500") })
 
 // Start starts a server for this test alone, with settings of postgresql.conf such as "max_connections=20".
 func Start(t testing.TB, settings ...string) *Server {
@@ -163,9 +191,14 @@ func (s *Server) control(args ...string) error {
 // Database makes a new, empty database and returns its URL.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("test%d", s.databases.Add(1))
+	return s.URL(s.create(t))
+}
+
+func (s *Server) create(t testing.TB) (name string) {
+	t.Helper()
+	name = fmt.Sprintf("test%d", s.databases.Add(1))
 	s.Exec(t, "postgres", "CREATE DATABASE "+name)
-	return s.URL(name)
+	return name
 }
 
 // URL is that of a database on this server.

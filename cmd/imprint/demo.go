@@ -23,6 +23,9 @@ type demoCmd struct {
 	Keep bool `help:"Leave the server running afterwards and say what to try next."`
 }
 
+// demoStop bounds the end of the server, which has nothing to wait for.
+const demoStop = 30 * time.Second
+
 // demoTimeout bounds the whole story, which takes a few seconds.
 const demoTimeout = 2 * time.Minute
 
@@ -171,7 +174,7 @@ func (d *demo) stopServer() error {
 	select {
 	case <-d.exited:
 		return nil
-	case <-time.After(2 * stopGrace):
+	case <-time.After(demoStop):
 		return d.server.Process.Kill()
 	}
 }

@@ -79,7 +79,7 @@ func (versionCmd) Run() error {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // the first signal ends in order, a second one at once
 	var c cli
 	from := &sources{environ: os.Environ(), system: systemConfig}
 	p := kong.Must(&c, append(from.options(), kong.Name("imprint"), kong.UsageOnError(),

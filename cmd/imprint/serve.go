@@ -14,15 +14,14 @@ import (
 type settings struct {
 	server.Config
 
+	ShutdownGrace time.Duration `help:"For how long requests and provisioning flows in work may go on when the server stops." default:"15s" placeholder:"TIME"`
+
 	LogLevel string `help:"How much to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 
 	ConfigFile string `name:"config" help:"Configuration file (default: imprint.yaml in the data folder, then /etc/imprint/imprint.yaml)." type:"path" placeholder:"FILE"`
 }
 
 type serveCmd struct{ settings }
-
-// stopGrace is how long a clean stop may take before connections are cut.
-const stopGrace = 15 * time.Second
 
 func (c *serveCmd) Run(ctx context.Context, from *sources) error {
 	var level slog.Level
@@ -39,11 +38,18 @@ func (c *serveCmd) Run(ctx context.Context, from *sources) error {
 		return err
 	}
 	fmt.Fprint(os.Stderr, s.Banner())
+	manager := fromSystemd(os.Getenv, os.Getpid(), c.Log)
+	watch, unwatch := context.WithCancel(context.Background())
+	defer unwatch()
+	go manager.watch(watch, s.Alive)
+	manager.say("READY=1")
 	select {
-	case <-ctx.Done():
+	case <-ctx.Done(): // a second signal ends the process at once (main)
+		c.Log.Info("stopping: requests and flows in work may finish", "grace", c.ShutdownGrace)
 	case err = <-s.Failed():
 	}
-	stop, cancel := context.WithTimeout(context.Background(), stopGrace)
+	manager.say("STOPPING=1")
+	stop, cancel := context.WithTimeout(context.Background(), c.ShutdownGrace)
 	defer cancel()
 	if closeErr := s.Close(stop); err == nil {
 		err = closeErr

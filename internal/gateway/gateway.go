@@ -3,7 +3,7 @@
 // reserved provisioning topics, and ends connections whose right has ended.
 //
 // Begin with Gateway and ServeMQTT here. identity.go says who is let in, access.go and claim.go what they may do, provisioning.go speaks the
-// provisioning topics, presence.go tells the fleet who came and went. Messages themselves are internal/mqtt's business.
+// provisioning topics, presence.go tells the fleet who came and went, drain.go ends in order. Messages themselves are internal/mqtt's business.
 package gateway
 
 import (
@@ -68,6 +68,7 @@ type Gateway struct {
 	changes   atomic.Uint64 // counts all changes heard of
 	traces    budget        // of refusals
 	documents documentCache
+	flows     flows
 }
 
 // handshakeTimeout bounds TLS; the broker bounds the wait for CONNECT.
@@ -85,7 +86,7 @@ func New(c Config) *Gateway {
 		c.Work = new(atomic.Int64)
 	}
 	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]int64{},
-		documents: documentCache{parsed: map[string]*policy.Document{}}}
+		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows()}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Journal: journal{c.Store}, Log: c.Log})
 	c.Store.Listen(g.changed)

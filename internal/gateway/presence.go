@@ -42,6 +42,8 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 			version = g.version(e.Client)
 			a.trace.Step("connected", "as client %s, MQTT %s", e.Client.ID, map[byte]string{4: "3.1.1", 5: "5"}[e.Client.Version])
 			a.finish(g, nil)
+		case mqtt.Disconnected:
+			g.flows.gone(e.Client)
 		case mqtt.ConnectFailed:
 			a.finish(g, fleet.Denied("%s", e.End.Text).WithCode("AUTHORIZATION_FAILED"))
 		}

@@ -84,6 +84,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 			who.Trace.Fact("claimId", who.PrincipalID)
 		}
 		start := time.Now() // a duration; the clock may be moved
+		g.flows.begin(r.Client)
 		answer, err := serve(ctx, who, template, f, r.Message.Payload)
 		refusal, suffix := "", "/accepted"
 		if err != nil {
@@ -98,21 +99,23 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		if g.OnRequest != nil {
 			g.OnRequest(kind, refusal, time.Since(start))
 		}
-		g.reply(r, topic+suffix, f, answer, who.Trace.ID())
+		told := g.reply(r, topic+suffix, f, answer, who.Trace.ID())
+		g.flows.done(r.Client, kind, told && err == nil)
 	}
 }
 
-func (g *Gateway) reply(r *mqtt.Request, topic string, f wire.Format, answer any, traceID string) {
+// reply answers a request and reports whether the client is still there to hear it.
+func (g *Gateway) reply(r *mqtt.Request, topic string, f wire.Format, answer any, traceID string) bool {
 	payload, err := wire.EncodeTopic(f, answer)
 	if err != nil {
 		g.Log.Error("encoding an answer", "topic", topic, "error", err)
-		return
+		return false
 	}
 	props := &mqtt.Properties{ContentType: "application/" + string(f), User: []mqtt.UserProperty{{Key: "traceId", Value: traceID}}}
 	if p := r.Message.Props; p != nil { // harmless for clients that did not ask, welcome to those that did
 		props.CorrelationData = p.CorrelationData
 	}
-	r.Reply(&mqtt.Message{Topic: topic, Payload: payload, QoS: 1, Props: props})
+	return r.Reply(&mqtt.Message{Topic: topic, Payload: payload, QoS: 1, Props: props})
 }
 
 // unsupported ends a connection that publishes where nothing listens (iot-core spec 5.9).

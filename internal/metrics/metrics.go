@@ -23,8 +23,8 @@ type Sources struct {
 	Messages      func() (received, sent uint64) // MQTT messages so far
 	TracesDropped func() int64
 	KeyPool       func() KeyPool
-	Pending       func() int       // connections of which nothing is known yet
-	ServerExpiry  func() time.Time // of the server certificate that clients of TLS 1.3 are shown
+	Pending       func() int                  // connections of which nothing is known yet
+	Certificates  func() map[string]time.Time // the ends of those that the service lives on, by what they are for
 }
 
 // KeyPool is the state of the pool of RSA keys: gauges, then counters.
@@ -121,9 +121,22 @@ func (m *Metrics) sources(s Sources) {
 	gauge("imprint_pending_connections", "Connections of which nothing is known yet.", func() float64 { return float64(s.Pending()) })
 	counter("imprint_keypool_refused_total", "Requests for an RSA key that found too many waiting.", func() float64 { return float64(s.KeyPool().Refused) })
 	counter("imprint_keypool_made_total", "RSA keys made.", func() float64 { return float64(s.KeyPool().Made) })
-	gauge("imprint_server_certificate_expiry_timestamp_seconds", "When the certificate ends that clients of TLS 1.3 are shown.", func() float64 {
-		return float64(s.ServerExpiry().Unix())
-	})
+	m.registry.MustRegister(certificates{s.Certificates})
+}
+
+// certificates collects when each certificate ends.
+type certificates struct{ ends func() map[string]time.Time }
+
+var certificateEnd = prometheus.NewDesc("imprint_certificate_expiry_timestamp_seconds", "When a certificate of the service ends: the server's own, issuers, roots.", []string{"certificate"}, nil)
+
+// Describe implements prometheus.Collector.
+func (certificates) Describe(out chan<- *prometheus.Desc) { out <- certificateEnd }
+
+// Collect implements prometheus.Collector.
+func (c certificates) Collect(out chan<- prometheus.Metric) {
+	for name, end := range c.ends() {
+		out <- prometheus.MustNewConstMetric(certificateEnd, prometheus.GaugeValue, float64(end.Unix()), name)
+	}
 }
 
 // Handler serves the metrics.

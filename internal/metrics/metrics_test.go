@@ -22,7 +22,7 @@ func used() *Metrics {
 		TracesDropped: func() int64 { return 11 },
 		KeyPool:       func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
 		Pending:       func() int { return 9 },
-		ServerExpiry:  func() time.Time { return time.Unix(1e9, 0) },
+		Certificates:  func() map[string]time.Time { return map[string]time.Time{"server": time.Unix(1e9, 0)} },
 	})
 	m.Handshake("", time.Millisecond)
 	m.Refused("requests")
@@ -73,7 +73,7 @@ func TestWhatIsObservedIsShown(t *testing.T) {
 		`imprint_store_writes_total{outcome="ok"} 1`,
 		`imprint_store_commits_total{outcome="error"} 1`,
 		`imprint_store_commit_group_size_sum 4`,
-		`imprint_server_certificate_expiry_timestamp_seconds 1e+09`,
+		`imprint_certificate_expiry_timestamp_seconds{certificate="server"} 1e+09`,
 		`imprint_build_info{version="v1"} 1`,
 	} {
 		if !strings.Contains(page, line+"\n") {

@@ -133,18 +133,19 @@ func New(cfg Config) *Broker {
 	return b
 }
 
+// ShuttingDown is how connections end when the server does.
+var ShuttingDown = End{Reason: ServerInitiated, Code: codeShuttingDown, Text: "the server is shutting down"}
+
 // Serve speaks MQTT on nc until the connection ends, closes nc, and says how it ended. It blocks; the caller gives it a
 // goroutine. Ending ctx ends the connection.
 func (b *Broker) Serve(ctx context.Context, nc net.Conn, id Identity) End {
 	c := newConn(b, nc, id)
 	if !b.add(c) {
 		nc.Close()
-		return End{Reason: ServerInitiated, Code: codeShuttingDown, Text: "the server is shutting down"}
+		return ShuttingDown
 	}
 	defer b.remove(c)
-	stop := context.AfterFunc(ctx, func() {
-		c.end(End{Reason: ServerInitiated, Code: codeShuttingDown, Text: "the server is shutting down"})
-	})
+	stop := context.AfterFunc(ctx, func() { c.end(ShuttingDown) })
 	defer stop()
 	c.run(ctx)
 	return c.ended()
@@ -266,8 +267,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		close(b.idle)
 	}
 	b.mu.Unlock()
-	b.Disconnect(func(*Identity, *Client) bool { return true },
-		End{Reason: ServerInitiated, Code: codeShuttingDown, Text: "the server is shutting down"})
+	b.Disconnect(func(*Identity, *Client) bool { return true }, ShuttingDown)
 	defer b.wheel.close()
 	defer b.cancel()
 	select {

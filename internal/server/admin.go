@@ -65,6 +65,7 @@ func (s *Server) listenAdmin() error {
 	mux.Handle("GET /metrics", s.metrics.Handler())
 	mux.HandleFunc("GET /profile", s.serveProfile)
 	mux.HandleFunc("POST /fixed", adminOperation(s, s.serveFixed))
+	s.healthRoutes(mux, true)
 	s.trustRoutes(mux)
 	s.admin = &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	s.wg.Go(func() { s.report(s.admin.Serve(l)) })
@@ -158,4 +159,26 @@ func FixedSettings(ctx context.Context, data string) (fixed map[string]string, r
 		return nil, false, nil
 	}
 	return fixed, true, err
+}
+
+// Alive asks the server by its administration socket whether it still answers.
+func (s *Server) Alive(ctx context.Context) error {
+	path, done, err := socketPath(s.cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer done()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://imprint/healthz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := socketClient(path).Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("answered %s", res.Status)
+	}
+	return nil
 }

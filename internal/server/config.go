@@ -47,6 +47,8 @@ type Config struct {
 	TrustedAddresses []string `help:"Addresses and networks that no budget by address holds for." placeholder:"NET"`
 	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`
 	Budgets
+	MetricsListen    string `help:"Port or address where Prometheus reads metrics by plain HTTP; a port alone is opened on loopback. Off unless it is set." placeholder:"ADDR"`
+	MetricsTokenFile string `help:"File with the bearer token that metrics-listen asks for; needed anywhere but on loopback." type:"path" placeholder:"FILE"`
 
 	KeyPool int    `kong:"-"` // RSA keys kept ready; default 32, -1: none
 	Version string `kong:"-"` // of this build, for the metrics
@@ -167,8 +169,8 @@ func hostForURL(h string) string {
 	return h
 }
 
-// listeners are the two open ports.
-type listeners struct{ https, mqtt net.Listener }
+// listeners are the open ports.
+type listeners struct{ https, mqtt, metrics net.Listener }
 
 // openSite settles the site: from the store if it was fixed before, else from cfg, and opens both ports. A setting that
 // contradicts what was fixed is refused, since devices and tokens in the field depend on it.

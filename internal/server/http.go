@@ -57,8 +57,10 @@ func (s *Server) handler() http.Handler {
 		s.requests.Add(1)
 		defer s.requests.Add(-1)
 		switch path := r.URL.Path; {
-		case path == "/healthz", path == "/readyz":
-			s.health(w, r)
+		case path == "/healthz":
+			serveAlive(w, r)
+		case path == "/readyz":
+			s.serveReady(w, r, false)
 		case path == "/.well-known/jwks_uri":
 			w.Header().Set("Access-Control-Allow-Origin", "*")
 			w.Header().Set("Content-Type", "application/json")
@@ -71,18 +73,6 @@ func (s *Server) handler() http.Handler {
 			front.ServeHTTP(w, r)
 		}
 	}))
-}
-
-// health answers 200 while the store can be read.
-func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	if err := s.db.View(r.Context(), func(tx *store.Tx) error {
-		_, err := tx.Setting("host")
-		return err
-	}); err != nil {
-		http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
-		return
-	}
-	fmt.Fprintln(w, "ok")
 }
 
 // authenticate finds out who signed a request.

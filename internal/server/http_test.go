@@ -41,8 +41,8 @@ func verifiedByJOSE(t *testing.T, token, keys string) (claims object) {
 func TestHealthAndKeysNeedNoSignature(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
-	for _, path := range []string{"/healthz", "/readyz"} {
-		if res, body := answer(t, s, http.MethodGet, path, ""); res.StatusCode != 200 || body != "ok\n" {
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": "ready\n"} {
+		if res, body := answer(t, s, http.MethodGet, path, ""); res.StatusCode != 200 || body != want {
 			t.Errorf("%s: %d %q", path, res.StatusCode, body)
 		}
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/tls"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/metrics"
@@ -22,18 +21,16 @@ func (s *Server) newMetrics() *metrics.Metrics {
 			return metrics.KeyPool{Ready: p.Ready, Waiting: p.Waiting, Taken: p.Taken, Missed: p.Missed, Made: p.Made, Refused: p.Refused}
 		},
 		Pending:      func() int { return s.strangers.door.Room.Taken() },
-		ServerExpiry: s.serverExpiry,
+		Certificates: s.certificateEnds,
 	})
 }
 
-// serverExpiry is the end of the certificate that clients of TLS 1.3 are shown.
-func (s *Server) serverExpiry() time.Time {
-	c, err := s.authority.GetCertificate(&tls.ClientHelloInfo{ServerName: s.site.Host, SupportedVersions: []uint16{tls.VersionTLS13},
-		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}})
-	if err != nil || c.Leaf == nil {
-		return time.Time{}
+func (s *Server) certificateEnds() map[string]time.Time {
+	ends := map[string]time.Time{}
+	for _, c := range s.authority.Standings() {
+		ends[c.Name] = c.Expires
 	}
-	return c.Leaf.NotAfter
+	return ends
 }
 
 // countRequests counts answered requests by operation. Names that no table has come from strangers: they count as one.

@@ -39,6 +39,11 @@ func TestTheAdministrationSocketGivesMetrics(t *testing.T) {
 		`imprint_store_writes_total{outcome="ok"}`,
 		`imprint_handshakes_total{cause="",outcome="ok"}`,
 		"imprint_mqtt_connections 0",
+		`imprint_certificate_expiry_timestamp_seconds{certificate="server"}`,
+		`imprint_certificate_expiry_timestamp_seconds{certificate="server-rsa"}`,
+		`imprint_certificate_expiry_timestamp_seconds{certificate="server-rsa-issuer"}`,
+		`imprint_certificate_expiry_timestamp_seconds{certificate="claim-issuer"}`,
+		`imprint_certificate_expiry_timestamp_seconds{certificate="device-root"}`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)

@@ -58,13 +58,16 @@ type Server struct {
 	requests   atomic.Int64 // HTTP requests in work
 	devices    atomic.Int64 // handshakes and provisioning requests of devices in work
 
-	ports  listeners
-	http   *http.Server
-	admin  *http.Server
-	env    Env
-	stop   context.CancelFunc // of background work
-	wg     sync.WaitGroup
-	failed chan error
+	ports     listeners
+	http      *http.Server
+	admin     *http.Server
+	scrape    *http.Server // metrics for Prometheus; nil: only on the administration socket
+	stopping  atomic.Bool
+	readiness readiness
+	env       Env
+	stop      context.CancelFunc // of background work
+	wg        sync.WaitGroup
+	failed    chan error
 }
 
 // Start opens the data folder, puts the parts together, and returns when the service answers. Close ends it.
@@ -198,6 +201,9 @@ func (s *Server) listen(context.Context) error {
 	if err := s.listenAdmin(); err != nil {
 		return err
 	}
+	if err := s.listenMetrics(); err != nil {
+		return err
+	}
 	background, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.wg.Go(func() { s.sweep(background) })
@@ -214,51 +220,6 @@ func (s *Server) report(err error) {
 
 // Failed tells when a listener has failed: the server is of no use any more.
 func (s *Server) Failed() <-chan error { return s.failed }
-
-// Close ends the service in order: no new work, then what is in work until ctx ends, then the store. What is still in work when
-// ctx ends is cut.
-func (s *Server) Close(ctx context.Context) error {
-	var errs []error
-	if s.stop != nil {
-		s.stop()
-	}
-	for _, l := range []net.Listener{s.ports.mqtt, s.ports.https} {
-		if l != nil {
-			errs = append(errs, l.Close())
-		}
-	}
-	for _, h := range []*http.Server{s.http, s.admin} {
-		if h == nil {
-			continue
-		}
-		if err := h.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err, h.Close())
-		}
-	}
-	if s.admin != nil {
-		errs = append(errs, s.removeAdminSocket())
-	}
-	if s.gateway != nil {
-		errs = append(errs, s.gateway.Close(ctx))
-	}
-	s.wg.Wait()
-	if s.userpools != nil {
-		s.userpools.Close()
-	}
-	if s.keys != nil {
-		s.keys.Close()
-	}
-	if s.helper != nil {
-		errs = append(errs, s.helper.Close())
-	}
-	if s.recorder != nil {
-		s.recorder.Close()
-	}
-	if s.db != nil {
-		errs = append(errs, s.db.Close())
-	}
-	return errors.Join(append(errs, s.unlock())...)
-}
 
 // Env is what clients need to know of the server. It holds a key only on loopback.
 func (s *Server) Env() Env { return s.env }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestARNsAreMadeAndTakenApart(t *testing.T) {
@@ -134,5 +135,24 @@ func TestTopicsAndTheirFilters(t *testing.T) {
 	}
 	if err := CheckTopic("$aws/rules/name/a/b/c/d/e/f/g/h"); err != nil {
 		t.Errorf("the first three levels of Basic Ingest count: %v", err)
+	}
+}
+
+func TestUUIDsOfATimeSortByIt(t *testing.T) {
+	t.Parallel()
+	uuid := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	at, last := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), ""
+	for range 1000 {
+		u := NewTimeUUID(at)
+		if !uuid.MatchString(u) {
+			t.Fatalf("%s is no UUID of version 7", u)
+		}
+		if u <= last {
+			t.Fatalf("%s comes after %s and sorts before it", u, last)
+		}
+		at, last = at.Add(time.Millisecond), u
+	}
+	if a, b := NewTimeUUID(at), NewTimeUUID(at); a == b {
+		t.Errorf("%s twice", a)
 	}
 }

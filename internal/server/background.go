@@ -38,7 +38,7 @@ func (s *Server) sweep(ctx context.Context) {
 
 func (s *Server) dropTraces(ctx context.Context, before time.Time) error {
 	for {
-		var n int64
+		var n int
 		err := s.db.Tx(ctx, func(tx *store.Tx) (err error) {
 			n, err = tx.DeleteTracesBefore(before, traceChunk)
 			return err

@@ -2,8 +2,12 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -21,14 +25,39 @@ func (tx *Tx) PutTrace(s fleet.Scope, r trace.Record, subjects []string) error {
 	if err != nil {
 		return err
 	}
-	for _, subject := range subjects {
-		_, err := tx.exec(`INSERT INTO trace_keys (account, region, subject, at, id) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-			s.Account, s.Region, subject, millis(r.Start), r.ID)
-		if err != nil {
+	hashes := make([]int64, len(subjects))
+	for i, subject := range subjects {
+		hashes[i] = subjectHash(s, subject)
+	}
+	slices.Sort(hashes)
+	for chunk := range slices.Chunk(slices.Compact(hashes), maxSubjectRows) {
+		args := make([]any, 0, 3*len(chunk))
+		for _, h := range chunk {
+			args = append(args, hourOf(r.Start), h, r.ID)
+		}
+		if _, err := tx.exec(subjectInserts[len(chunk)], args...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// subjectInserts[n] files a trace under n subjects.
+var subjectInserts = func() (inserts [maxSubjectRows + 1]string) {
+	for n := range inserts {
+		inserts[n] = `INSERT INTO trace_subjects (hour, subject, id) VALUES (?, ?, ?)` + strings.Repeat(`, (?, ?, ?)`, max(n-1, 0))
+	}
+	return inserts
+}()
+
+const maxSubjectRows = 8
+
+func hourOf(t time.Time) int64 { return t.Unix() / int64(time.Hour/time.Second) }
+
+// subjectHash is under what traces of a scope are found by a subject.
+func subjectHash(s fleet.Scope, subject string) int64 {
+	h := sha256.Sum256([]byte(s.Account + "\x00" + s.Region + "\x00" + subject))
+	return int64(binary.BigEndian.Uint64(h[:]))
 }
 
 // Traces returns the newest records, at most limit, that have the id subject or are filed under it or, as a device's
@@ -37,10 +66,12 @@ func (tx *Tx) Traces(s fleet.Scope, subject string, limit int) ([]trace.Record, 
 	if subject == "" {
 		return all(tx, scanTrace, `SELECT body FROM traces WHERE account = ? AND region = ? ORDER BY at DESC LIMIT ?`, s.Account, s.Region, limit)
 	}
-	return all(tx, scanTrace, `SELECT body FROM traces WHERE account = ? AND region = ? AND (id = ? OR id IN (
-			SELECT id FROM trace_keys WHERE account = ? AND region = ? AND subject IN (?, ?) ORDER BY at DESC LIMIT ?))
+	return all(tx, scanTrace, `WITH RECURSIVE hours (hour) AS (
+			SELECT MAX(hour) FROM trace_subjects UNION ALL SELECT hour - 1 FROM hours WHERE hour > (SELECT MIN(hour) FROM trace_subjects))
+		SELECT body FROM traces WHERE account = ? AND region = ? AND (id = ? OR id IN (
+			SELECT t.id FROM hours h JOIN trace_subjects t ON t.hour = h.hour AND t.subject IN (?, ?) ORDER BY h.hour DESC, t.id DESC LIMIT ?))
 		ORDER BY at DESC LIMIT ?`,
-		s.Account, s.Region, subject, s.Account, s.Region, subject, trace.HashedSubject(subject), limit, limit)
+		s.Account, s.Region, subject, subjectHash(s, subject), subjectHash(s, trace.HashedSubject(subject)), limit, limit)
 }
 
 func scanTrace(s scanner) (r trace.Record, err error) {
@@ -51,16 +82,17 @@ func scanTrace(s scanner) (r trace.Record, err error) {
 	return r, fromJSON(body, &r)
 }
 
-// DeleteTracesBefore drops old records, at most limit of them, and reports how many it dropped.
-func (tx *Tx) DeleteTracesBefore(t time.Time, limit int) (int64, error) {
-	r, err := tx.exec(`DELETE FROM traces WHERE id IN (SELECT id FROM traces WHERE at < ? ORDER BY at LIMIT ?)`, millis(t), limit)
+// DeleteTracesBefore drops old records and what they are found by, at most limit rows of each, and reports how many rows it
+// dropped of that which had more.
+func (tx *Tx) DeleteTracesBefore(t time.Time, limit int) (int, error) {
+	traces, err := affected(tx.exec(`DELETE FROM traces WHERE (account, region, id) IN (
+		SELECT account, region, id FROM traces WHERE at < ? ORDER BY at LIMIT ?)`, millis(t), limit))
 	if err != nil {
 		return 0, err
 	}
-	if _, err := tx.exec(`DELETE FROM trace_keys WHERE at < ? AND id NOT IN (SELECT id FROM traces WHERE at < ?)`, millis(t), millis(t)); err != nil {
-		return 0, err
-	}
-	return r.RowsAffected()
+	subjects, err := affected(tx.exec(`DELETE FROM trace_subjects WHERE (hour, subject, id) IN (
+		SELECT hour, subject, id FROM trace_subjects WHERE hour < ? ORDER BY hour LIMIT ?)`, hourOf(t), limit))
+	return max(traces, subjects), err
 }
 
 // SaveTraces stores a batch of finished traces: what trace.NewRecorder wants.

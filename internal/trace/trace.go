@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,7 +71,8 @@ type Trace struct {
 
 // New begins the trace of an attempt.
 func New(scope fleet.Scope, kind string, clock fleet.Clock) *Trace {
-	return &Trace{Scope: scope, clock: clock, rec: Record{ID: fleet.NewUUID(), Kind: kind, Start: clock.Now(), Facts: map[string]string{}}}
+	now := clock.Now()
+	return &Trace{Scope: scope, clock: clock, rec: Record{ID: fleet.NewTimeUUID(now), Kind: kind, Start: now, Facts: map[string]string{}}}
 }
 
 // ID returns the id that clients are told as traceId, "" for a nil trace.
@@ -123,7 +125,14 @@ func (t *Trace) Fact(name, value string) {
 	defer t.mu.Unlock()
 	t.rec.Facts[name] = clip(value)
 	if subjectFacts[name] {
-		t.subjects = append(t.subjects, value)
+		t.file(value)
+	}
+}
+
+// file makes the trace searchable by a value.
+func (t *Trace) file(subject string) {
+	if !slices.Contains(t.subjects, subject) {
+		t.subjects = append(t.subjects, subject)
 	}
 }
 
@@ -136,7 +145,7 @@ func (t *Trace) Parameter(value string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.subjects = append(t.subjects, HashedSubject(value))
+	t.file(HashedSubject(value))
 }
 
 // HashedSubject is the form under which Parameter files a value.

@@ -1,0 +1,76 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/trace"
+)
+
+func TestTracesAreFoundBySubjectTheNewestFirst(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *DB) {
+		here, there := fleet.Scope{Account: "000000000000", Region: "us-east-1"}, fleet.Scope{Account: "111111111111", Region: "us-east-1"}
+		begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		put := func(tx *Tx, s fleet.Scope, at time.Time, subjects ...string) string {
+			id := fleet.NewTimeUUID(at)
+			if err := tx.PutTrace(s, trace.Record{ID: id, Start: at, Kind: trace.Connect, Outcome: trace.OK}, subjects); err != nil {
+				t.Error(err)
+			}
+			return id
+		}
+		find := func(tx *Tx, s fleet.Scope, subject string, limit int) (ids []string) {
+			list, err := tx.Traces(s, subject, limit)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, r := range list {
+				ids = append(ids, r.ID)
+			}
+			return ids
+		}
+		want := func(what string, got []string, ids ...string) {
+			t.Helper()
+			if !slices.Equal(got, ids) {
+				t.Errorf("%s: found %v, want %v", what, got, ids)
+			}
+		}
+		must(t, db.Tx(t.Context(), func(tx *Tx) error {
+			old := put(tx, here, begin, "lamp", "client", "lamp") // named twice, as a thing and as a client
+			var many []string
+			for i := range 20 {
+				many = append(many, fmt.Sprint("value-", i))
+			}
+			middle := put(tx, here, begin.Add(10*24*time.Hour), append(many, trace.HashedSubject("serial"))...)
+			other := put(tx, there, begin.Add(10*24*time.Hour), "lamp", "value-1")
+			last := put(tx, here, begin.Add(10*24*time.Hour+time.Minute), "lamp")
+			newest := put(tx, here, begin.Add(10*24*time.Hour+2*time.Minute), "lamp")
+
+			want("all of a subject", find(tx, here, "lamp", 10), newest, last, old)
+			want("the newest", find(tx, here, "lamp", 1), newest)
+			want("of another account", find(tx, there, "lamp", 10), other)
+			want("one of many subjects", find(tx, here, "value-17", 10), middle)
+			want("a parameter", find(tx, here, "serial", 10), middle)
+			want("an id", find(tx, here, middle, 10), middle)
+			want("an id of another account", find(tx, here, other, 10))
+			want("nobody", find(tx, here, "stranger", 10))
+
+			n, err := tx.DeleteTracesBefore(begin.Add(24*time.Hour), 1)
+			if err != nil || n != 1 {
+				t.Errorf("dropped %d: %v", n, err)
+			}
+			for ; n == 1; n, err = tx.DeleteTracesBefore(begin.Add(24*time.Hour), 1) {
+				must(t, err)
+			}
+			want("after the old ones were dropped", find(tx, here, "lamp", 10), newest, last)
+			var left int
+			if err := tx.row(`SELECT COUNT(*) FROM trace_subjects`).Scan(&left); err != nil || left != 25 {
+				t.Errorf("%d subjects are left, want 25: %v", left, err)
+			}
+			return nil
+		}))
+	})
+}

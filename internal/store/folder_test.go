@@ -35,6 +35,9 @@ func TestEverythingOfAnEarlierVersionIsThere(t *testing.T) {
 		}
 		db := openWith(t, Config{Path: path})
 		for table, list := range columns {
+			if table == "trace_keys" { // migration 8: older traces are found by their id alone
+				continue
+			}
 			if after := lines(t, db.read, "SELECT "+strings.Join(list, ", ")+" FROM "+table); !slices.Equal(after, before[table]) {
 				t.Errorf("%s: table %s held %q, now %q", name, table, before[table], after)
 			}

@@ -15,6 +15,7 @@ const (
 	RoleSession                   // temporary credentials of a role
 	UserSession                   // temporary credentials of a user (GetSessionToken)
 	Service                       // one of our own services, for example iot.amazonaws.com
+	Device                        // a registered certificate, over HTTPS: its IoT policies say what it may, never IAM
 )
 
 // A Caller is whoever makes a request, as established by its signature. Authorisation looks at nothing else.

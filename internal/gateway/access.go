@@ -202,7 +202,7 @@ func (d *deviceAccess) current() (rights, error) {
 	return r, nil
 }
 
-// rightsOf reads everything that the decisions about a connection depend on.
+// rightsOf reads everything that the decisions about a connection depend on. Over HTTPS there is no client id, and no thing.
 func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 	var effective []store.EffectivePolicy
 	var thing store.AttachedThing
@@ -216,8 +216,10 @@ func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 		if c.Status != fleet.Active {
 			return fleet.Denied("the certificate is %s", c.Status).WithCode("CERTIFICATE_REFUSED")
 		}
-		if thing, attached, err = tx.AssociatedThing(who.scope, who.arn(), clientID); err != nil {
-			return err
+		if clientID != "" {
+			if thing, attached, err = tx.AssociatedThing(who.scope, who.arn(), clientID); err != nil {
+				return err
+			}
 		}
 		effective, err = tx.EffectivePolicies(who.scope, who.arn(), thing.Name)
 		return err
@@ -233,12 +235,14 @@ func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 		r.policies = append(r.policies, policy.Named{Name: e.Name, Doc: doc})
 	}
 	f := policy.Context(maps.Clone(who.facts.Context()))
-	f.Set(policy.KeyClientID, clientID)
 	f.Set(policy.KeySourceIP, a.address)
 	if who.sni != "" {
 		f.Set(policy.KeyDomainName, who.sni)
 	}
-	f.Set(policy.KeyThingIsAttached, fmt.Sprint(attached))
+	if clientID != "" {
+		f.Set(policy.KeyClientID, clientID)
+		f.Set(policy.KeyThingIsAttached, fmt.Sprint(attached))
+	}
 	if attached {
 		r.thing, r.exclusive = thing.Name, thing.PrincipalType == fleet.Exclusive
 		f.Set(policy.KeyThingName, thing.Name)
@@ -287,6 +291,13 @@ func (d *deviceAccess) unfile() {
 		}
 	}
 	d.keys = nil
+}
+
+// ThingName is the thing that the connection stands for, "" for none.
+func (d *deviceAccess) ThingName() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rights.thing
 }
 
 // forget ends the filing of an access whose connection is over.

@@ -163,9 +163,7 @@ func TestACertificateThatLosesItsPowerBeforeCONNECTIsRefused(t *testing.T) {
 	s := newSite(t)
 	d := s.device(allow("iot:*"))
 	c := s.open(d, 5)
-	for s.gw.Broker().Connections() == 0 { // the handshake is over for the server, too
-		time.Sleep(time.Millisecond)
-	}
+	heard(t, s.handshakes) // it is over for the server, too
 	s.status(d, fleet.Inactive)
 	if ack := c.Connect("a"); ack.ReasonCode != 0x87 {
 		t.Errorf("CONNACK %#x", ack.ReasonCode)

@@ -118,13 +118,15 @@ func (g *Gateway) ServeMQTT(l net.Listener) error {
 }
 
 // ServeHTTPS multiplexes by ALPN: connections that ask for MQTT are served here, all others come out of the returned listener
-// with their handshake done, as *tls.Conn on top of an *admission.Visit, for an http.Server. It returns at once.
-func (g *Gateway) ServeHTTPS(l net.Listener) net.Listener {
+// with their handshake done, as *tls.Conn on top of an *admission.Visit, or as a connection of WithDevice, for an http.Server. It
+// returns at once.
+func (g *Gateway) ServeHTTPS(l net.Listener) net.Listener { return g.hand(l, g.serveEither) }
+
+// hand has serve look at each connection, which gives it to the returned listener or keeps it.
+func (g *Gateway) hand(l net.Listener, serve func(*admission.Visit, *handed)) net.Listener {
 	out := &handed{Listener: l, conns: make(chan net.Conn), failed: make(chan error, 1), closed: make(chan struct{})}
 	g.wg.Go(func() {
-		out.failed <- g.accept(l, func(v *admission.Visit) {
-			g.serveEither(v, out)
-		})
+		out.failed <- g.accept(l, func(v *admission.Visit) { serve(v, out) })
 	})
 	return out
 }
@@ -173,13 +175,11 @@ func (g *Gateway) serveEither(v *admission.Visit, out *handed) {
 		g.serveDevice(tc, a)
 		return
 	}
-	select {
-	case out.conns <- tc:
-	case <-out.closed:
-		tc.Close()
-	case <-g.ctx.Done():
-		tc.Close()
+	if tc.ConnectionState().NegotiatedProtocol == alpnHTTPCert {
+		out.give(g, g.httpsDevice(tc, a))
+		return
 	}
+	out.give(g, tc)
 }
 
 // handshake reports whether the connection may go on; if not it is closed, and a refusal of ours leaves a trace.
@@ -269,6 +269,17 @@ type handed struct {
 	failed chan error
 	closed chan struct{}
 	once   sync.Once
+}
+
+// give hands a connection to whoever accepts.
+func (h *handed) give(g *Gateway, c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.closed:
+		c.Close()
+	case <-g.ctx.Done():
+		c.Close()
+	}
 }
 
 func (h *handed) Accept() (net.Conn, error) {

@@ -173,7 +173,7 @@ func TestTheHTTPSPortIsSharedByALPN(t *testing.T) {
 		"HTTP/2":                {[]string{"h2", "http/1.1"}, "HTTP/2.0"},
 		"nothing":               {nil, "HTTP/1.1"},
 		"something unheard of":  {[]string{"gopher"}, ""},
-		"what the next adds":    {[]string{"x-amzn-http-ca"}, ""},
+		"HTTP by certificate":   {[]string{"http/1.1", "x-amzn-http-ca"}, "HTTP/1.1"},
 		"unheard of and h2 too": {[]string{"gopher", "h2"}, "HTTP/2.0"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/iam"
+	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/provision"
@@ -53,6 +54,9 @@ type site struct {
 	mqtt, https string // addresses
 	ann         *fleet.Caller
 	traces      chan trace.Finished
+	handshakes  chan string // what the hooks of Config heard
+	requests    chan string
+	ends        chan mqtt.Reason
 
 	mu  sync.Mutex
 	now time.Time
@@ -64,7 +68,8 @@ var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolCo
 // newSite starts a gateway. Names other than these are none of ours.
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan struct{})}
+	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan struct{}),
+		handshakes: make(chan string, 10000), requests: make(chan string, 10000), ends: make(chan mqtt.Reason, 10000)}
 	clock := fleet.Clock(func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now })
 	var err error
 	s.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: clock})
@@ -81,7 +86,10 @@ func newSite(t testing.TB) *site {
 	s.reg = registry.New(registry.Config{Store: s.db, Authority: s.ca, Keys: keys(), Host: "iot.lan"})
 	s.prov = provision.New(provision.Config{Store: s.db, Authority: s.ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: s.iam,
 		Hook: s, Recorder: recorder, Clock: clock})
-	s.gw = New(Config{Store: s.db, Authority: s.ca, Provision: s.prov, Recorder: recorder, Home: here, HostNames: []string{"localhost", "iot.lan"}, Clock: clock})
+	s.gw = New(Config{Store: s.db, Authority: s.ca, Provision: s.prov, Recorder: recorder, Home: here, HostNames: []string{"localhost", "iot.lan"}, Clock: clock,
+		OnHandshake: func(cause string, _ time.Duration) { s.handshakes <- cause },
+		OnRequest:   func(kind, code string, _ time.Duration) { s.requests <- kind + " " + code },
+		OnEnd:       func(r mqtt.Reason) { s.ends <- r }})
 	s.listen()
 	s.people()
 	return s
@@ -361,4 +369,15 @@ func (s *site) wantTrace(cause, cure string) {
 	if !strings.Contains(r.Cause, cause) || !strings.Contains(r.Cure, cure) || cause == "" || cure == "" {
 		s.t.Errorf("the trace says %q and %q, want %q and %q in it\n%s", r.Cause, r.Cure, cause, cure, r.Text())
 	}
+}
+
+// heard is what a hook hears next.
+func heard[T any](t testing.TB, from chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(mqtttest.Patience()):
+		t.Fatal("the hook was not called")
+	}
+	return v
 }

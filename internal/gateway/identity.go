@@ -90,6 +90,9 @@ func (g *Gateway) eitherTLS(a *arrival) *tls.Config {
 		if slices.ContainsFunc(hello.SupportedProtos, isMQTT) {
 			return g.mqttTLS(a), nil
 		}
+		if slices.Contains(hello.SupportedProtos, alpnHTTPCert) {
+			return g.deviceTLS(a), nil
+		}
 		return nil, nil
 	}
 	return c

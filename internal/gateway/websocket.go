@@ -150,6 +150,9 @@ func (ws *webSockets) serve(nc net.Conn, a *arrival, caller *fleet.Caller) {
 		ws.mu.Unlock()
 	}()
 	end := g.broker.Serve(g.ctx, nc, mqtt.Identity{Scope: a.who.scope, Principal: a.who.principal, Access: u, Notify: g.notify(a)})
+	if g.OnEnd != nil {
+		g.OnEnd(end.Reason)
+	}
 	if end.Reason != mqtt.ClientInitiated {
 		a.finish(g, fleet.Invalid("", "", "the connection ended before an MQTT CONNECT was accepted: %v", end).WithCode(fmt.Sprint(end.Reason)))
 	}

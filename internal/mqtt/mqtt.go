@@ -274,6 +274,9 @@ func (b *Broker) Close(ctx context.Context) error {
 	case <-b.idle:
 		return b.keeper.close(ctx)
 	case <-ctx.Done():
-		return errors.Join(ctx.Err(), b.keeper.close(ctx))
+		// What sessions are now is worth a moment more.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return errors.Join(ctx.Err(), b.keeper.close(last))
 	}
 }

@@ -232,6 +232,9 @@ func (s *session) leave(c *conn) []*group {
 	if s.conn != c {
 		return nil
 	}
+	if c.client.Load() != nil {
+		s.space.depart(s.id, departure{s.space.b.now(), c.ended().Reason, s.expiry == 0, s.expiry})
+	}
 	s.conn, s.opening = nil, false
 	s.online.Store(false)
 	groups := s.giveBack()

@@ -19,6 +19,7 @@ type space struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session // by client id
+	departed map[string]departure
 
 	tree     tree
 	retained retained

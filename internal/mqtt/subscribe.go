@@ -1,13 +1,10 @@
 package mqtt
 
 import (
-	"context"
 	"slices"
 	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
-
-	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // subscribe handles a SUBSCRIBE (iot-core spec 5.9, 6.8). An error ends the connection.
@@ -184,23 +181,4 @@ func (c *conn) reportFilters(kind EventKind, subs []*subscription) {
 		topics[i] = sub.full()
 	}
 	c.notify(Event{Kind: kind, Topics: topics})
-}
-
-// Subscriptions returns the filters of a client's session, connected or not, with the QoS of each; not found is a *fleet.Error.
-func (b *Broker) Subscriptions(ctx context.Context, scope fleet.Scope, clientID string) (map[string]byte, error) {
-	sp, err := b.open(ctx, scope)
-	if err != nil {
-		return nil, err
-	}
-	s := sp.session(clientID)
-	if s == nil {
-		return nil, fleet.NotFound("client", clientID)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make(map[string]byte, len(s.subs))
-	for _, sub := range s.subs {
-		out[sub.full()] = sub.qos
-	}
-	return out, nil
 }

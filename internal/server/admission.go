@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/imprint-iot/imprint/internal/admission"
+	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -130,8 +131,9 @@ type stranger struct {
 type strangerKey struct{}
 type visitKey struct{}
 
-// onConnection remembers the visit below a connection of the HTTPS port.
+// onConnection remembers the visit below a connection of the HTTPS port, or the device that it is of.
 func onConnection(ctx context.Context, c net.Conn) context.Context {
+	ctx = gateway.WithDevice(ctx, c)
 	if tc, ok := c.(*tls.Conn); ok {
 		if v, ok := tc.NetConn().(*admission.Visit); ok {
 			return context.WithValue(ctx, visitKey{}, v)

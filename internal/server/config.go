@@ -35,6 +35,7 @@ type Config struct {
 	Host      string `help:"Name or address that devices and clients use; anything but loopback listens on every interface." first:"localhost" placeholder:"NAME"`
 	HTTPSPort Port   `name:"https-port" help:"Port of API, WebSocket and MQTT by ALPN; 0: any free one." first:"8443" placeholder:"N"`
 	MQTTPort  Port   `name:"mqtt-port" help:"Port of MQTT over TLS; 0: any free one." first:"8883" placeholder:"N"`
+	CertPort  Port   `name:"cert-https-port" help:"Port of HTTPS for devices with their certificate, which publish there; AWS has it on 8443. None unless given: the HTTPS port serves devices that ask for x-amzn-http-ca by ALPN." placeholder:"N"`
 	Region    string `help:"AWS region to be." first:"us-east-1" placeholder:"REGION"`
 	Account   string `help:"Id of the first account, 12 digits." first:"000000000000" placeholder:"ID"`
 
@@ -133,6 +134,7 @@ type site struct {
 	Host      string
 	HTTPSPort int
 	MQTTPort  int
+	CertPort  int // 0: none; not fixed
 }
 
 func (s site) loopback() bool {
@@ -169,8 +171,8 @@ func hostForURL(h string) string {
 	return h
 }
 
-// listeners are the open ports.
-type listeners struct{ https, mqtt, metrics net.Listener }
+// listeners are the open ports; devices and metrics are nil unless they are asked for.
+type listeners struct{ https, mqtt, devices, metrics net.Listener }
 
 // openSite settles the site: from the store if it was fixed before, else from cfg, and opens both ports. A setting that
 // contradicts what was fixed is refused, since devices and tokens in the field depend on it.

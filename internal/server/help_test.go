@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/imprint-iot/imprint/internal/client"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
@@ -196,4 +198,30 @@ func mustRead(t testing.TB, path string) []byte {
 	b, err := os.ReadFile(path)
 	noError(t, err)
 	return bytes.Clone(b)
+}
+
+// persistentSession asks for a session that outlives its connection by ten minutes.
+func persistentSession(pk *packets.Packet) {
+	pk.Connect.Clean = false
+	pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 600, true
+}
+
+func will(topic, payload string) func(*packets.Packet) {
+	return func(pk *packets.Packet) {
+		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, topic, []byte(payload)
+	}
+}
+
+// waitFor asks again and again, as a client would.
+func waitFor(t testing.TB, what string, ask func() bool) {
+	t.Helper()
+	tick, late := time.NewTicker(5*time.Millisecond), time.After(20*time.Second)
+	defer tick.Stop()
+	for !ask() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("%s did not come", what)
+		}
+	}
 }

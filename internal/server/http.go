@@ -23,6 +23,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/jwt"
+	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -34,7 +35,7 @@ import (
 func (s *Server) Services() []*wire.Service {
 	return []*wire.Service{
 		(&iot.API{Store: s.db, Registry: s.registry, Provision: s.provision}).Service(),
-		(&iotdata.API{Broker: s.gateway.Broker(), Authorize: s.authorize, Clock: s.clock}).Service(),
+		s.messages(s.authorize).Service(),
 		cognitoidp.Service(cognitoidp.Config{Pools: s.userpools}),
 		cognitoidentity.Service(cognitoidentity.Config{Pools: s.identities, Roles: s.iam}),
 		sts.Service(sts.Config{IAM: s.iam, Scope: s.site.Scope}),
@@ -42,6 +43,11 @@ func (s *Server) Services() []*wire.Service {
 		imprint.Service(imprint.Config{Store: s.db, Admins: s.iam, Home: s.site.Scope}),
 		wire.NewService(lambda.Model, nil, nil), // every operation answers that it is not implemented
 	}
+}
+
+// messages is the data plane over HTTPS for callers whose rights authorize knows.
+func (s *Server) messages(authorize func(context.Context, *fleet.Caller, wire.Access) error) *iotdata.API {
+	return &iotdata.API{Broker: s.gateway.Broker(), Clients: s.gateway.Broker(), Authorize: authorize, Clock: s.clock}
 }
 
 // handler serves the HTTPS port: what is no AWS operation first, the AWS protocols behind.
@@ -53,7 +59,7 @@ func (s *Server) handler() http.Handler {
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
 		return s.caller(r.Context(), r, nil, gateway.WebSocketSigningNames)
 	}})
-	return s.strangers.admit(front, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	admitted := s.strangers.admit(front, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		defer s.requests.Add(-1)
 		switch path := r.URL.Path; {
@@ -73,6 +79,26 @@ func (s *Server) handler() http.Handler {
 			front.ServeHTTP(w, r)
 		}
 	}))
+	devices := s.deviceHandler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if gateway.DeviceFrom(r.Context()) != nil { // no stranger
+			devices.ServeHTTP(w, r)
+			return
+		}
+		admitted.ServeHTTP(w, r)
+	})
+}
+
+// deviceHandler serves devices that come with their certificate in place of a signature: the data plane alone.
+func (s *Server) deviceHandler() http.Handler {
+	authorize := func(ctx context.Context, _ *fleet.Caller, a wire.Access) error {
+		return gateway.DeviceFrom(ctx).Authorize(ctx, a.Action, a.Resources)
+	}
+	services := []*wire.Service{s.messages(authorize).DeviceService()}
+	return &wire.Frontend{Services: services, Observe: s.countRequests(services), Authorize: authorize, MaxBody: 2 * mqtt.MaxPayload, Clock: s.clock, Log: s.log,
+		Authenticate: func(ctx context.Context, _ *http.Request, _ []byte, _ *wire.Service) (*fleet.Caller, error) {
+			return gateway.DeviceFrom(ctx).Caller(), nil
+		}}
 }
 
 // authenticate finds out who signed a request.

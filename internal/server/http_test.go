@@ -117,6 +117,16 @@ func TestUnknownPathsAndOperationsAreNamed(t *testing.T) {
 	}
 }
 
+// wantContinue waits until the server reads the body of a request: then the request is in work.
+func wantContinue(t *testing.T, in *bufio.Reader) {
+	t.Helper()
+	for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n"} {
+		if line, err := in.ReadString('\n'); err != nil || line != want {
+			t.Fatalf("got %q, %v", line, err)
+		}
+	}
+}
+
 func TestARequestInWorkIsAnsweredWhileTheServerShutsDown(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, quick(folder(t)))
@@ -124,11 +134,10 @@ func TestARequestInWorkIsAnsweredWhileTheServerShutsDown(t *testing.T) {
 	noError(t, err)
 	defer nc.Close()
 	const body = `{"ClientId":"abcdefghijklmnopqrstuvwxyz","AuthFlow":"USER_PASSWORD_AUTH","AuthParameters":{"USERNAME":"a","PASSWORD":"b"}}`
-	fmt.Fprintf(nc, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Target: AWSCognitoIdentityProviderService.InitiateAuth\r\nContent-Length: %d\r\n\r\n%s",
+	fmt.Fprintf(nc, "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Target: AWSCognitoIdentityProviderService.InitiateAuth\r\nContent-Length: %d\r\n\r\n%s",
 		len(body), body[:10])
-	for s.requests.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	in := bufio.NewReader(nc)
+	wantContinue(t, in)
 	closed := make(chan error, 1)
 	stopped.Store(s, true)
 	go func() {
@@ -144,7 +153,7 @@ func TestARequestInWorkIsAnsweredWhileTheServerShutsDown(t *testing.T) {
 		other.Close()
 	}
 	fmt.Fprint(nc, body[10:])
-	res, err := http.ReadResponse(bufio.NewReader(nc), nil)
+	res, err := http.ReadResponse(in, nil)
 	noError(t, err)
 	res.Body.Close()
 	if res.StatusCode != 400 || res.Header.Get("X-Amzn-Errortype") == "" {
@@ -159,15 +168,14 @@ func TestARequestThatNeverEndsIsCutWhenTheGraceIsOver(t *testing.T) {
 	nc, err := tls.Dial("tcp", s.ports.https.Addr().String(), &tls.Config{RootCAs: roots(t, s), ServerName: "localhost"})
 	noError(t, err)
 	defer nc.Close()
-	fmt.Fprint(nc, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
-	for s.requests.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	fmt.Fprint(nc, "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n{")
+	in := bufio.NewReader(nc)
+	wantContinue(t, in)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	stopped.Store(s, true)
 	contains(t, s.Close(ctx), "context canceled")
-	if _, err := bufio.NewReader(nc).ReadByte(); err == nil {
+	if _, err := in.ReadByte(); err == nil {
 		t.Error("something was answered")
 	}
 }

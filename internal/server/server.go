@@ -121,7 +121,10 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.recorder = trace.NewRecorder(s.db.SaveTraces, s.log)
-	s.site, s.ports, err = openSite(ctx, s.db, s.cfg)
+	if s.site, s.ports, err = openSite(ctx, s.db, s.cfg); err != nil || s.cfg.CertPort == 0 {
+		return err
+	}
+	s.ports.devices, s.site.CertPort, err = s.site.listen(strconv.Itoa(int(s.cfg.CertPort)))
 	return err
 }
 
@@ -197,6 +200,10 @@ func (s *Server) listen(context.Context) error {
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	web := s.gateway.ServeHTTPS(s.ports.https)
 	s.wg.Go(func() { s.report(s.http.Serve(web)) })
+	if s.ports.devices != nil {
+		devices := s.gateway.ServeDeviceHTTPS(s.ports.devices)
+		s.wg.Go(func() { s.report(s.http.Serve(devices)) })
+	}
 	s.wg.Go(func() { s.report(s.gateway.ServeMQTT(s.ports.mqtt)) })
 	if err := s.listenAdmin(); err != nil {
 		return err
@@ -241,6 +248,9 @@ func (s *Server) writeEnv(ctx context.Context) error {
 	}
 	s.env = append(s.env, Var{"AWS_CA_BUNDLE", filepath.Join(s.cfg.Data, RootsFile)}, Var{"IOT_ENDPOINT", s.site.Host},
 		Var{"IOT_PORT", strconv.Itoa(s.site.MQTTPort)}, Var{"IOT_ALPN_PORT", alpn}, Var{"IOT_WSS_PORT", alpn})
+	if s.site.CertPort != 0 {
+		s.env = append(s.env, Var{"IOT_HTTPS_CERT_PORT", strconv.Itoa(s.site.CertPort)})
+	}
 	if !s.site.loopback() {
 		return nil
 	}

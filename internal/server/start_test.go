@@ -109,7 +109,7 @@ func TestWhatWasFixedAtFirstStartCannotBeContradicted(t *testing.T) {
 	cfg.Region, cfg.Account = "eu-west-1", "123456789012"
 	s := startServer(t, cfg)
 	https, mqtt := s.site.HTTPSPort, s.site.MQTTPort
-	if want := (site{s.Scope(), "localhost", https, mqtt}); s.site != want || s.Scope().Account != cfg.Account || s.Scope().Region != cfg.Region {
+	if want := (site{Scope: s.Scope(), Host: "localhost", HTTPSPort: https, MQTTPort: mqtt}); s.site != want || s.Scope().Account != cfg.Account || s.Scope().Region != cfg.Region {
 		t.Errorf("site %+v", s.site)
 	}
 	stopServer(t, s)

@@ -21,7 +21,7 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.stop != nil {
 		s.stop()
 	}
-	for _, l := range []net.Listener{s.ports.mqtt, s.ports.https} {
+	for _, l := range []net.Listener{s.ports.mqtt, s.ports.https, s.ports.devices} {
 		if l != nil {
 			errs = append(errs, l.Close())
 		}

@@ -1,7 +1,8 @@
-// Package iotdata is the edge of the AWS IoT data plane over HTTPS: publishing without a connection. It decides nothing but
-// the form of a message.
+// Package iotdata is the edge of the AWS IoT data plane over HTTPS: publishing without a connection, retained messages, the
+// connections and sessions of MQTT clients. It decides nothing but the form of a message.
 //
-// Begin with API.Service, the table of operations. Structs and constraints are in model.gen.go, which is generated.
+// Begin with API.Service, the table of operations; publishing is here, all else in clients.go. Structs and constraints are in
+// model.gen.go, which is generated.
 package iotdata
 
 import (
@@ -22,9 +23,19 @@ type Publisher interface {
 	Publish(ctx context.Context, s fleet.Scope, m *mqtt.Message) error
 }
 
-// An API answers the operations of the data plane. Broker and Authorize must be set.
+// Clients knows the clients of each scope and what is retained; *mqtt.Broker is the one.
+type Clients interface {
+	Client(ctx context.Context, s fleet.Scope, id string) (mqtt.ClientState, error)
+	DropClient(ctx context.Context, s fleet.Scope, id string, clean, noWill bool) error
+	Subscriptions(ctx context.Context, s fleet.Scope, id, after string, limit int) (list []mqtt.Filter, more bool, err error)
+	Retained(ctx context.Context, s fleet.Scope, topic string) (m *mqtt.Message, modified time.Time, err error)
+	RetainedTopics(ctx context.Context, s fleet.Scope, after string, limit int) (list []mqtt.RetainedTopic, more bool, err error)
+}
+
+// An API answers the operations of the data plane. All its fields must be set.
 type API struct {
-	Broker Publisher
+	Broker  Publisher
+	Clients Clients
 
 	// Authorize says whether a caller may do an action on a resource in addition to what the table asks for. A refusal is a
 	// *fleet.Error of kind fleet.KindDenied.
@@ -48,10 +59,27 @@ var errorCodes = wire.ErrorTable{
 
 // Service returns the table of operations.
 func (a *API) Service() *wire.Service {
-	return wire.NewService(Model, []wire.Row{
-		wire.Do("Publish", a.publish).On(func(s fleet.Scope, in *PublishInput) []string { return []string{s.IoT("topic", in.Topic)} }),
-	}, errorCodes)
+	return wire.NewService(Model, append(a.deviceRows(),
+		wire.Do("GetConnection", a.getConnection).On(func(s fleet.Scope, in *GetConnectionInput) []string { return client(s, in.ClientId) }),
+		wire.Do("DeleteConnection", a.deleteConnection).On(func(s fleet.Scope, in *DeleteConnectionInput) []string { return client(s, in.ClientId) }),
+		wire.Do("ListSubscriptions", a.listSubscriptions).On(func(s fleet.Scope, in *ListSubscriptionsInput) []string { return client(s, in.ClientId) }),
+	), errorCodes)
 }
+
+// DeviceService returns the operations that a device may do with its certificate: those that IoT policies speak of (iot-core spec 5.2).
+func (a *API) DeviceService() *wire.Service {
+	return wire.NewService(Model, a.deviceRows(), errorCodes)
+}
+
+func (a *API) deviceRows() []wire.Row {
+	return []wire.Row{
+		wire.Do("Publish", a.publish).On(func(s fleet.Scope, in *PublishInput) []string { return []string{s.IoT("topic", in.Topic)} }),
+		wire.Do("GetRetainedMessage", a.getRetained).On(func(s fleet.Scope, in *GetRetainedMessageInput) []string { return []string{s.IoT("topic", in.Topic)} }),
+		wire.Do("ListRetainedMessages", a.listRetained),
+	}
+}
+
+func client(s fleet.Scope, id string) []string { return []string{s.IoT("client", id)} }
 
 // Bounds of a message's properties, as on MQTT connections (iot-core spec 6.12).
 const (
@@ -159,4 +187,17 @@ func userProperties(text string) ([]mqtt.UserProperty, error) {
 		}
 	}
 	return out, nil
+}
+
+// userPropertiesText is the reverse of userProperties.
+func userPropertiesText(list []mqtt.UserProperty) []byte {
+	pairs := make([]map[string]string, len(list))
+	for i, p := range list {
+		pairs[i] = map[string]string{p.Key: p.Value}
+	}
+	text, err := json.Marshal(pairs)
+	if err != nil {
+		panic("iotdata: strings cannot be JSON: " + err.Error())
+	}
+	return text
 }

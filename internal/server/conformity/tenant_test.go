@@ -141,6 +141,7 @@ func (a *tenant) furnishRegistry() {
 	a.do("iot", "CreateProvisioningTemplateVersion", object{"templateName": "lamps", "templateBody": body})
 	a.do("iot", "CreateProvisioningClaim", object{"templateName": "lamps"})
 	a.do("iot", "UpdateEventConfigurations", object{"eventConfigurations": object{"THING": object{"Enabled": true}}})
+	a.do("iotdata", "Publish", object{"topic": "lamps/kept", "payload": a.private, "retain": true})
 	pair, err := tls.X509KeyPair([]byte(made.dig("certificatePem")), []byte(made.dig("keyPair", "PrivateKey")))
 	must(a.t, err)
 	a.device = pair
@@ -157,7 +158,7 @@ func (a *tenant) furnishRegistry() {
 		"AuthInfos": []any{object{"actionType": "PUBLISH", "resources": []any{anything}}}, "CertificateSigningRequest": newCSR(a.t),
 		"ThingTypeProperties": object{"thingTypeDescription": "changed"}, "UpdateThingGroup.ThingGroupProperties": object{"thingGroupDescription": "changed"},
 		"BillingGroupProperties": object{"billingGroupDescription": "changed"}, "CreateBillingGroup.BillingGroupProperties": absent{}, "CreateThingType.ThingTypeProperties": absent{},
-		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic,
+		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic, "GetRetainedMessage.Topic": "lamps/kept",
 	})
 }
 
@@ -219,6 +220,8 @@ func (a *tenant) of(service string) values {
 		return a.values.with(values{"ResourceArn": a.arn("cognito-identity", "identitypool/"+a.values["IdentityPoolId"].(string)), "Tags": object{"new": "x"}})
 	case "sts":
 		return a.values.with(values{"Tags": absent{}})
+	case "iotdata":
+		return a.values.with(values{"ClientId": "lamp"})
 	}
 	return a.values
 }

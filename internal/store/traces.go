@@ -69,9 +69,11 @@ func (tx *Tx) Traces(s fleet.Scope, subject string, limit int) ([]trace.Record, 
 	return all(tx, scanTrace, `WITH RECURSIVE hours (hour) AS (
 			SELECT MAX(hour) FROM trace_subjects UNION ALL SELECT hour - 1 FROM hours WHERE hour > (SELECT MIN(hour) FROM trace_subjects))
 		SELECT body FROM traces WHERE account = ? AND region = ? AND (id = ? OR id IN (
-			SELECT t.id FROM hours h JOIN trace_subjects t ON t.hour = h.hour AND t.subject IN (?, ?) ORDER BY h.hour DESC, t.id DESC LIMIT ?))
+			SELECT t.id FROM hours h JOIN trace_subjects t ON t.hour = h.hour AND t.subject IN (?, ?) ORDER BY h.hour DESC, t.id DESC LIMIT ?)
+			OR id IN (SELECT id FROM trace_keys WHERE account = ? AND region = ? AND subject IN (?, ?) ORDER BY at DESC LIMIT ?))
 		ORDER BY at DESC LIMIT ?`,
-		s.Account, s.Region, subject, subjectHash(s, subject), subjectHash(s, trace.HashedSubject(subject)), limit, limit)
+		s.Account, s.Region, subject, subjectHash(s, subject), subjectHash(s, trace.HashedSubject(subject)), limit,
+		s.Account, s.Region, subject, trace.HashedSubject(subject), limit, limit)
 }
 
 func scanTrace(s scanner) (r trace.Record, err error) {
@@ -92,7 +94,12 @@ func (tx *Tx) DeleteTracesBefore(t time.Time, limit int) (int, error) {
 	}
 	subjects, err := affected(tx.exec(`DELETE FROM trace_subjects WHERE (hour, subject, id) IN (
 		SELECT hour, subject, id FROM trace_subjects WHERE hour < ? ORDER BY hour LIMIT ?)`, hourOf(t), limit))
-	return max(traces, subjects), err
+	if err != nil {
+		return 0, err
+	}
+	keys, err := affected(tx.exec(`DELETE FROM trace_keys WHERE (account, region, subject, at, id) IN (
+		SELECT account, region, subject, at, id FROM trace_keys WHERE at < ? ORDER BY at LIMIT ?)`, millis(t), limit))
+	return max(traces, subjects, keys), err
 }
 
 // SaveTraces stores a batch of finished traces: what trace.NewRecorder wants.

@@ -65,6 +65,11 @@ func TestTracesAreFoundBySubjectTheNewestFirst(t *testing.T) {
 			for ; n == 1; n, err = tx.DeleteTracesBefore(begin.Add(24*time.Hour), 1) {
 				must(t, err)
 			}
+			if _, err := tx.exec(`INSERT INTO trace_keys (account, region, subject, at, id) VALUES (?, ?, ?, ?, ?)`,
+				here.Account, here.Region, "old-lamp", millis(begin.Add(10*24*time.Hour)), middle); err != nil {
+				t.Error(err)
+			}
+			want("filed by an earlier version", find(tx, here, "old-lamp", 1), middle)
 			want("after the old ones were dropped", find(tx, here, "lamp", 10), newest, last)
 			var left int
 			if err := tx.row(`SELECT COUNT(*) FROM trace_subjects`).Scan(&left); err != nil || left != 25 {

@@ -25,6 +25,7 @@ var layer = map[string][]string{
 	"internal/admission":    {},
 	"internal/jwt":          {},
 	"internal/template":     {"internal/policy"},
+	"internal/rulesql":      {},
 	"internal/wire":         {"internal/sigv4"},
 	"internal/wire/…":       {"internal/wire"},
 	"internal/mqtt":         {},

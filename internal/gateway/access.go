@@ -148,7 +148,7 @@ func (d *deviceAccess) decide(r policy.Result, action, resource string, connecti
 		t.Fact("sourceIp", d.a.address)
 		t.Step("policy", "%s on %s: %v", action, resource, r)
 		t.SetCure("%s", cure(action, resource, r))
-		d.g.refused(t, err)
+		d.g.Recorder.Finish(t, err)
 	}
 	return err
 }

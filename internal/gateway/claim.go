@@ -105,6 +105,6 @@ func (c *claimAccess) refuse(what, topic string) error {
 	t.Fact("sourceIp", c.a.address)
 	t.Fact("template", c.a.who.claim.Template)
 	t.SetCure("a claim is good for the provisioning topics of its own template only: %s", strings.Join(c.topics, ", "))
-	c.g.refused(t, err)
+	c.g.Recorder.Finish(t, err)
 	return err
 }

@@ -66,7 +66,6 @@ type Gateway struct {
 
 	groups    atomic.Uint64 // counts changes of thing groups' policies: they may matter to any connection
 	changes   atomic.Uint64 // counts all changes heard of
-	traces    budget        // of refusals
 	documents documentCache
 	flows     flows
 }
@@ -198,7 +197,7 @@ func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
 	}
 	tc.Close()
 	if a.refusal != nil {
-		g.refused(a.trace, a.refusal)
+		g.Recorder.Finish(a.trace, a.refusal)
 	}
 	g.Log.Debug("handshake failed", "address", a.address, "error", err)
 	return false
@@ -224,35 +223,8 @@ func (g *Gateway) serveDevice(tc *tls.Conn, a *arrival) {
 	g.Log.Debug("connection ended", "address", a.address, "principal", a.who.principal, "reason", end.Reason, "text", end.Text)
 }
 
-// Refusals are recorded for whoever asks why, and bounded, since strangers and broken devices can cause any number of them.
-const (
-	tracesPerMinute   = 300
-	toldPerConnection = 20
-)
-
-// refused keeps the trace of a refusal, if the budget of this minute allows.
-func (g *Gateway) refused(t *trace.Trace, err error) {
-	if g.traces.take(g.Clock.Now()) {
-		g.Recorder.Finish(t, err)
-	}
-}
-
-// A budget is tracesPerMinute.
-type budget struct {
-	mu     sync.Mutex
-	minute time.Time
-	used   int
-}
-
-func (b *budget) take(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if m := now.Truncate(time.Minute); m != b.minute {
-		b.minute, b.used = m, 0
-	}
-	b.used++
-	return b.used <= tracesPerMinute
-}
+// toldPerConnection is how many refusals of one connection leave a trace; the recorder bounds those of all.
+const toldPerConnection = 20
 
 func host(a net.Addr) string {
 	h, _, err := net.SplitHostPort(a.String())

@@ -80,7 +80,7 @@ func newSite(t testing.TB) *site {
 	check(t, err)
 	_, err = s.ca.Renew(t.Context(), clock())
 	check(t, err)
-	recorder := trace.NewRecorder(s.saveTraces, nil)
+	recorder := trace.NewRecorder(trace.RecorderConfig{Save: s.saveTraces, Clock: clock})
 	t.Cleanup(recorder.Close)
 	s.iam = iam.New(iam.Config{Store: s.db, Sealer: pki.NewSealer([32]byte{2}), Clock: clock})
 	s.reg = registry.New(registry.Config{Store: s.db, Authority: s.ca, Keys: keys(), Host: "iot.lan"})

@@ -115,7 +115,7 @@ func (d *HTTPSDevice) refuse(action string, resources []string, cure string, err
 			t.SetCure("%s", cure)
 		}
 		id = t.ID()
-		d.g.refused(t, fleet.Denied("%v", err).WithCode("AUTHORIZATION_FAILED"))
+		d.g.Recorder.Finish(t, fleet.Denied("%v", err).WithCode("AUTHORIZATION_FAILED"))
 	}
 	denied := &fleet.Error{Kind: fleet.KindDenied, Msg: "Forbidden", Err: err}
 	if id != "" {

@@ -43,13 +43,7 @@ type arrival struct {
 
 // finish closes the arrival's trace with its outcome; later calls do nothing.
 func (a *arrival) finish(g *Gateway, err error) {
-	a.once.Do(func() {
-		if err != nil {
-			g.refused(a.trace, err)
-			return
-		}
-		g.Recorder.Finish(a.trace, nil)
-	})
+	a.once.Do(func() { g.Recorder.Finish(a.trace, err) })
 }
 
 // identity is who is at the other end.

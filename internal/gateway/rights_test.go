@@ -259,18 +259,3 @@ func TestRefusalsOfOneConnectionDoNotFillTheStore(t *testing.T) {
 		t.Errorf("%d traces", refusals)
 	}
 }
-
-func TestRefusalsOfAllTogetherAreBoundedByTheMinute(t *testing.T) {
-	t.Parallel()
-	var b budget
-	now := newClock()
-	kept := 0
-	for range 2 * tracesPerMinute {
-		if b.take(now) {
-			kept++
-		}
-	}
-	if kept != tracesPerMinute || !b.take(now.Add(60e9)) {
-		t.Errorf("%d kept", kept)
-	}
-}

@@ -151,7 +151,7 @@ func (u *userAccess) may(action string, arns ...string) error {
 		t.Fact("clientId", u.clientID())
 		t.Fact("sourceIp", u.a.address)
 		t.SetCure("%s", u.cure(action, arns[0]))
-		u.ws.g.refused(t, err)
+		u.ws.g.Recorder.Finish(t, err)
 	}
 	return err
 }

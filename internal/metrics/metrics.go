@@ -18,13 +18,19 @@ import (
 
 // Sources are asked at each scrape. All of them must be set and may be called concurrently.
 type Sources struct {
-	Version       string
-	Connections   func() int                     // MQTT connections that are open
-	Messages      func() (received, sent uint64) // MQTT messages so far
-	TracesDropped func() int64
-	KeyPool       func() KeyPool
-	Pending       func() int                  // connections of which nothing is known yet
-	Certificates  func() map[string]time.Time // the ends of those that the service lives on, by what they are for
+	Version      string
+	Connections  func() int                     // MQTT connections that are open
+	Messages     func() (received, sent uint64) // MQTT messages so far
+	Traces       func() Traces
+	KeyPool      func() KeyPool
+	Pending      func() int                  // connections of which nothing is known yet
+	Certificates func() map[string]time.Time // the ends of those that the service lives on, by what they are for
+}
+
+// Traces is what became of traces: the bytes that are kept, then counters of what is not.
+type Traces struct {
+	Bytes                          int64
+	Sampled, Dropped, Old, Surplus int64
 }
 
 // KeyPool is the state of the pool of RSA keys: gauges, then counters.
@@ -113,7 +119,11 @@ func (m *Metrics) sources(s Sources) {
 		_, sent := s.Messages()
 		return float64(sent)
 	})
-	counter("imprint_traces_dropped_total", "Traces of refusals that found the queue full.", func() float64 { return float64(s.TracesDropped()) })
+	gauge("imprint_traces_bytes", "What traces take in the store, as of the last minute.", func() float64 { return float64(s.Traces().Bytes) })
+	counter("imprint_traces_sampled_total", "Traces that were left out since like ones were told.", func() float64 { return float64(s.Traces().Sampled) })
+	counter("imprint_traces_dropped_total", "Traces that found the queue full.", func() float64 { return float64(s.Traces().Dropped) })
+	counter("imprint_traces_expired_total", "Traces that were deleted for their age.", func() float64 { return float64(s.Traces().Old) })
+	counter("imprint_traces_evicted_total", "Traces that were deleted since all together were too large.", func() float64 { return float64(s.Traces().Surplus) })
 	gauge("imprint_keypool_ready", "RSA keys that are ready.", func() float64 { return float64(s.KeyPool().Ready) })
 	gauge("imprint_keypool_waiting", "Requests that wait for an RSA key.", func() float64 { return float64(s.KeyPool().Waiting) })
 	counter("imprint_keypool_taken_total", "RSA keys handed out.", func() float64 { return float64(s.KeyPool().Taken) })

@@ -16,13 +16,13 @@ import (
 // used returns metrics of which every one has been observed.
 func used() *Metrics {
 	m := New(Sources{
-		Version:       "v1",
-		Connections:   func() int { return 3 },
-		Messages:      func() (received, sent uint64) { return 5, 7 },
-		TracesDropped: func() int64 { return 11 },
-		KeyPool:       func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
-		Pending:       func() int { return 9 },
-		Certificates:  func() map[string]time.Time { return map[string]time.Time{"server": time.Unix(1e9, 0)} },
+		Version:      "v1",
+		Connections:  func() int { return 3 },
+		Messages:     func() (received, sent uint64) { return 5, 7 },
+		Traces:       func() Traces { return Traces{Bytes: 10, Dropped: 11, Sampled: 12, Old: 13, Surplus: 14} },
+		KeyPool:      func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
+		Pending:      func() int { return 9 },
+		Certificates: func() map[string]time.Time { return map[string]time.Time{"server": time.Unix(1e9, 0)} },
 	})
 	m.Handshake("", time.Millisecond)
 	m.Refused("requests")
@@ -64,7 +64,11 @@ func TestWhatIsObservedIsShown(t *testing.T) {
 		`imprint_mqtt_connections 3`,
 		`imprint_mqtt_messages_received_total 5`,
 		`imprint_mqtt_messages_sent_total 7`,
+		`imprint_traces_bytes 10`,
 		`imprint_traces_dropped_total 11`,
+		`imprint_traces_sampled_total 12`,
+		`imprint_traces_expired_total 13`,
+		`imprint_traces_evicted_total 14`,
 		`imprint_keypool_missed_total 4`,
 		`imprint_keypool_refused_total 6`,
 		`imprint_pending_connections 9`,

@@ -83,7 +83,7 @@ func TestClaimsAreForEnabledFleetTemplates(t *testing.T) {
 func TestRefusedClaimsLeaveATrace(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.Recorder = trace.NewRecorder(f.Store.SaveTraces, nil)
+	f.Recorder = trace.NewRecorder(trace.RecorderConfig{Save: f.Store.SaveTraces})
 	_, err := f.CreateClaim(t.Context(), installer, "nope")
 	if err == nil {
 		t.Fatal("made")

@@ -2,15 +2,15 @@ package server
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
 const (
-	sweepEvery     = time.Minute
-	traceRetention = 30 * 24 * time.Hour
-	traceChunk     = 500 // rows of one transaction, so that a registration never waits long behind it
+	sweepEvery = time.Minute
+	traceChunk = 500 // rows of one transaction, so that a registration never waits long behind it
 )
 
 // sweep removes what has run out of time, until ctx ends.
@@ -27,7 +27,7 @@ func (s *Server) sweep(ctx context.Context) {
 		for what, f := range map[string]func() error{
 			"provisioning": func() error { return s.provision.Sweep(ctx, now) },
 			"user pools":   func() error { return s.userpools.Sweep(ctx) },
-			"traces":       func() error { return s.dropTraces(ctx, now.Add(-traceRetention)) },
+			"traces":       func() error { return s.trimTraces(ctx, now) },
 		} {
 			if err := f(); err != nil && ctx.Err() == nil {
 				s.log.Error("sweeping", "what", what, "error", err)
@@ -36,15 +36,43 @@ func (s *Server) sweep(ctx context.Context) {
 	}
 }
 
-func (s *Server) dropTraces(ctx context.Context, before time.Time) error {
+// traceUse is what traces take, and how many had to go, for the metrics.
+type traceUse struct{ bytes, old, surplus atomic.Int64 }
+
+// trimTraces drops traces that are too old, and the oldest of those that take too much: down to nine tenths, so that it isn't done
+// each time.
+func (s *Server) trimTraces(ctx context.Context, now time.Time) error {
+	if err := s.dropTraces(ctx, now.Add(-time.Duration(s.cfg.TraceKeep)), &s.traces.old); err != nil {
+		return err
+	}
+	var cut time.Time
+	limit := int64(s.cfg.TraceSize)
+	if err := s.db.View(ctx, func(tx *store.Tx) error {
+		n, err := tx.TraceBytes()
+		s.traces.bytes.Store(n)
+		if err == nil && n > limit {
+			cut, err = tx.TraceCutoff(limit / 10 * 9)
+		}
+		return err
+	}); err != nil || cut.IsZero() {
+		return err
+	}
+	return s.dropTraces(ctx, cut, &s.traces.surplus)
+}
+
+func (s *Server) dropTraces(ctx context.Context, before time.Time, count *atomic.Int64) error {
 	for {
 		var n int
+		var more bool
 		err := s.db.Tx(ctx, func(tx *store.Tx) (err error) {
-			n, err = tx.DeleteTracesBefore(before, traceChunk)
+			n, more, err = tx.DeleteTracesBefore(before, traceChunk)
 			return err
 		})
-		if err != nil || n < traceChunk {
+		if err != nil {
 			return err
+		}
+		if count.Add(int64(n)); !more {
+			return nil
 		}
 	}
 }

@@ -48,6 +48,11 @@ type Config struct {
 	TrustedAddresses []string `help:"Addresses and networks that no budget by address holds for." placeholder:"NET"`
 	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`
 	Budgets
+	TraceKeep     Period `help:"How long traces are kept." default:"30d" placeholder:"TIME"`
+	TraceSize     Size   `help:"How much traces may take on the disk; beyond that the oldest go." default:"1GiB" placeholder:"SIZE"`
+	TraceConnects Period `help:"For how long after a successful connection of a device no further one is told." default:"1h" placeholder:"TIME"`
+	TraceRefusals int    `help:"Refusals a minute that are told of each address; beyond that they are counted only." default:"30" placeholder:"N"`
+
 	MetricsListen    string `help:"Port or address where Prometheus reads metrics by plain HTTP; a port alone is opened on loopback. Off unless it is set." placeholder:"ADDR"`
 	MetricsTokenFile string `help:"File with the bearer token that metrics-listen asks for; needed anywhere but on loopback." type:"path" placeholder:"FILE"`
 

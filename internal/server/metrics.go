@@ -12,10 +12,13 @@ import (
 // newMetrics makes the metrics. What they ask at a scrape exists by then: the socket that serves them opens last.
 func (s *Server) newMetrics() *metrics.Metrics {
 	return metrics.New(metrics.Sources{
-		Version:       s.cfg.Version,
-		Connections:   func() int { return s.gateway.Broker().Connections() },
-		Messages:      func() (received, sent uint64) { return s.gateway.Broker().Messages() },
-		TracesDropped: func() int64 { return s.recorder.Dropped() },
+		Version:     s.cfg.Version,
+		Connections: func() int { return s.gateway.Broker().Connections() },
+		Messages:    func() (received, sent uint64) { return s.gateway.Broker().Messages() },
+		Traces: func() metrics.Traces {
+			sampled, dropped := s.recorder.Lost()
+			return metrics.Traces{Bytes: s.traces.bytes.Load(), Sampled: sampled, Dropped: dropped, Old: s.traces.old.Load(), Surplus: s.traces.surplus.Load()}
+		},
 		KeyPool: func() metrics.KeyPool {
 			p := s.keys.Stats()
 			return metrics.KeyPool{Ready: p.Ready, Waiting: p.Waiting, Taken: p.Taken, Missed: p.Missed, Made: p.Made, Refused: p.Refused}

@@ -62,6 +62,7 @@ type Server struct {
 	http      *http.Server
 	admin     *http.Server
 	scrape    *http.Server // metrics for Prometheus; nil: only on the administration socket
+	traces    traceUse
 	stopping  atomic.Bool
 	readiness readiness
 	env       Env
@@ -120,7 +121,8 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		OnWrite: s.metrics.Write, OnCommit: s.metrics.Commit}); err != nil {
 		return err
 	}
-	s.recorder = trace.NewRecorder(s.db.SaveTraces, s.log)
+	s.recorder = trace.NewRecorder(trace.RecorderConfig{Save: s.db.SaveTraces, Log: s.log, Clock: s.clock,
+		Sampling: trace.Sampling{Connects: time.Duration(s.cfg.TraceConnects), Refusals: s.cfg.TraceRefusals}})
 	if s.site, s.ports, err = openSite(ctx, s.db, s.cfg); err != nil || s.cfg.CertPort == 0 {
 		return err
 	}

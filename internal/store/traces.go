@@ -20,8 +20,8 @@ func (tx *Tx) PutTrace(s fleet.Scope, r trace.Record, subjects []string) error {
 	if err != nil {
 		return fmt.Errorf("encoding trace %s: %w", r.ID, err)
 	}
-	_, err = tx.exec(`INSERT INTO traces (account, region, id, at, kind, outcome, body) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		s.Account, s.Region, r.ID, millis(r.Start), r.Kind, r.Outcome, string(body))
+	_, err = tx.exec(`INSERT INTO traces (account, region, id, at, kind, outcome, body, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		s.Account, s.Region, r.ID, millis(r.Start), r.Kind, r.Outcome, string(body), traceBytes(body, subjects))
 	if err != nil {
 		return err
 	}
@@ -60,6 +60,30 @@ func subjectHash(s fleet.Scope, subject string) int64 {
 	return int64(binary.BigEndian.Uint64(h[:]))
 }
 
+// traceBytes is about what a trace takes on the disk: its text, and the rows and index entries that lead to it.
+func traceBytes(body []byte, subjects []string) int {
+	const row, subject = 200, 120
+	return len(body) + row + subject*len(subjects)
+}
+
+// TraceBytes returns the size of all traces.
+func (tx *Tx) TraceBytes() (n int64, err error) {
+	err = tx.row(`SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM traces`).Scan(&n)
+	return n, err
+}
+
+// TraceCutoff returns the time before which traces are to be dropped so that those left take at most limit bytes, or the zero
+// time if they all may stay.
+func (tx *Tx) TraceCutoff(limit int64) (time.Time, error) {
+	var at int64
+	err := tx.row(`SELECT at FROM (SELECT at, CAST(SUM(bytes) OVER (ORDER BY at DESC ROWS UNBOUNDED PRECEDING) AS BIGINT) AS total FROM traces) AS newest
+		WHERE total > ? ORDER BY at DESC LIMIT 1`, limit).Scan(&at)
+	if noRows(err) {
+		return time.Time{}, nil
+	}
+	return fromMillis(at + 1), err
+}
+
 // Traces returns the newest records, at most limit, that have the id subject or are filed under it or, as a device's
 // parameter, under its hash. The newest comes first. An empty subject finds all.
 func (tx *Tx) Traces(s fleet.Scope, subject string, limit int) ([]trace.Record, error) {
@@ -84,22 +108,22 @@ func scanTrace(s scanner) (r trace.Record, err error) {
 	return r, fromJSON(body, &r)
 }
 
-// DeleteTracesBefore drops old records and what they are found by, at most limit rows of each, and reports how many rows it
-// dropped of that which had more.
-func (tx *Tx) DeleteTracesBefore(t time.Time, limit int) (int, error) {
-	traces, err := affected(tx.exec(`DELETE FROM traces WHERE (account, region, id) IN (
+// DeleteTracesBefore drops old records and what they are found by, at most limit rows of each. It reports how many records it
+// dropped and whether there may be more to drop.
+func (tx *Tx) DeleteTracesBefore(t time.Time, limit int) (traces int, more bool, err error) {
+	traces, err = affected(tx.exec(`DELETE FROM traces WHERE (account, region, id) IN (
 		SELECT account, region, id FROM traces WHERE at < ? ORDER BY at LIMIT ?)`, millis(t), limit))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	subjects, err := affected(tx.exec(`DELETE FROM trace_subjects WHERE (hour, subject, id) IN (
 		SELECT hour, subject, id FROM trace_subjects WHERE hour < ? ORDER BY hour LIMIT ?)`, hourOf(t), limit))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	keys, err := affected(tx.exec(`DELETE FROM trace_keys WHERE (account, region, subject, at, id) IN (
 		SELECT account, region, subject, at, id FROM trace_keys WHERE at < ? ORDER BY at LIMIT ?)`, millis(t), limit))
-	return max(traces, subjects, keys), err
+	return traces, max(traces, subjects, keys) == limit, err
 }
 
 // SaveTraces stores a batch of finished traces: what trace.NewRecorder wants.

@@ -10,16 +10,26 @@ import (
 )
 
 // A Recorder keeps finished traces of attempts that write nothing else (refusals, connections): it takes them off the caller's
-// path through a bounded queue. What doesn't fit is counted and dropped, so that a flood of refusals can't fill the disk or
-// slow provisioning. A success that writes is recorded in its own transaction instead (store.Tx.PutTrace).
+// path through a bounded queue. What is not told for its number (Sampling) or doesn't fit is counted and dropped, so that a flood of
+// refusals can't fill the disk or slow provisioning. A success that writes is recorded in its own transaction instead
+// (store.Tx.PutTrace).
 type Recorder struct {
-	save    func(context.Context, []Finished) error
-	log     *slog.Logger
+	c       RecorderConfig
+	sample  *sampler
 	queue   chan Finished
 	wg      sync.WaitGroup
+	sampled atomic.Int64
 	dropped atomic.Int64
 	mu      sync.RWMutex
 	closed  bool
+}
+
+// RecorderConfig says how traces are kept.
+type RecorderConfig struct {
+	Save  func(context.Context, []Finished) error // stores a batch
+	Log   *slog.Logger                            // nil: discard
+	Clock fleet.Clock
+	Sampling
 }
 
 // Finished is a record ready to be stored.
@@ -35,9 +45,12 @@ const (
 	batchSize = 64
 )
 
-// NewRecorder starts a recorder that stores batches with save. Close ends it.
-func NewRecorder(save func(context.Context, []Finished) error, log *slog.Logger) *Recorder {
-	r := &Recorder{save: save, log: log, queue: make(chan Finished, queueSize)}
+// NewRecorder starts a recorder. Close ends it.
+func NewRecorder(c RecorderConfig) *Recorder {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Recorder{c: c, sample: newSampler(c.Sampling), queue: make(chan Finished, queueSize)}
 	r.wg.Go(r.run)
 	return r
 }
@@ -48,6 +61,10 @@ func (r *Recorder) Finish(t *Trace, err error) {
 		return
 	}
 	rec, subjects := t.Finish(err)
+	if !r.sample.keep(rec, r.c.Clock.Now()) {
+		r.sampled.Add(1)
+		return
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if r.closed {
@@ -60,8 +77,8 @@ func (r *Recorder) Finish(t *Trace, err error) {
 	}
 }
 
-// Dropped returns how many traces found the queue full.
-func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
+// Lost returns how many traces were left out for their number, and how many found the queue full.
+func (r *Recorder) Lost() (sampled, dropped int64) { return r.sampled.Load(), r.dropped.Load() }
 
 // Close writes what is queued and stops.
 func (r *Recorder) Close() {
@@ -89,8 +106,8 @@ func (r *Recorder) run() {
 				break more
 			}
 		}
-		if err := r.save(context.Background(), batch); err != nil {
-			r.log.Error("keeping traces", "error", err, "lost", len(batch))
+		if err := r.c.Save(context.Background(), batch); err != nil {
+			r.c.Log.Error("keeping traces", "error", err, "lost", len(batch))
 		}
 	}
 }

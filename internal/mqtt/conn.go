@@ -50,6 +50,7 @@ type conn struct {
 
 	acks    atomic.Pointer[acks]   // PUBACKs that wait for the journal, made with the first one
 	pending atomic.Pointer[ticket] // what the reader waits for
+	rates   *connRates             // nil without limits
 
 	timer timer
 	out   output
@@ -146,6 +147,9 @@ func (c *conn) read() (*packet, error) {
 		return nil, protocolError("the first packet is not CONNECT")
 	case n > limit:
 		return nil, clientError(codeTooLarge, "a packet of %d bytes: at most %d are allowed", n, limit)
+	}
+	c.slowDown(n)
+	switch {
 	case n == 0:
 		return decode(first, nil, c.version)
 	case kind == packets.Publish && n <= 4096: // decode keeps the body of a PUBLISH

@@ -193,6 +193,12 @@ func (c *conn) attach(client *Client, p *connectPacket, assigned bool) error {
 		c.b.log.Error("a client cannot have its session", "client", client.ID, "error", err)
 		return c.refuse(End{Reason: ServerError, Code: codeUnspecified, Text: "the server cannot keep sessions now"})
 	}
+	if c.b.cfg.Limits != (Limits{}) {
+		if !sp.admitConnect(client.ID) {
+			return c.refuse(End{Reason: Throttled, Code: codeQuota, Text: "more connections per second than are allowed"})
+		}
+		c.rates = &connRates{}
+	}
 	var w wait
 	c.life.Lock()
 	if how := c.how.Load(); how != nil {

@@ -55,7 +55,7 @@ func (g *group) deliver(m *Message, h hit, w *wait) {
 		return
 	}
 	if g.enqueue(o) {
-		g.serve() // somebody may have got room meanwhile
+		g.serve() // somebody may have got room meanwhile, or gets it in a second
 	}
 }
 
@@ -112,6 +112,13 @@ func (g *group) takeBack(o outgoing) {
 		at++
 	}
 	g.queue = slices.Insert(g.queue, at, o)
+}
+
+// waits reports whether there is a message to take.
+func (g *group) waits() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.queue) > 0
 }
 
 // next takes the first message that waits.
@@ -171,7 +178,7 @@ func (g *group) end() {
 func (s *session) offer(o outgoing) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == nil || s.opening || len(s.queue) > 0 || !s.room(s.conn) {
+	if s.conn == nil || s.opening || len(s.queue) > 0 || !s.room(s.conn) || !s.conn.maySend() {
 		return false
 	}
 	s.transmit(s.conn, o, nil)
@@ -180,7 +187,11 @@ func (s *session) offer(o outgoing) bool {
 
 // pull takes messages of a group while there is room. The session is locked.
 func (s *session) pull(c *conn, g *group, qos byte) {
-	for s.room(c) {
+	for s.room(c) && g.waits() {
+		if c.rates != nil && !(c.rates.shared.take(s.space.b.now(), s.space.b.cfg.Limits.SharedReplay, 1) && c.maySend()) {
+			s.later()
+			return
+		}
 		o, ok := g.next()
 		if !ok {
 			return

@@ -43,6 +43,13 @@ type Config struct {
 	Retained      int
 	RetainedBytes int64
 
+	// Limits are rates that clients may not exceed.
+	Limits Limits
+
+	// Ingest, if set, gets what clients publish to $aws/rules/RULE/rest (iot-core spec 6.11), which reaches no subscriber: m has its
+	// whole topic. The publisher's PUBACK follows.
+	Ingest func(s fleet.Scope, rule string, m *Message)
+
 	// Journal keeps persistent sessions and retained messages through a restart; nil: nothing is kept.
 	Journal Journal
 
@@ -226,6 +233,10 @@ func (b *Broker) publish(ctx context.Context, scope fleet.Scope, m *Message, w *
 	s, err := b.open(ctx, scope)
 	if err != nil {
 		return err
+	}
+	if rule, ok := ingested(m.Topic); ok {
+		b.ingest(scope, rule, m)
+		return nil
 	}
 	return s.publish(m, nil, w)
 }

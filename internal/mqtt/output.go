@@ -120,6 +120,7 @@ func (c *conn) write() {
 			c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
 		}
 		c.out.mu.Unlock()
+		c.paceOut(b.Len())
 		_, err := c.nc.Write(b.Bytes())
 		recycle(b)
 		if err != nil {

@@ -19,6 +19,9 @@ func (c *conn) publish(p *packet) error {
 	if err := c.resolveAlias(p); err != nil {
 		return err
 	}
+	if !c.admitMessage() {
+		return c.drop(p)
+	}
 	if len(m.Payload) > MaxPayload {
 		return clientError(codeTooLarge, "a payload of %d bytes: at most %d are allowed", len(m.Payload), MaxPayload)
 	}
@@ -97,20 +100,47 @@ func (c *conn) overLimit(p *packet, err error) error {
 	return nil
 }
 
+// drop discards a message beyond the limits: MQTT 5 clients hear of it, others get no PUBACK (iot-core spec 6.7).
+func (c *conn) drop(p *packet) error {
+	if c.version == 5 {
+		c.puback(p, codeQuota, "more messages per second than are allowed")
+	}
+	return nil
+}
+
 // publishReserved hands a message on a reserved topic to its handler. It is acknowledged when it is accepted, not when it is
 // answered (provisioning spec 3.2).
 func (c *conn) publishReserved(p *packet) error {
 	m := p.message
 	h := c.b.handler(m.Topic)
-	if h == nil {
+	rule, ingested := ingested(m.Topic)
+	if h == nil && !ingested {
 		return clientError(codeTopicInvalid, "nothing can be published to the reserved topic %s", m.Topic)
 	}
 	if m.Retain {
 		return clientError(codeTopicInvalid, "a message on the reserved topic %s cannot be retained", m.Topic)
 	}
+	if ingested {
+		c.b.ingest(c.id.Scope, rule, m)
+		c.puback(p, codeSuccess, "")
+		return nil
+	}
 	c.puback(p, codeSuccess, "")
 	c.request(h, m)
 	return nil
+}
+
+// ingested returns the rule that a topic of Basic Ingest names.
+func ingested(topic string) (rule string, ok bool) {
+	rest, ok := strings.CutPrefix(topic, "$aws/rules/")
+	rule, _, _ = strings.Cut(rest, "/")
+	return rule, ok && rule != ""
+}
+
+func (b *Broker) ingest(s fleet.Scope, rule string, m *Message) {
+	if b.cfg.Ingest != nil {
+		b.cfg.Ingest(s, rule, m)
+	}
 }
 
 // handler returns the handler with the longest prefix of topic, nil if there is none.

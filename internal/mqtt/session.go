@@ -32,6 +32,9 @@ type session struct {
 	lastNumber int64     // of a durable message
 	timer      timer     // runs while the client is away
 	until      time.Time // when it is to be discarded then
+	replay     bool      // the limits hold back what waited for the client
+	pace       *timer    // for what a rate has held back
+	pacing     bool      // pace runs
 }
 
 // An outgoing is a message on its way to one session.
@@ -62,13 +65,18 @@ func (s *session) deliver(m *Message, qos byte, retain bool, w *wait) {
 // push sends a message to the connected client, or has it wait. The session is locked.
 func (s *session) push(c *conn, o outgoing, w *wait) {
 	if o.qos == 0 {
-		if s.mayReceive(c, &o) && !c.clogged() {
+		if s.mayReceive(c, &o) && !c.clogged() && c.maySend() {
 			c.sendMessage(&o, s.space.b.now())
 		}
 		return
 	}
-	if len(s.queue) > 0 || !s.room(c) {
+	if len(s.queue) > 0 && !s.replay || !s.room(c) {
 		s.enqueue(o, w)
+		return
+	}
+	if !o.private && !c.maySend() {
+		s.enqueue(o, w)
+		s.later()
 		return
 	}
 	s.transmit(c, o, w)
@@ -191,13 +199,16 @@ func (s *session) drain(c *conn) {
 	}
 	n := 0
 	for n < len(s.queue) && s.room(c) {
+		if c.rates != nil && !s.paced(c, &s.queue[n]) {
+			break
+		}
 		s.space.release(s.queue[n].message.size())
 		s.transmit(c, s.queue[n], nil)
 		n++
 	}
 	clear(s.queue[:n])
 	if s.queue = s.queue[n:]; len(s.queue) == 0 {
-		s.queue = nil
+		s.queue, s.replay = nil, false
 	}
 	if s.shared == 0 || len(s.queue) > 0 {
 		return
@@ -207,6 +218,15 @@ func (s *session) drain(c *conn) {
 			s.pull(c, sub.group, sub.qos)
 		}
 	}
+}
+
+// paced reports whether the limits let a message that waits go now; if not it will be tried again.
+func (s *session) paced(c *conn, o *outgoing) bool {
+	if o.private || (!s.replay || c.rates.replay.take(s.space.b.now(), s.space.b.cfg.Limits.Replay, 1)) && c.maySend() {
+		return true
+	}
+	s.later()
+	return false
 }
 
 // setExpiry changes how long the session stays when its connection ends.
@@ -232,6 +252,7 @@ func (s *session) leave(c *conn) []*group {
 	if s.conn != c {
 		return nil
 	}
+	s.space.open.Add(-1)
 	if c.client.Load() != nil {
 		s.space.depart(s.id, departure{s.space.b.now(), c.ended().Reason, s.expiry == 0, s.expiry})
 	}
@@ -321,6 +342,10 @@ func (s *session) discard(w *wait) {
 	}
 	s.gone = true
 	s.space.b.wheel.stop(&s.timer)
+	if s.pace != nil {
+		s.space.b.wheel.stop(s.pace)
+	}
+	s.space.subs.Add(-int64(len(s.subs)))
 	if s.space.sessions[s.id] == s {
 		delete(s.space.sessions, s.id)
 	}

@@ -23,6 +23,9 @@ type space struct {
 
 	tree     tree
 	retained retained
+	rates    scopeRates
+	open     atomic.Int64 // connections
+	subs     atomic.Int64 // subscriptions
 	stored   atomic.Int64 // bytes of messages in the queues of sessions
 }
 
@@ -60,6 +63,8 @@ func (s *space) take(c *conn, client *Client, clean bool, window int, w *wait) (
 		s.b.wheel.stop(&sess.timer)
 		sess.dropTried()
 		sess.conn, sess.opening, sess.window, sess.expiry = c, true, window, client.Expiry
+		sess.replay = s.b.cfg.Limits.Replay > 0 && len(sess.queue) > 0
+		s.open.Add(1)
 		sess.durable = s.b.keeper != nil && (sess.durable || client.Expiry > 0)
 		sess.save(w)
 		return sess, present
@@ -226,6 +231,7 @@ func (s *session) restore(r *SavedSubscription) {
 	}
 	sub := &subscription{session: s, filter: filter, share: share, qos: r.QoS, noLocal: r.NoLocal, asPublished: r.AsPublished}
 	s.subs = append(s.subs, sub)
+	s.space.subs.Add(1)
 	if share != "" {
 		s.shared++
 	}

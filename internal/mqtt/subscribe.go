@@ -101,7 +101,10 @@ func (s *session) subscribe(c *conn, sub *subscription, w *wait) *End {
 		s.subs[i] = sub
 	case len(s.subs) >= MaxSubscribed:
 		return &End{Reason: Throttled, Code: codeQuota, Text: "the connection has 50 subscriptions, and no more are allowed"}
+	case !s.space.admitSubscription():
+		return &End{Reason: Throttled, Code: codeQuota, Text: "more subscriptions than are allowed"}
 	default:
+		s.space.subs.Add(1)
 		s.subs = append(s.subs, sub)
 		if sub.share != "" {
 			s.shared++
@@ -162,6 +165,7 @@ func (s *session) unsubscribe(c *conn, full string, w *wait) *subscription {
 	}
 	sub := s.subs[i]
 	s.subs = slices.Delete(s.subs, i, i+1)
+	s.space.subs.Add(-1)
 	if sub.share != "" {
 		s.shared--
 	}

@@ -37,6 +37,7 @@ type Config struct {
 	HostNames   []string        // names under which clients may reach us; an unknown server name is refused
 	Door        *admission.Door // for strangers; nil: open to all
 	Connections int             // MQTT connections at most; 0 and less: any number
+	Limits      mqtt.Limits     // rates that clients may not exceed; zero: none
 	Work        *atomic.Int64   // counts handshakes and provisioning requests in work; nil: nobody asks
 	Clock       fleet.Clock
 	Log         *slog.Logger
@@ -49,6 +50,8 @@ type Config struct {
 	// OnFull hears of each CONNECT that is refused because there are too many connections.
 	OnEnd  func(mqtt.Reason)
 	OnFull func()
+	// OnIngest hears of each message that Basic Ingest dropped, since there is no rule of that name.
+	OnIngest func()
 }
 
 // A Gateway serves any number of listeners.
@@ -62,7 +65,7 @@ type Gateway struct {
 	mu       sync.Mutex
 	devices  map[store.Change]map[*deviceAccess]bool // live accesses by what may change their rights
 	claims   map[*claimAccess]bool                   // live claim sessions
-	versions map[versionKey]int64                    // presence: connections so far
+	versions map[versionKey]count                    // presence: connections so far
 
 	groups    atomic.Uint64 // counts changes of thing groups' policies: they may matter to any connection
 	changes   atomic.Uint64 // counts all changes heard of
@@ -84,14 +87,22 @@ func New(c Config) *Gateway {
 	if c.Work == nil {
 		c.Work = new(atomic.Int64)
 	}
-	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]int64{},
+	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]count{},
 		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows()}
 	g.ctx, g.stop = context.WithCancel(context.Background())
-	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Journal: journal{c.Store}, Log: c.Log})
+	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Journal: journal{c.Store}, Limits: c.Limits, Ingest: g.ingested, Log: c.Log})
 	c.Store.Listen(g.changed)
 	g.wg.Go(g.expireClaims)
 	g.wg.Go(g.loadMessages)
 	return g
+}
+
+// ingested gets what clients publish for a rule alone. There are no rules yet: it is dropped (iot-core spec 6.11).
+func (g *Gateway) ingested(s fleet.Scope, rule string, m *mqtt.Message) {
+	g.Log.Debug("no rule of this name", "account", s.Account, "rule", rule, "topic", m.Topic)
+	if g.OnIngest != nil {
+		g.OnIngest()
+	}
 }
 
 // Broker gives the services that publish (events, HTTPS) the message core.

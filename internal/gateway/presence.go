@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
@@ -27,6 +29,8 @@ type presence struct {
 // maxVersions bounds how many clients' connection counts are remembered; they may begin anew.
 const maxVersions = 100000
 
+const versionKept = time.Hour // without a connection
+
 type versionKey struct {
 	scope  fleet.Scope
 	client string
@@ -44,6 +48,7 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 			a.finish(g, nil)
 		case mqtt.Disconnected:
 			g.flows.gone(e.Client)
+			g.left(e.Client, version)
 		case mqtt.ConnectFailed:
 			a.finish(g, fleet.Denied("%s", e.End.Text).WithCode("AUTHORIZATION_FAILED"))
 		}
@@ -81,15 +86,42 @@ func (g *Gateway) publishPresence(e mqtt.Event, thing string, version int64) {
 	}
 }
 
-// version counts a client's connections, from 0.
+// A count is of the connections of one client id.
+type count struct {
+	next int64     // number of the next connection
+	left time.Time // when the last one ended; zero while there is one
+	keep time.Duration
+}
+
+// version counts a client's connections, from 0. It begins anew when the client was away for an hour, or for as long as its
+// session lasts (iot-core spec 7.1).
 func (g *Gateway) version(c *mqtt.Client) int64 {
-	key := versionKey{c.Scope, c.ID}
+	key, now := versionKey{c.Scope, c.ID}, g.Clock.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.versions) >= maxVersions {
+		maps.DeleteFunc(g.versions, func(_ versionKey, v count) bool { return v.over(now) })
+	}
+	if len(g.versions) >= maxVersions {
 		clear(g.versions)
 	}
-	n := g.versions[key]
-	g.versions[key] = n + 1
-	return n
+	v := g.versions[key]
+	if v.over(now) {
+		v.next = 0
+	}
+	g.versions[key] = count{next: v.next + 1, keep: max(versionKept, c.Expiry)}
+	return v.next
+}
+
+func (v count) over(now time.Time) bool { return !v.left.IsZero() && now.Sub(v.left) > v.keep }
+
+// left notes the end of a client's connection, unless there is a newer one.
+func (g *Gateway) left(c *mqtt.Client, version int64) {
+	key := versionKey{c.Scope, c.ID}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if v, ok := g.versions[key]; ok && v.next == version+1 {
+		v.left = g.Clock.Now()
+		g.versions[key] = v
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -86,7 +87,7 @@ func TestCountsOfConnectionsAreBounded(t *testing.T) {
 	s := newSite(t)
 	s.gw.mu.Lock()
 	for i := range maxVersions {
-		s.gw.versions[versionKey{here, fmt.Sprint(i)}] = 1
+		s.gw.versions[versionKey{here, fmt.Sprint(i)}] = count{next: 1}
 	}
 	s.gw.mu.Unlock()
 	s.open(s.device(allow("iot:*")), 5).Connected("a").Disconnect()
@@ -95,4 +96,30 @@ func TestCountsOfConnectionsAreBounded(t *testing.T) {
 	if n := len(s.gw.versions); n > 1 {
 		t.Errorf("%d are kept", n)
 	}
+}
+
+func TestCountsOfConnectionsBeginAnewAfterAnHour(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	d := s.device(allow("iot:*"))
+	listener := s.open(d, 5).Connected("listener#")
+	listener.Subscribe("$aws/events/presence/connected/#", "$aws/events/presence/disconnected/#")
+	visit := func(n int, change ...func(*packets.Packet)) {
+		t.Helper()
+		s.open(d, 5).Connected("lamp", change...).Disconnect()
+		for _, topic := range []string{"connected", "disconnected"} {
+			want(t, event(t, listener, "presence/"+topic+"/lamp"), map[string]any{"versionNumber": float64(n)})
+		}
+	}
+	session := func(p *packets.Packet) {
+		p.Properties.SessionExpiryInterval, p.Properties.SessionExpiryIntervalFlag = 3600, true
+	}
+	visit(0)
+	visit(1)
+	s.pass(59 * time.Minute)
+	visit(2)
+	s.pass(61 * time.Minute)
+	visit(0, session)
+	s.pass(30 * time.Minute)
+	visit(1, session)
 }

@@ -47,6 +47,7 @@ type Metrics struct {
 	handshakes    *prometheus.CounterVec
 	handshakeTime *prometheus.HistogramVec
 	ended         *prometheus.CounterVec
+	ruleless      prometheus.Counter
 	flows         *prometheus.CounterVec
 	flowTime      *prometheus.HistogramVec
 	requests      *prometheus.CounterVec
@@ -84,6 +85,7 @@ func New(s Sources) *Metrics {
 	m.handshakes = counter("imprint_handshakes_total", "TLS handshakes by outcome (ok, refused, failed) and cause.", "outcome", "cause")
 	m.handshakeTime = histogram("imprint_handshake_duration_seconds", "Time of a TLS handshake, network included.", slow, "outcome")
 	m.ended = counter("imprint_mqtt_disconnections_total", "MQTT connections that ended, by reason.", "reason")
+	m.ruleless = counter("imprint_rule_not_found_total", "Messages of Basic Ingest that were dropped: there is no rule of that name.").WithLabelValues()
 	m.flows = counter("imprint_flows_total", "Steps of provisioning by kind (claim, create, register), outcome (ok, refused, failed) and error code.", "kind", "outcome", "code")
 	m.flowTime = histogram("imprint_flow_duration_seconds", "Time from the request of a step to its answer.", slow, "kind", "outcome")
 	m.requests = counter("imprint_api_requests_total", "Requests to AWS services by service, operation and HTTP status.", "service", "operation", "status")
@@ -176,6 +178,9 @@ func (m *Metrics) Handshake(cause string, took time.Duration) {
 	m.handshakes.WithLabelValues(outcome, m.codes.bound(cause)).Inc()
 	m.handshakeTime.WithLabelValues(outcome).Observe(took.Seconds())
 }
+
+// RuleNotFound counts a message of Basic Ingest that no rule takes.
+func (m *Metrics) RuleNotFound() { m.ruleless.Inc() }
 
 // Ended counts an MQTT connection that ended.
 func (m *Metrics) Ended(reason string) { m.ended.WithLabelValues(m.codes.bound(reason)).Inc() }

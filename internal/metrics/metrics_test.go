@@ -30,6 +30,7 @@ func used() *Metrics {
 	m.Handshake("revoked", time.Millisecond)
 	m.Handshake("timeout", 10*time.Second)
 	m.Ended("CLIENT_INITIATED_DISCONNECT")
+	m.RuleNotFound()
 	m.Flow("register", "", false, time.Millisecond)
 	m.Flow("register", "AccessDenied", false, time.Millisecond)
 	m.Flow("claim", "InternalFailureException", true, time.Millisecond)
@@ -62,6 +63,7 @@ func TestWhatIsObservedIsShown(t *testing.T) {
 		`imprint_api_requests_total{operation="CreateThing",service="iot",status="200"} 1`,
 		`imprint_mqtt_disconnections_total{reason="CLIENT_INITIATED_DISCONNECT"} 1`,
 		`imprint_mqtt_connections 3`,
+		`imprint_rule_not_found_total 1`,
 		`imprint_mqtt_messages_received_total 5`,
 		`imprint_mqtt_messages_sent_total 7`,
 		`imprint_traces_bytes 10`,

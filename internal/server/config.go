@@ -18,6 +18,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
@@ -44,6 +45,7 @@ type Config struct {
 
 	OutboxDir   string   `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
 	CORSOrigins []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
+	Limits      string   `help:"Rates and numbers that MQTT clients may not exceed: aws (those of AWS) or none." enum:"none,aws" default:"none" placeholder:"PROFILE"`
 
 	TrustedAddresses []string `help:"Addresses and networks that no budget by address holds for." placeholder:"NET"`
 	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`
@@ -61,6 +63,14 @@ type Config struct {
 
 	Clock fleet.Clock  `kong:"-"`
 	Log   *slog.Logger `kong:"-"`
+}
+
+// limits are those of the profile.
+func (c *Config) limits() mqtt.Limits {
+	if c.Limits == "aws" {
+		return mqtt.AWSLimits()
+	}
+	return mqtt.Limits{}
 }
 
 // MasterKey says where the master key comes from (pki.LoadMasterKey); by default a file in the data folder.

@@ -189,7 +189,7 @@ func (s *Server) openRules(ctx context.Context) error {
 		Recorder: s.recorder, Clock: s.clock})
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, OnFull: func() { s.metrics.Refused(budgetConnections) },
-		OnHandshake: s.metrics.Handshake, OnRequest: s.countFlow, OnEnd: s.countEnd,
+		OnHandshake: s.metrics.Handshake, OnRequest: s.countFlow, OnEnd: s.countEnd, OnIngest: s.metrics.RuleNotFound, Limits: s.cfg.limits(),
 		Home: s.site.Scope, HostNames: []string{"localhost", s.site.Host}, Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
 	return nil

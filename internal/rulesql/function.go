@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -91,7 +92,7 @@ var notOffered = map[string]string{
 // similar names a function that the author may have meant.
 func similar(name string) string {
 	best, distance := "", 3
-	for _, known := range slices.Sorted(mapKeys(functions)) {
+	for _, known := range slices.Sorted(maps.Keys(functions)) {
 		if d := editDistance(name, known); d < distance {
 			best, distance = functions[known].name, d
 		}
@@ -100,16 +101,6 @@ func similar(name string) string {
 		return ""
 	}
 	return ": is " + best + "() meant?"
-}
-
-func mapKeys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // editDistance counts the letters to insert, drop or change between two short names.

@@ -380,7 +380,7 @@ func TestArithmeticIsExact(t *testing.T) {
 		}
 		near(t, x+" % "+y, remainder(a, b), new(big.Rat).Sub(ra, new(big.Rat).Mul(rb, new(big.Rat).SetInt(whole))))
 		if w := a.whole(); compare(a, w) != 0 || (w.kind == integer) != (ra.IsInt() && len(strings.TrimLeft(ra.Num().String(), "-")) <= maxDigits) {
-			t.Fatalf("%s as a whole is %s, a %s", x, w, w.kind)
+			t.Fatalf("%s as a whole is %s, an Int: %v", x, w, w.kind == integer)
 		}
 	})
 }

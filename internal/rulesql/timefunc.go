@@ -16,8 +16,10 @@ var timeFunctions = []function{
 	{name: "time_to_epoch", min: 2, max: 2, since: V2016, params: "text, pattern", prepare: prepareReading, run: timeToEpoch},
 }
 
-// maxTimePattern bounds a pattern of a date or time.
-const maxTimePattern = 200
+const (
+	maxTimePattern  = 200  // bytes of a pattern of a date or time
+	maxMilliseconds = 1e15 // from 1970 on and back: 31,000 years
+)
 
 // A timeField is a letter of a pattern, repeated, or plain text.
 type timeField struct {
@@ -168,7 +170,7 @@ func parseTime(e *evaluation, c *call, args []Value) Value {
 		}
 	}
 	ms := args[1].toIntDown()
-	if const1e15 := int64(1e15); ms.kind != integer || ms.big != nil || ms.n < -const1e15 || ms.n > const1e15 || !e.step(4*len(f.fields)) {
+	if ms.kind != integer || ms.big != nil || max(ms.n, -ms.n) > maxMilliseconds || !e.step(4*len(f.fields)) {
 		return Value{}
 	}
 	t := time.UnixMilli(ms.n).In(f.zone)
@@ -339,12 +341,12 @@ func timeToEpoch(e *evaluation, c *call, args []Value) Value {
 
 // timeParts are what was read of a moment.
 type timeParts struct {
-	year, month, day, yearDay       int
-	hour, minute, second, nano      int
-	half                            int // 0 AM, 1 PM, -1 not told
-	weekday                         int // 1 is Sunday; 0 not told
-	hasYear, before, twelve, nameMs bool
-	zone                            *time.Location
+	year, month, day, yearDay  int
+	hour, minute, second, nano int
+	half                       int // 0 AM, 1 PM, -1 not told
+	weekday                    int // 1 is Sunday; 0 not told
+	hasYear, before, twelve    bool
+	zone                       *time.Location
 }
 
 // isNumeric reports whether a field is read as digits.
@@ -353,10 +355,10 @@ func (f timeField) isNumeric() bool {
 }
 
 // width tells how many digits a field takes of those that follow: letters n times are n digits, one letter takes what the
-// fixed fields right behind it leave (java.time's adjacent value parsing); a year of four letters may be longer.
+// fixed fields right behind it leave (java.time's adjacent value parsing).
 func (f timeField) width(s string, rest []timeField) int {
 	run := countDigits(s)
-	if f.n > 1 && (f.letter != 'y' && f.letter != 'u' || f.n == 2) {
+	if f.n > 1 {
 		return min(run, f.n)
 	}
 	for _, r := range rest {
@@ -365,7 +367,7 @@ func (f timeField) width(s string, rest []timeField) int {
 		}
 		run -= r.n
 	}
-	return max(0, min(run, 18))
+	return max(0, min(run, 9))
 }
 
 // read takes a field off s.

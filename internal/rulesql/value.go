@@ -21,10 +21,6 @@ const (
 	raw // the bytes of a payload that is neither JSON object nor array
 )
 
-var kindNames = [...]string{"Undefined", "Null", "Boolean", "Int", "Decimal", "String", "Array", "Object", "bytes"}
-
-func (k kind) String() string { return kindNames[k] }
-
 // A Value is what expressions work on. Values are immutable and share their parts. The zero Value is Undefined.
 type Value struct {
 	kind  kind
@@ -76,9 +72,6 @@ func JSON(doc []byte) (Value, error) {
 func (v Value) isTrue() bool { return v.kind == boolean && v.n == 1 }
 
 func (v Value) isNumber() bool { return v.kind == integer || v.kind == decimal }
-
-// IsUndefined reports whether there is no value.
-func (v Value) IsUndefined() bool { return v.kind == undefined }
 
 // String shows the value in a sentence: JSON text, or Undefined.
 func (v Value) String() string {

@@ -197,25 +197,26 @@ func (s *selection) result(e *evaluation) Value {
 				out.put(name, v.items.values[j])
 			}
 		default:
-			if !e.step(len(out.names) / 16) {
-				return Value{}
-			}
-			out.set(it.alias, v)
+			out.set(e, it.alias, v)
 		}
 	}
 	return Value{kind: object, items: out}
 }
 
 // set puts v under nested names; objects on the way are copied, since others may have them.
-func (c *content) set(names []string, v Value) {
+func (c *content) set(e *evaluation, names []string, v Value) {
 	if len(names) > 1 {
 		inner := &content{names: make([]string, 0, 1)}
 		if i := c.find(names[0]); i >= 0 && c.values[i].kind == object {
+			if !e.step(len(c.values[i].items.names)) {
+				return
+			}
 			inner = c.values[i].items.copy()
 		}
-		inner.set(names[1:], v)
+		inner.set(e, names[1:], v)
 		v = Value{kind: object, items: inner}
 	}
+	e.step(0)
 	c.put(names[0], v)
 }
 

@@ -736,6 +736,10 @@ func (p *parser) call() (node, error) {
 			return nil, faultAt(t.pos, "%s: %s", fn.name, err)
 		}
 	}
+	if re, ok := c.prepared.(*pattern); ok {
+		p.nodes += re.size / 10 // a short pattern may be a large program
+		return c, p.count()
+	}
 	return c, nil
 }
 

@@ -33,7 +33,7 @@ const (
 const (
 	MaxStatement = 256 << 10 // bytes of a statement: no rule is larger (iot-core spec 8.1)
 	MaxNesting   = 100       // levels of brackets, functions and nested selects
-	MaxNodes     = 10_000    // names, values, operators and calls
+	MaxNodes     = 10_000    // names, values, operators and calls, and a tenth of the instructions of patterns
 
 	MaxSteps   = 200_000   // of one evaluation: about one for each name, value, operator, call, array element or 64 bytes of text
 	MaxResult  = 256 << 10 // bytes of a text or a list of values that an evaluation makes, and of its result

@@ -155,14 +155,17 @@ func chr(_ *evaluation, _ *call, args []Value) Value {
 	return textValue(string(rune(n.n)))
 }
 
-// maxPattern bounds a regular expression; together with its number of instructions and the length of a text it makes the
-// steps of a search, which is linear in both.
-const maxPattern = 1000
+// Bounds of a regular expression. Its instructions and the length of a text make the steps of a search, which takes time in
+// proportion to both.
+const (
+	maxPattern      = 1000 // bytes
+	maxInstructions = 2000 // about
+)
 
 // A pattern is a compiled regular expression.
 type pattern struct {
 	*regexp.Regexp
-	size int // instructions
+	size int // instructions, about
 }
 
 // cost is the steps of one search through a text.
@@ -176,15 +179,27 @@ func compilePattern(s string) (*pattern, error) {
 	if err != nil {
 		return nil, err
 	}
-	prog, err := syntax.Compile(tree.Simplify())
-	if err != nil {
-		return nil, err
+	size := instructions(tree)
+	if size > maxInstructions {
+		return nil, errors.New("it repeats too much, or names too many characters")
 	}
 	re, err := regexp.Compile(s)
-	if err != nil {
-		return nil, err
+	return &pattern{re, size}, err
+}
+
+// instructions estimates how long the program of a pattern will be, before anything makes it.
+func instructions(re *syntax.Regexp) int {
+	n := 1 + len(re.Rune)/8 // of a class, bounds of ranges
+	if re.Op == syntax.OpLiteral {
+		n = len(re.Rune)
 	}
-	return &pattern{re, len(prog.Inst)}, nil
+	for _, sub := range re.Sub {
+		n = min(n+instructions(sub), maxInstructions+1)
+	}
+	if re.Op == syntax.OpRepeat {
+		n = min(n*max(re.Min, re.Max, 1), maxInstructions+1)
+	}
+	return n
 }
 
 func preparePattern(c *call) error {
@@ -194,12 +209,12 @@ func preparePattern(c *call) error {
 	}
 	p, err := compilePattern(s)
 	if err != nil {
-		why := err.Error()
 		var e *syntax.Error
 		if errors.As(err, &e) {
-			why = string(e.Code) + " at '" + clip(e.Expr) + "'"
+			return fmt.Errorf("the pattern is not understood: %s at '%s'; there are no lookarounds, backreferences and possessive quantifiers",
+				e.Code, clip(e.Expr))
 		}
-		return fmt.Errorf("the pattern is not understood: %s; there are no lookarounds, backreferences and possessive quantifiers", why)
+		return fmt.Errorf("the pattern is too large: %w", err)
 	}
 	c.prepared = p
 	return nil
@@ -214,7 +229,7 @@ func search(e *evaluation, c *call, args []Value) (string, *pattern, bool) {
 	p, ok := c.prepared.(*pattern)
 	if !ok {
 		source, ok := e.text(args[1])
-		if !ok || !e.step(1000) {
+		if !ok || !e.step(1000+20*min(len(source), maxPattern)) {
 			return "", nil, false
 		}
 		var err error

@@ -1,0 +1,302 @@
+package compat
+
+import (
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+)
+
+// A cast is a client library, and how its parties come to be.
+type cast struct {
+	name     string
+	versions []byte
+	lacks    skill // what it cannot be told to do
+	party    func(s *stage, name string, v byte, p post) party
+}
+
+// A skill is something that not every client can be told to do.
+type skill int
+
+const (
+	holds          skill = 1 << iota // withhold the acknowledgement of several messages at once, and give them one by one
+	codes                            // tell the code of a PUBACK
+	pairs                            // keep the order of user properties whose names repeat
+	willProperties                   // send all properties with a will
+	noKeepAlive                      // ask for no keep-alive
+	qos2                             // publish at QoS 2 against what the server said
+	identifiers                      // send subscription identifiers against what the server said
+	unknownAlias                     // use a topic alias that it has not set
+)
+
+var casts = []cast{
+	{"paho.mqtt.golang", v3, holds, func(s *stage, _ string, _ byte, p post) party { return &paho3{addr: s.addr, tls: s.tls, post: p} }},
+	{"paho.golang", v5, qos2 | identifiers | willProperties, func(s *stage, _ string, _ byte, p post) party { return &paho5{addr: s.addr, tls: s.tls, post: p} }},
+	{"paho for Python", v3and5, holds | codes | noKeepAlive, func(s *stage, name string, v byte, p post) party { return s.python.party(name, v, p) }},
+	{"MQTT.js", v3and5, holds | pairs | unknownAlias, func(s *stage, name string, v byte, p post) party { return s.node.party(name, v, p) }},
+}
+
+var v3, v5, v3and5 = []byte{4}, []byte{5}, []byte{4, 5}
+
+// A stage is a server and one device's certificate that may do all but subscribe to forbidden/#, publish to forbidden/#.
+type stage struct {
+	site         *site
+	addr         string
+	tls          *tls.Config
+	cert, key    string // files
+	python, node *troupe
+	plays        atomic.Int64
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	s := ownServer(t)
+	st := &stage{site: s, addr: s.mqttAddr()}
+	admin := s.adminSDK(t)
+	cert, err := admin.iot.CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
+	check(t, err)
+	arn := func(what string) string { return "arn:aws:iot:" + s.get("AWS_REGION") + ":" + account + ":" + what }
+	_, err = admin.iot.CreatePolicy(t.Context(), &iot.CreatePolicyInput{PolicyName: aws.String("interop"), PolicyDocument: text(object{"Version": "2012-10-17", "Statement": []object{
+		{"Effect": "Allow", "Action": "iot:*", "Resource": "*"},
+		{"Effect": "Deny", "Action": "iot:*", "Resource": []string{arn("topicfilter/forbidden/*"), arn("topic/forbidden/*")}}}})})
+	check(t, err)
+	_, err = admin.iot.AttachPolicy(t.Context(), &iot.AttachPolicyInput{PolicyName: aws.String("interop"), Target: cert.CertificateArn})
+	check(t, err)
+	st.cert, st.key = writePair(t, t.TempDir(), "device", *cert.CertificatePem, *cert.KeyPair.PrivateKey)
+	st.tls = s.tlsConfig(t, *cert.CertificatePem, *cert.KeyPair.PrivateKey)
+	files := []string{"IOT_CERT=" + st.cert, "IOT_KEY=" + st.key}
+	st.python = hire(t, s, "python", files, "/usr/bin/python3", "party.py")
+	st.node = hire(t, s, "node", files, "node", "party.mjs")
+	return st
+}
+
+// A play is one scenario with one client library and version of the protocol. Its names are its own.
+type play struct {
+	*testing.T
+	stage  *stage
+	cast   cast
+	v      byte
+	prefix string
+}
+
+func (p *play) topic(name string) string { return p.prefix + "/" + name }
+
+// An actor is a party and what the scenario expects of it.
+type actor struct {
+	party
+	play *play
+	id   string
+	post post
+	once sync.Once
+}
+
+func (p *play) actor(name string) *actor {
+	in, id := newPost(), p.prefix+"-"+name
+	return &actor{party: p.cast.party(p.stage, id, p.v, in), play: p, id: id, post: in}
+}
+
+// joins has a new actor connect, with a clean session unless changed.
+func (p *play) joins(name string, change ...func(*join)) *actor {
+	p.Helper()
+	a := p.actor(name)
+	a.joins(change...)
+	return a
+}
+
+func (a *actor) join(change ...func(*join)) (welcome, error) {
+	j := join{ClientID: a.id, Clean: true, KeepAlive: 60}
+	for _, c := range change {
+		c(&j)
+	}
+	for len(a.post.lost) > 0 {
+		<-a.post.lost
+	}
+	w, err := a.connect(j)
+	if err == nil {
+		a.once.Do(func() { a.play.Cleanup(func() { _ = a.disconnect(nil) }) })
+	}
+	return w, err
+}
+
+func (a *actor) joins(change ...func(*join)) welcome {
+	a.play.Helper()
+	w, err := a.join(change...)
+	check(a.play.T, err)
+	return w
+}
+
+// keep asks for a session that outlives its connection.
+func keep(j *join) { keepFor(600)(j) }
+
+func keepFor(seconds uint32) func(*join) {
+	return func(j *join) { j.Clean, j.Expiry = false, &seconds }
+}
+
+func (a *actor) subscribes(filters ...string) {
+	a.play.Helper()
+	for _, f := range filters {
+		a.asks(1, ask{Filter: f, QoS: 1})
+	}
+}
+
+// asks subscribes and checks the code of the SUBACK.
+func (a *actor) asks(code byte, q ask) {
+	a.play.Helper()
+	codes, err := a.subscribe(q)
+	check(a.play.T, err)
+	if !slices.Equal(codes, []byte{code}) {
+		a.play.Fatalf("SUBACK for %s: %v, want %d", q.Filter, codes, code)
+	}
+}
+
+func (a *actor) sends(l letter) {
+	a.play.Helper()
+	code, err := a.publish(l)
+	check(a.play.T, err)
+	if code != 0 {
+		a.play.Fatalf("PUBACK for %s: %d", l.Topic, code)
+	}
+}
+
+// hears wants the next message to be this one.
+func (a *actor) hears(topic, payload string) letter {
+	a.play.Helper()
+	select {
+	case l := <-a.post.mail:
+		if l.Topic != topic || l.Payload != payload {
+			a.play.Fatalf("heard %q on %s, want %q on %s", l.Payload, l.Topic, payload, topic)
+		}
+		return l
+	case <-time.After(answerTimeout):
+		a.play.Fatalf("did not hear %q on %s", payload, topic)
+	}
+	panic("unreachable")
+}
+
+// loses waits for the server to end the connection; in MQTT 5 with a DISCONNECT of this code, if it is not 0.
+func (a *actor) loses(code byte) {
+	a.play.Helper()
+	late := time.After(answerTimeout)
+	for {
+		select {
+		case got := <-a.post.lost:
+			if got == code || code == 0 || a.play.v == 4 {
+				return
+			}
+			if got != 0 { // some libraries tell of the broken socket as well
+				a.play.Fatalf("disconnected with 0x%02x, want 0x%02x", got, code)
+			}
+		case <-late:
+			a.play.Fatalf("the connection was not ended with 0x%02x", code)
+		}
+	}
+}
+
+func (a *actor) leaves() {
+	a.play.Helper()
+	check(a.play.T, a.disconnect(nil))
+}
+
+func (a *actor) cuts() {
+	a.play.Helper()
+	check(a.play.T, a.cut())
+}
+
+// lapse lets real time pass where that is what a rule is about: the server is another process, with a clock of its own.
+func (p *play) lapse(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-p.Context().Done():
+	}
+}
+
+// A scenario is one behaviour that clients rely on. Those named like a test of eclipse paho's interoperability suite cover the same
+// ground, as far as the gateway's rules allow (docs/interoperability.md).
+type scenario struct {
+	name     string
+	versions []byte
+	needs    skill
+	try      func(p *play)
+}
+
+// TestClientsInteroperate plays each scenario with each client library that is able to.
+func TestClientsInteroperate(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	for _, sc := range scenarios {
+		for _, c := range casts {
+			for _, v := range sc.plays(c) {
+				t.Run(fmt.Sprintf("%s/%s %s", sc.name, c.name, map[byte]string{4: "3.1.1", 5: "5"}[v]), func(t *testing.T) {
+					t.Parallel()
+					sc.try(&play{t, s, c, v, fmt.Sprintf("interop%d", s.plays.Add(1))})
+				})
+			}
+		}
+	}
+}
+
+// plays are the versions in which a client is able to play a scenario.
+func (sc scenario) plays(c cast) (versions []byte) {
+	for _, v := range sc.versions {
+		if slices.Contains(c.versions, v) && sc.needs&c.lacks == 0 {
+			versions = append(versions, v)
+		}
+	}
+	return versions
+}
+
+var update = flag.Bool("update", false, "write the tables of docs/interoperability.md")
+
+// TestTheInteroperabilityPage keeps the page's table of scenarios true.
+func TestTheInteroperabilityPage(t *testing.T) {
+	t.Parallel()
+	const begin, end = "<!-- generated: scenarios; cd test/compat && go test -run TestTheInteroperabilityPage -update -->\n", "<!-- end of generated -->\n"
+	page := filepath.Join("..", "..", "docs", "interoperability.md")
+	old, err := os.ReadFile(page)
+	check(t, err)
+	before, rest, ok := strings.Cut(string(old), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s lacks the marks of the generated table", page)
+	}
+	want := before + begin + scenarioTable() + end + after
+	if *update {
+		check(t, os.WriteFile(page, []byte(want), 0o644))
+	} else if want != string(old) {
+		t.Errorf("%s is not fresh: cd test/compat && go test -run TestTheInteroperabilityPage -update", page)
+	}
+}
+
+func scenarioTable() string {
+	var b strings.Builder
+	b.WriteString("| |")
+	for _, c := range casts {
+		b.WriteString(" " + c.name + " |")
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(casts)) + "\n")
+	for _, sc := range scenarios {
+		b.WriteString("| " + sc.name + " |")
+		for _, c := range casts {
+			said := "–"
+			switch vs := sc.plays(c); {
+			case len(vs) == 2:
+				said = "3.1.1, 5"
+			case len(vs) == 1:
+				said = map[byte]string{4: "3.1.1", 5: "5"}[vs[0]]
+			}
+			b.WriteString(" " + said + " |")
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}

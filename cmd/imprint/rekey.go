@@ -10,6 +10,7 @@ import (
 
 type rekeyCmd struct {
 	dataFolder
+	server.DatabaseURL
 	server.MasterKey
 	Finish bool `help:"Take the old key out of the key file, when no session can need it any more."`
 	Now    bool `help:"Change and finish at once, with the server stopped: live sessions end. For a key that somebody else has."`
@@ -17,7 +18,7 @@ type rekeyCmd struct {
 
 // Run changes the master key in the running server, or in the folder of a stopped one.
 func (c *rekeyCmd) Run(ctx context.Context) error {
-	r, err := server.Rekey(ctx, server.RekeyConfig{Data: c.Data, MasterKey: c.MasterKey,
+	r, err := server.Rekey(ctx, server.RekeyConfig{Data: c.Data, DatabaseURL: c.DatabaseURL, MasterKey: c.MasterKey,
 		RekeyRequest: server.RekeyRequest{Finish: c.Finish, Now: c.Now}})
 	if err != nil {
 		return err

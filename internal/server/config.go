@@ -40,6 +40,7 @@ type Config struct {
 	Region    string `help:"AWS region to be." first:"us-east-1" placeholder:"REGION"`
 	Account   string `help:"Id of the first account, 12 digits." first:"000000000000" placeholder:"ID"`
 
+	DatabaseURL
 	MasterKey
 	KeyHelper string `help:"Socket of a key helper (imprint-pkcs11) in which the keys of new roots and issuers are made and stay (default: sealed files in the data folder)." type:"path" placeholder:"SOCKET"`
 

@@ -114,11 +114,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), Command: s.cfg.MasterKeyCmd}); err != nil {
 		return err
 	}
-	if err := makePrivate(filepath.Join(s.cfg.Data, databaseFile)); err != nil {
-		return fmt.Errorf("opening store: %w", err)
-	}
-	if s.db, err = store.Open(ctx, store.Config{Path: filepath.Join(s.cfg.Data, databaseFile), Clock: s.clock, Log: s.log,
-		OnWrite: s.metrics.Write, OnCommit: s.metrics.Commit}); err != nil {
+	if s.db, err = s.cfg.DatabaseURL.open(ctx, s.cfg.Data, store.Config{Clock: s.clock, Log: s.log, OnWrite: s.metrics.Write, OnCommit: s.metrics.Commit}); err != nil {
 		return err
 	}
 	s.recorder = trace.NewRecorder(trace.RecorderConfig{Save: s.db.SaveTraces, Log: s.log, Clock: s.clock,

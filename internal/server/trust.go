@@ -113,7 +113,7 @@ func askServer[Out any](ctx context.Context, data, operation string, in any) (ou
 // lockExisting takes the lock of a data folder in which a server has run. Whoever works on it must own it: files of another
 // owner would keep the server out.
 func lockExisting(dir string) (unlock func() error, err error) {
-	info, err := os.Stat(filepath.Join(dir, databaseFile))
+	info, err := hasData(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s is no data folder of a server: name it with --data", dir)
 	}
@@ -125,5 +125,3 @@ func lockExisting(dir string) (unlock func() error, err error) {
 	}
 	return openData(dir)
 }
-
-const databaseFile = "imprint.db"

@@ -25,6 +25,7 @@ const oldKeyLife = 36 * time.Hour
 type RekeyConfig struct {
 	Data string
 	MasterKey
+	DatabaseURL
 	RekeyRequest
 }
 
@@ -80,7 +81,7 @@ func openRekeyer(ctx context.Context, c RekeyConfig) (*rekeyer, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(c.Data, databaseFile)})
+	db, err := c.DatabaseURL.open(ctx, c.Data, store.Config{})
 	if err != nil {
 		return nil, err
 	}

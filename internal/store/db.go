@@ -24,6 +24,7 @@ import (
 type Config struct {
 	Path  string // of the SQLite file; its folder must exist
 	URL   string // of a PostgreSQL database, postgres://…, in place of Path
+	Alone bool   // no other store that wants to be alone may have the PostgreSQL database open
 	Clock fleet.Clock
 	Log   *slog.Logger // nil: discard
 
@@ -73,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		closed: make(chan struct{}), drained: make(chan struct{})}
 	var err error
 	if cfg.URL != "" {
-		err = db.openPostgres(ctx, cfg.URL)
+		err = db.openPostgres(ctx, cfg)
 	} else {
 		err = db.openSQLite(ctx, cfg.Path)
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -9,7 +10,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
+	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,7 +64,7 @@ func postgresFault(err error) fault {
 	}
 	var n net.Error
 	if errors.As(err, &n) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, driver.ErrBadConn) ||
-		errors.As(err, new(*pgconn.ConnectError)) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) {
+		errors.As(err, new(*pgconn.ConnectError)) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errNotAlone) {
 		return faultGone
 	}
 	return faultOther
@@ -68,19 +72,56 @@ func postgresFault(err error) fault {
 
 // openPostgres connects to the database, which must exist, and brings its schema up to date. Of several nodes that start together
 // one does.
-func (db *DB) openPostgres(ctx context.Context, url string) error {
-	cfg, err := pgx.ParseConfig(url)
+func (db *DB) openPostgres(ctx context.Context, c Config) error {
+	cfg, err := postgresConfig(c.URL)
 	if err != nil {
-		return fmt.Errorf("opening store: the database's URL can't be read; it looks like postgres://USER:PASSWORD@HOST:5432/DATABASE (%w)", redacted(err))
+		return fmt.Errorf("opening store: the database's URL: %w; it looks like postgres://USER:PASSWORD@HOST:5432/DATABASE", err)
+	}
+	db.engine = postgres()
+	var alone []stdlib.OptionOpenDB
+	if c.Alone {
+		alone = append(alone, stdlib.OptionAfterConnect(beAlone))
+	}
+	seen := &outage{log: db.log}
+	db.write = sql.OpenDB(patient{stdlib.GetConnector(*cfg, alone...), seen})
+	db.read = sql.OpenDB(patient{stdlib.GetConnector(*cfg), seen})
+	db.write.SetMaxOpenConns(1)
+	db.read.SetMaxOpenConns(db.engine.readers)
+	if err := db.preparePostgres(ctx); err != nil {
+		return errors.Join(fmt.Errorf("opening store in database %q on %s: %w%s", cfg.Database, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))), err, cure(err)),
+			db.write.Close(), db.read.Close())
+	}
+	return nil
+}
+
+// postgresConfig reads a URL, and the variables and files that libpq reads too. Its errors hold no password.
+func postgresConfig(text string) (*pgx.ConnConfig, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return nil, errors.New("it can't be read")
+	}
+	q := u.Query()
+	if host := cmp.Or(q.Get("host"), u.Hostname(), os.Getenv("PGHOST")); !q.Has("sslmode") && os.Getenv("PGSSLMODE") == "" && !isLocal(host) {
+		q.Set("sslmode", "verify-full") // what libpq does by default protects from nobody in between
+		u.RawQuery = q.Encode()
+	}
+	cfg, err := pgx.ParseConfig(u.String())
+	if err != nil {
+		reason := err.Error() // "cannot parse `URL`: reason"
+		reason = reason[strings.LastIndex(reason, "`")+1:]
+		if password, ok := u.User.Password(); ok && password != "" {
+			reason = strings.ReplaceAll(reason, password, "xxxxx")
+		}
+		return nil, errors.New("it has a wrong part" + reason)
 	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 5 * time.Second
 	}
-	db.engine = postgres()
 	for name, value := range map[string]string{
 		"application_name": "imprint", "timezone": "UTC", "client_encoding": "UTF8",
-		// A node that hangs must not hold up the others.
-		"statement_timeout": "30s", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "5s",
+		// A node that hangs or is cut off must not hold up the others.
+		"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "5s",
+		"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", "tcp_user_timeout": "25000",
 		// SERIALIZABLE watches what was read. A search by an index reads a page of it, a scan the whole table, and then any two
 		// transactions conflict; for small tables the planner would prefer scans.
 		"enable_seqscan": "off",
@@ -89,25 +130,41 @@ func (db *DB) openPostgres(ctx context.Context, url string) error {
 			cfg.RuntimeParams[name] = value
 		}
 	}
-	connect := &patient{Connector: stdlib.GetConnector(*cfg), log: db.log}
-	db.write, db.read = sql.OpenDB(connect), sql.OpenDB(connect)
-	db.write.SetMaxOpenConns(1)
-	db.read.SetMaxOpenConns(db.engine.readers)
-	if err := db.preparePostgres(ctx); err != nil {
-		return errors.Join(fmt.Errorf("opening store in database %q on %s: %w", cfg.Database, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))), err),
-			db.write.Close(), db.read.Close())
-	}
-	return nil
+	return cfg, nil
 }
 
-// redacted keeps a password out of the error about a URL.
-func redacted(err error) error {
-	var e *pgconn.ParseConfigError
-	if errors.As(err, &e) {
-		return errors.New("it has a part that is not understood")
-	}
-	return err
+// isLocal reports whether a host of a URL is this machine: loopback, a Unix socket, or the default, which is one of them.
+func isLocal(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || host == "localhost" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || ip != nil && ip.IsLoopback()
 }
+
+// cure says how to mend what goes wrong most often.
+func cure(err error) string {
+	var e *pgconn.PgError
+	switch text := err.Error(); {
+	case errors.As(err, &e) && e.Code == "3D000": // invalid catalog name
+		return " (make it with: createdb -E UTF8 -T template0 NAME)"
+	case strings.Contains(text, "refused TLS") || strings.Contains(text, "x509:"):
+		return " (TLS with a certificate for the host is asked for: sslrootcert=FILE in the URL names the CA, sslmode=disable does without TLS)"
+	}
+	return ""
+}
+
+// beAlone takes a lock that ends with the connection. It waits a little (lock_timeout) for a store whose process has just ended.
+func beAlone(ctx context.Context, conn *pgx.Conn) error {
+	const mine = migrationLockKey + 1
+	_, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(mine))
+	if err == nil {
+		return nil
+	}
+	if e := (*pgconn.PgError)(nil); errors.As(err, &e) && e.Code == "55P03" { // lock not available
+		err = errNotAlone
+	}
+	return errors.Join(err, conn.Close(ctx))
+}
+
+var errNotAlone = errors.New("another imprint serve uses this database: stop it first")
 
 func (db *DB) preparePostgres(ctx context.Context) error {
 	var version int
@@ -148,34 +205,51 @@ func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 	return errors.Join(err, reset)
 }
 
-// patient remembers for a moment that the database could not be reached, so that not everybody waits to find out, and says so once.
+// patient is a connector that does not ask again at once when the database could not be reached, so that not everybody waits to find
+// out.
 type patient struct {
 	driver.Connector
+	*outage
+}
+
+// An outage is the time in which a database can't be reached. It says so once.
+type outage struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	err  error // nil while it can be reached
+	err  error // nil: it can be reached
 	last time.Time
 }
 
 const askAgain = 500 * time.Millisecond
 
-func (p *patient) Connect(ctx context.Context) (driver.Conn, error) {
-	p.mu.Lock()
-	if err := p.err; err != nil && time.Since(p.last) < askAgain {
-		p.mu.Unlock()
+func (p patient) Connect(ctx context.Context) (driver.Conn, error) {
+	if err := p.lately(); err != nil {
 		return nil, err
 	}
-	p.mu.Unlock()
 	conn, err := p.Connector.Connect(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case err != nil && p.err == nil:
-		p.log.Error("the database can't be reached", "error", err)
-	case err == nil && p.err != nil:
-		p.log.Info("the database can be reached again")
-	}
-	p.err, p.last = err, time.Now()
+	p.found(err)
 	return conn, err
+}
+
+// lately returns the error of a moment ago.
+func (o *outage) lately() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil && time.Since(o.last) < askAgain {
+		return o.err
+	}
+	return nil
+}
+
+func (o *outage) found(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case err != nil && o.err == nil:
+		o.log.Error("the database can't be reached", "error", err)
+	case err == nil && o.err != nil:
+		o.log.Info("the database can be reached again")
+	}
+	o.err, o.last = err, time.Now()
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -164,7 +165,7 @@ func (s *Server) Stop() error { return s.control("stop", "-m", "immediate") }
 
 // Restart starts a server that was stopped.
 func (s *Server) Restart() error {
-	options := []string{"-c", "listen_addresses=", "-c", "unix_socket_directories=" + s.dir}
+	options := []string{"-c", "listen_addresses=''", "-c", "unix_socket_directories=" + s.dir}
 	for _, setting := range s.settings {
 		options = append(options, "-c", setting)
 	}
@@ -203,13 +204,38 @@ func (s *Server) create(t testing.TB) (name string) {
 
 // URL is that of a database on this server.
 func (s *Server) URL(database string) string {
-	return "postgres://imprint@/" + database + "?" + url.Values{"host": {s.dir}}.Encode()
+	return "postgres://imprint@/" + database + "?" + url.Values{"host": {s.dir}, "port": {s.port()}}.Encode()
+}
+
+// TCP is the URL of a database on a server that was started with listen_addresses=127.0.0.1 and a port.
+func (s *Server) TCP(database, password string) string {
+	return "postgres://imprint:" + password + "@127.0.0.1:" + s.port() + "/" + database
+}
+
+func (s *Server) port() string {
+	for _, setting := range s.settings {
+		if port, ok := strings.CutPrefix(setting, "port="); ok {
+			return port
+		}
+	}
+	return "5432" // only part of the socket's name
+}
+
+// FreePort returns a port of the loopback that nobody listens on.
+func FreePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
 // Exec runs a statement in a database and returns what it prints, a line for each row.
 func (s *Server) Exec(t testing.TB, database, statement string) string {
 	t.Helper()
-	out, err := s.command("psql", "-h", s.dir, "-U", "imprint", "-d", database, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement).CombinedOutput()
+	out, err := s.command("psql", "-h", s.dir, "-p", s.port(), "-U", "imprint", "-d", database, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", statement, err, out)
 	}

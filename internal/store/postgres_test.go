@@ -1,0 +1,101 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/imprint-iot/imprint/internal/store/storetest"
+)
+
+func TestADatabaseThatIsWantedAloneIsHadOnce(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	first := openWith(t, Config{URL: url, Alone: true})
+	quick := url + "&lock_timeout=20ms"
+	_, err := Open(t.Context(), Config{URL: quick, Alone: true})
+	if !errors.Is(err, errNotAlone) {
+		t.Errorf("a second store: %v", err)
+	}
+	must(t, first.Close())
+	openWith(t, Config{URL: url, Alone: true})
+	openWith(t, Config{URL: url}) // who does not mind
+}
+
+func TestAWrongURLIsNamedWithoutItsPassword(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	for _, url := range []string{
+		"postgres://ada:hunter2@localhost:port/db",
+		"postgres://ada:hunter2@localhost:99999/db",
+		"postgres://ada:hunter2@localhost/db?sslmode=hunter2",
+		"postgres://ada:hunter2@localhost/db?connect_timeout=hunter2",
+		"postgres://ada:hunter2@localhost/db?sslrootcert=/nowhere",
+		"postgres://ada:hunter2@local host/db",
+		"mysql://ada:hunter2@localhost/db",
+		"host=localhost password=hunter2",
+		"ada:hunter2@localhost/db",
+		"postgres://ada:hunter2@127.0.0.1:1/db",
+		"postgres://ada:hunter2@127.0.0.1:1,127.0.0.1:2/db?target_session_attrs=hunter2",
+	} {
+		_, err := Open(t.Context(), Config{URL: url, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err == nil {
+			t.Errorf("%s opens", url)
+		}
+		if text := fmt.Sprintf("%v %+v %#v", err, err, err) + log.String(); strings.Contains(text, "hunter2") {
+			t.Errorf("%s: %s", url, text)
+		}
+	}
+}
+
+func TestADatabaseElsewhereIsAskedForItsCertificate(t *testing.T) {
+	t.Parallel()
+	for url, verified := range map[string]bool{
+		"postgres://ada@db.example.com/imprint":                          true,
+		"postgres://ada@192.0.2.1/imprint?application_name=x":            true,
+		"postgres:///imprint?host=db.example.com":                        true,
+		"postgres://ada@db.example.com/imprint?sslmode=disable":          false,
+		"postgres://ada@localhost/imprint":                               false,
+		"postgres://ada@127.0.0.1:5433/imprint":                          false,
+		"postgres://ada@[::1]/imprint":                                   false,
+		"postgres:///imprint?host=/run/postgresql":                       false,
+		"postgres:///imprint":                                            false,
+		"postgres://ada@localhost/imprint?sslmode=verify-full":           true,
+		"postgresql://ada@db.example.com/imprint?sslmode=disable&port=1": false,
+	} {
+		cfg, err := postgresConfig(url)
+		if err != nil {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		got := cfg.TLSConfig != nil && !cfg.TLSConfig.InsecureSkipVerify && cfg.TLSConfig.ServerName != ""
+		for _, f := range cfg.Fallbacks {
+			got = got && f.TLSConfig != nil && !f.TLSConfig.InsecureSkipVerify
+		}
+		if got != verified {
+			t.Errorf("%s: the certificate is verified: %v", url, got)
+		}
+	}
+}
+
+func TestADatabaseThatDoesNotServeIsNamedWithItsCure(t *testing.T) {
+	t.Parallel()
+	server := storetest.Start(t, "listen_addresses=127.0.0.1", "port="+storetest.FreePort(t))
+	server.Exec(t, "postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER libc TEMPLATE template0")
+	for url, want := range map[string]string{
+		server.URL("nobody-made-it"):                                        "createdb -E UTF8",
+		server.URL("latin"):                                                 "ENCODING 'UTF8'",
+		server.TCP("postgres", "wrong") + "?sslmode=disable":                "password authentication failed",
+		server.TCP("postgres", storetest.Password) + "?sslmode=verify-full": "sslmode=disable does without TLS",
+		"postgres://imprint:hunter2@127.0.0.1:1/imprint":                    "127.0.0.1:1",
+	} {
+		_, err := Open(t.Context(), Config{URL: url})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v, want %q", url, err, want)
+		}
+	}
+	openWith(t, Config{URL: server.TCP("postgres", storetest.Password)})
+}

@@ -12,7 +12,7 @@ import (
 // CSR is the device's work and counts along (about 25 µs).
 func BenchmarkFlow(b *testing.B) {
 	b.Run("sqlite", func(b *testing.B) { flows(newFixtureOn(b, ""), b) })
-	b.Run("postgres", func(b *testing.B) { flows(newFixtureOn(b, storetest.Start(b).Database(b)), b) })
+	b.Run("postgres", func(b *testing.B) { flows(newFixtureOn(b, storetest.Start(b, "fsync=on").Database(b)), b) })
 }
 
 func flows(f *fixture, b *testing.B) {

@@ -39,7 +39,7 @@ func URL(t testing.TB) string {
 }
 
 // Postgres returns the URL of a database without a row, on a server that all tests of this binary share. Another test may have had it
-// before, and its schema stays: making both is what takes time. The server does not sync: it is for what need not survive it.
+// before, and its schema stays: making both is what takes time.
 func Postgres(t testing.TB) string {
 	t.Helper()
 	s, err := shared()
@@ -77,9 +77,10 @@ func Fresh(t testing.TB) string {
 	return s.Database(t)
 }
 
-var shared = sync.OnceValues(func() (*Server, error) { return start("fsync=off", "max_connections=500") })
+var shared = sync.OnceValues(func() (*Server, error) { return start("max_connections=500") })
 
-// Start starts a server for this test alone, with settings of postgresql.conf such as "max_connections=20".
+// Start starts a server for this test alone, with settings of postgresql.conf such as "max_connections=20". It doesn't sync unless
+// "fsync=on" is among them: what it has committed survives Stop, but no power cut of the machine.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	s, err := start(settings...)
@@ -165,7 +166,7 @@ func (s *Server) Stop() error { return s.control("stop", "-m", "immediate") }
 
 // Restart starts a server that was stopped.
 func (s *Server) Restart() error {
-	options := []string{"-c", "listen_addresses=''", "-c", "unix_socket_directories=" + s.dir}
+	options := []string{"-c", "listen_addresses=''", "-c", "unix_socket_directories=" + s.dir, "-c", "fsync=off"}
 	for _, setting := range s.settings {
 		options = append(options, "-c", setting)
 	}

@@ -294,8 +294,11 @@ func (v Value) round(how rounding) Value {
 	if v.exp >= 0 {
 		return v.whole()
 	}
-	unit := pow10(int(-v.exp))
-	q, r := new(big.Int).QuoRem(c, unit, new(big.Int))
+	unit, q, r := pow10(0), new(big.Int), c
+	if digits(c)+int(v.exp) >= 0 { // smaller ones are less than a tenth: no need to divide
+		unit = pow10(int(-v.exp))
+		q, r = q.QuoRem(c, unit, new(big.Int))
+	}
 	if r.Sign() == 0 {
 		return integerOf(q)
 	}
@@ -306,7 +309,7 @@ func (v Value) round(how rounding) Value {
 	case up:
 		away = c.Sign() > 0
 	case nearest:
-		away = r.Abs(r).Lsh(r, 1).Cmp(unit) >= 0
+		away = r != c && r.Abs(r).Lsh(r, 1).Cmp(unit) >= 0
 	}
 	if away {
 		q.Add(q, big.NewInt(int64(c.Sign())))

@@ -413,6 +413,7 @@ func TestRoundingOfNumbers(t *testing.T) {
 	for _, tt := range []struct{ text, down, up, cut, nearest string }{
 		{"2.5", "2", "3", "2", "3"}, {"-2.5", "-3", "-2", "-2", "-3"}, {"2.4", "2", "3", "2", "2"}, {"-2.4", "-3", "-2", "-2", "-2"},
 		{"-0.5", "-1", "0", "0", "-1"}, {"3.0", "3", "3", "3", "3"}, {"1e3", "1000", "1000", "1000", "1000"},
+		{"0.05", "0", "1", "0", "0"}, {"-0.05", "-1", "0", "0", "0"}, {"0.099", "0", "1", "0", "0"}, {"1e-999", "0", "1", "0", "0"}, {"0.50", "0", "1", "0", "1"},
 	} {
 		v := parseNumber(tt.text)
 		for how, want := range map[rounding]string{down: tt.down, up: tt.up, cut: tt.cut, nearest: tt.nearest} {

@@ -105,7 +105,7 @@ func replace(e *evaluation, s []string) Value {
 		return textValue(s[0])
 	}
 	n := strings.Count(s[0], s[1])
-	if !e.room(len(s[0]) + n*(len(s[2])-len(s[1]))) {
+	if !e.step(n/16) || !e.room(len(s[0])+n*(len(s[2])-len(s[1]))) {
 		return Value{}
 	}
 	return textValue(strings.ReplaceAll(s[0], s[1], s[2]))

@@ -208,7 +208,6 @@ func (f timeField) append(b []byte, t time.Time) []byte {
 		}
 		return padded(y)
 	}
-	weekYear, week := t.ISOWeek()
 	era := t.Year()
 	if era < 1 {
 		era = 1 - era
@@ -228,8 +227,10 @@ func (f timeField) append(b []byte, t time.Time) []byte {
 	case 'y':
 		return yearOf(t.Year())
 	case 'x':
-		return yearOf(weekYear)
+		year, _ := t.ISOWeek()
+		return yearOf(year)
 	case 'w':
+		_, week := t.ISOWeek()
 		return padded(week)
 	case 'e':
 		return padded((int(t.Weekday())+6)%7 + 1)

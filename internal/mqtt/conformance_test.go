@@ -48,7 +48,7 @@ func (r rig) raw(code byte, b ...byte) {
 	c.WantDisconnect(code)
 }
 
-// Statements of the standards, by their numbers (MQTT 5.0; those of 3.1.1 as 311-…), and of the gateway's own rules (iot-core
+// What testdata/statements.txt names: statements of the standards, by their numbers (MQTT 5.0; those of 3.1.1 as 311-…), and of the gateway's own rules (iot-core
 // spec, as §…), each with the test that shows that we keep it. Decoding has its own table in decode_test.go, time in time_test.go.
 var conformance = []struct {
 	rule, says string
@@ -62,7 +62,21 @@ var conformance = []struct {
 		c.Publish("\ufefft", "x", 1)
 		c.WantMessage("\ufefft", "x")
 	}},
-	{"2.1.3-1", "reserved flags end the connection", v3and5, func(r rig) { r.raw(codeMalformed, 0x81, 2, 0, 1) }},
+	{"1.5.7-1", "both strings of a pair are well-formed", v5, func(r rig) {
+		r.raw(codeMalformed, 0x30, 10, 0, 1, 't', 6, packets.PropUser, 0, 1, 'k', 0, 1, 0xff)
+		r.raw(codeMalformed, 0x30, 10, 0, 1, 't', 6, packets.PropUser, 0, 1, 0xff, 0, 1, 'v')
+	}},
+	{"2.1.3-1", "reserved flags end the connection", v3and5, func(r rig) {
+		for _, first := range []byte{0x11, 0x41, 0x80, 0x83, 0xa0, 0xa3, 0xc1, 0xe1} { // CONNECT, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT
+			r.raw(codeMalformed, first, 2, 0, 1)
+		}
+	}},
+	{"2.2.1-2", "a PUBLISH at QoS 0 has no packet id", v3and5, func(r rig) {
+		c := r.connected("c")
+		c.Subscribe("t")
+		c.Raw(map[byte][]byte{4: {0x30, 5, 0, 1, 't', 0, 7}, 5: {0x30, 6, 0, 1, 't', 0, 0, 7}}[r.v]...)
+		want(r, "packet id", c.WantMessage("t", "\x00\x07").PacketID, 0) // what is in its place is payload
+	}},
 	{"2.2.1-3", "a SUBSCRIBE, an UNSUBSCRIBE and a PUBLISH at QoS 1 have a packet id", v3and5, func(r rig) {
 		r.raw(codeProtocolError, 0x32, 5, 0, 1, 't', 0, 0)
 		r.raw(codeProtocolError, 0xa2, 2, 0, 0)
@@ -111,6 +125,15 @@ var conformance = []struct {
 		want(r, "CONNACK", c.Want(packets.Connack).ReasonCode, 1)
 		c.WantClosed()
 	}},
+	{"3.1.2-28", "no response information is returned, asked for or not", v5, func(r rig) {
+		ack := r.dial().Connect("c", func(pk *packets.Packet) { pk.Properties.RequestResponseInfo = 1 })
+		want(r, "response information", ack.Properties.ResponseInfo, "")
+	}},
+	{"3.1.3-4", "a client id is UTF-8", v3and5, func(r rig) {
+		c := r.dial()
+		c.Raw(map[byte][]byte{4: {0x10, 13, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, 1, 0xff}, 5: {0x10, 14, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 60, 0, 0, 1, 0xff}}[r.v]...)
+		c.WantClosed()
+	}},
 	{"3.1.3-5", "letters, digits and other characters are fine in a client id of at most 128 bytes", v3and5, func(r rig) {
 		for _, id := range []string{"a", strings.Repeat("x", 128), "Straße/ü+#", "with space"} {
 			r.connected(id).Disconnect()
@@ -133,6 +156,41 @@ var conformance = []struct {
 		r.refused(codeQoS, 0, "c", func(pk *packets.Packet) {
 			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillQos = true, "w", 2
 		})
+	}},
+	{"3.1.4-6", "nothing behind a CONNECT that is refused is acted on", v3and5, func(r rig) {
+		watch := r.connected("watch")
+		watch.Subscribe("t")
+		r.p.mu.Lock()
+		r.p.connect = denied("no")
+		r.p.mu.Unlock()
+		c := r.dial()
+		all := append(mqtttest.Encode(r, mqtttest.ConnectPacket("c"), r.v), mqtttest.Encode(r, c.PublishPacket("t", "x", 0), r.v)...)
+		c.Raw(all...)
+		c.Want(packets.Connack)
+		c.WantClosed()
+		r.s.gone()
+		watch.Quiet()
+	}},
+	{"3.2.2-19", "a CONNACK is not larger than its client takes", v5, func(r rig) {
+		r.p.connect = denied("a reason that is far too long for a client as small as this one")
+		ack := r.dial().Connect("c", func(pk *packets.Packet) { pk.Properties.MaximumPacketSize = 30 })
+		want(r, "CONNACK", ack.ReasonCode, codeNotAuthorized)
+		want(r, "reason string", ack.Properties.ReasonString, "")
+	}},
+	{"§6.9 will delay", "a will delay is accepted and ignored: the will is sent at once, and a new connection does not take it back", v5, func(r rig) {
+		watch := r.connected("watch")
+		watch.Subscribe("w")
+		will := func(pk *packets.Packet) {
+			pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "w", []byte("gone")
+			pk.Connect.WillProperties.WillDelayInterval = 3600
+			pk.Connect.Clean = false
+			pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 600, true
+		}
+		c := r.connected("c", will)
+		c.Close()
+		watch.WantMessage("w", "gone")
+		r.connected("c", will).Disconnect()
+		watch.Quiet()
 	}},
 	{"§6.4.8", "packets that follow CONNECT at once are not lost", v3and5, func(r rig) {
 		c := r.dial()
@@ -186,7 +244,7 @@ var conformance = []struct {
 		r.raw(codeProtocolError, 0x62, 2, 0, 1)
 		r.raw(codeProtocolError, 0x70, 2, 0, 1)
 	}},
-	{"3.3.1-2", "DUP of what arrives is not passed on", v3and5, func(r rig) {
+	{"3.3.1-3", "DUP of what arrives is not passed on", v3and5, func(r rig) {
 		c := r.connected("c")
 		c.Subscribe("t")
 		c.Publish("t", "x", 1, func(pk *packets.Packet) { pk.FixedHeader.Dup = true })
@@ -219,13 +277,24 @@ var conformance = []struct {
 		c.Raw(0x10, 0xff, 0xff, 0xff, 0x7f)
 		c.WantClosed()
 	}},
+	{"3.3.1-7", "a retained message at QoS 0 replaces the one before", v3and5, func(r rig) {
+		c := r.connected("c")
+		c.Publish("t", "old", 1, retain)
+		c.Publish("t", "new", 0, retain)
+		c.Subscribe("t")
+		want(r, "QoS", c.WantMessage("t", "new").FixedHeader.Qos, 0)
+	}},
+	{"3.3.2-13", "content type and response topic are UTF-8", v5, func(r rig) {
+		r.raw(codeMalformed, 0x30, 8, 0, 1, 't', 4, packets.PropContentType, 0, 1, 0xff)
+		r.raw(codeMalformed, 0x30, 8, 0, 1, 't', 4, packets.PropResponseTopic, 0, 1, 0xff)
+	}},
 	{"3.3.4-2", "delivery is at the lower of both QoS", v3and5, func(r rig) {
 		c := r.connected("c")
 		c.Subscribe("t")
 		c.Publish("t", "x", 0)
 		want(r, "QoS", c.WantMessage("t", "x").FixedHeader.Qos, 0)
 	}},
-	{"4.6.0-2", "messages of one publisher on one topic keep their order", v3and5, func(r rig) {
+	{"4.6.0-5", "messages of one publisher on one topic keep their order", v3and5, func(r rig) {
 		c, pub := r.connected("c"), r.connected("pub")
 		c.Subscribe("t", "+")
 		for i := range 300 {
@@ -235,8 +304,48 @@ var conformance = []struct {
 			c.WantMessage("t", fmt.Sprint(i))
 		}
 	}},
-	{"4.3.2-5", "a message at QoS 1 is acknowledged when it was taken on, subscribers or not", v3and5, func(r rig) {
+	{"4.3.2-4", "a message at QoS 1 is acknowledged when it was taken on, subscribers or not", v3and5, func(r rig) {
 		want(r, "PUBACK", r.connected("c").Publish("nobody/listens", "x", 1).ReasonCode, 0)
+	}},
+	{"4.3.2-5", "a packet id that was acknowledged may come again with another message", v3and5, func(r rig) {
+		c := r.connected("c")
+		c.Subscribe("t")
+		for _, payload := range []string{"1", "2"} {
+			pk := c.PublishPacket("t", payload, 1)
+			pk.PacketID, pk.FixedHeader.Dup = 7, true
+			c.Send(pk)
+			c.WantMessage("t", payload)
+			want(r, "PUBACK", c.Want(packets.Puback).PacketID, 7)
+		}
+	}},
+	{"4.4.0-2", "a message that is refused by its PUBACK is done with", v5, func(r rig) {
+		c := r.connected("c", persistent)
+		c.Subscribe("t")
+		c.Send(c.PublishPacket("t", "x", 1))
+		m := c.Want(packets.Publish)
+		c.Want(packets.Puback)
+		c.Raw(0x40, 3, byte(m.PacketID>>8), byte(m.PacketID), 0x83)
+		c.Disconnect()
+		r.connected("c", persistent).Quiet()
+	}},
+	{"4.8.2-3", "a member of a group gets messages at the QoS that it was granted", v3and5, func(r rig) {
+		c := r.connected("c")
+		c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 1, Filters: packets.Subscriptions{{Filter: "$share/g/t", Qos: 0}}})
+		c.Want(packets.Suback)
+		c.Send(c.PublishPacket("t", "x", 1))
+		want(r, "QoS", c.WantMessage("t", "x").FixedHeader.Qos, 0)
+	}},
+	{"4.8.2-6", "a message that a member refuses by its PUBACK goes to nobody else", v5, func(r rig) {
+		a, b := r.connected("a"), r.connected("b")
+		a.Subscribe("$share/g/t")
+		r.connected("pub").Publish("t", "x", 1)
+		m := a.Want(packets.Publish)
+		b.Subscribe("$share/g/t")
+		a.Raw(0x40, 3, byte(m.PacketID>>8), byte(m.PacketID), 0x80)
+		a.Quiet()
+		a.Close()
+		r.s.gone()
+		b.Quiet()
 	}},
 	{"3.8.3-1", "filters are UTF-8", v3and5, func(r rig) {
 		r.raw(codeMalformed, map[byte][]byte{4: {0x82, 6, 0, 1, 0, 1, 0xff, 1}, 5: {0x82, 7, 0, 1, 0, 0, 1, 0xff, 1}}[r.v]...)
@@ -295,10 +404,10 @@ var conformance = []struct {
 	{"§6.8 subscription identifiers", "a subscription identifier ends the connection", v5, func(r rig) {
 		r.raw(codeSubscriptionID, 0x82, 9, 0, 1, 2, packets.PropSubscriptionIdentifier, 1, 0, 1, 't', 1)
 	}},
-	{"4.7.1-2", "# stands for what follows, but not for the level above it", v3and5, func(r rig) {
+	{"§6.8 #", "# stands for what follows, but not for the level above it", v3and5, func(r rig) {
 		r.selects("sport/tennis/#", []string{"sport/tennis/p", "sport/tennis/p/r", "sport/tennis/"}, []string{"sport/tennis", "sport/x"})
 	}},
-	{"4.7.1-3", "+ stands for one level, an empty one too", v3and5, func(r rig) {
+	{"4.7.1-2", "+ stands for one level, an empty one too", v3and5, func(r rig) {
 		r.selects("a/+/b", []string{"a/x/b", "a//b"}, []string{"a/b", "a/x/y/b", "a/x"})
 		r.selects("+", []string{"x"}, []string{"/x", "x/"})
 		r.selects("+/+", []string{"/x", "x/", "a/b"}, []string{"x"})
@@ -324,6 +433,20 @@ var conformance = []struct {
 		c.Publish("t/a", "x", 1)
 		c.WantMessage("t/a", "x")
 	}},
+	{"3.10.3-1", "filters of UNSUBSCRIBE are UTF-8", v3and5, func(r rig) {
+		r.raw(codeMalformed, map[byte][]byte{4: {0xa2, 5, 0, 1, 0, 1, 0xff}, 5: {0xa2, 6, 0, 1, 0, 0, 1, 0xff}}[r.v]...)
+	}},
+	{"3.10.4-3", "a message that is on its way when its filter goes is delivered to its end", v3and5, func(r rig) {
+		c := r.connected("c", persistent)
+		c.Subscribe("t")
+		r.connected("pub").Publish("t", "x", 1)
+		c.Want(packets.Publish)
+		c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 5, Filters: packets.Subscriptions{{Filter: "t"}}})
+		c.Want(packets.Unsuback)
+		c.Disconnect()
+		r.s.gone()
+		r.connected("c", persistent).WantMessage("t", "x")
+	}},
 	{"3.12.4-1", "PINGREQ is answered by PINGRESP", v3and5, func(r rig) { r.connected("c").Quiet() }},
 	{"3.14.4-3", "after DISCONNECT the will is not sent", v3and5, func(r rig) {
 		c := r.connected("watch")
@@ -332,7 +455,7 @@ var conformance = []struct {
 		c.Quiet()
 		want(r, "end", r.s.gone().Reason, ClientInitiated)
 	}},
-	{"3.14.2-2", "a session that was to end cannot be kept on DISCONNECT", v5, func(r rig) {
+	{"§6.6 DISCONNECT", "a session that was to end cannot be kept on DISCONNECT", v5, func(r rig) {
 		r.raw(codeProtocolError, 0xe0, 7, 0, 5, packets.PropSessionExpiryInterval, 0, 0, 0, 9)
 	}},
 	{"3.1.2-27", "no topic alias is sent to a client", v5, func(r rig) {

@@ -5,7 +5,7 @@ INSTALL ?= 1
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 
-.PHONY: all build pkcs11 demo test unit compat pkcs11-test race bench soak fuzz generate lint deps clean go-version
+.PHONY: all build pkcs11 deb deb-test demo test unit compat pkcs11-test race bench soak fuzz generate lint deps clean go-version
 
 all: build
 
@@ -19,6 +19,13 @@ build: go-version
 # The key helper for PKCS #11 tokens: a module of its own, since it needs a C compiler and the server does not.
 pkcs11: go-version
 	cd helpers/imprint-pkcs11 && CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o ../../bin/ .
+
+# Debian packages in build/deb; deb-test installs them in a fresh Debian (as root, with debootstrap and the network).
+deb: build
+	sh scripts/deb "$(GO)" "$(VERSION)"
+
+deb-test: deb
+	sh scripts/deb-test build/deb
 
 demo: build
 	bin/imprint demo

@@ -133,3 +133,21 @@ func TestThePageListsEveryMetric(t *testing.T) {
 		t.Errorf("docs/metrics.md lists %s, which does not exist", name)
 	}
 }
+
+func TestAlertsAskForMetricsThatExist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../packaging/alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := scrape(t, used())
+	asked := regexp.MustCompile(`imprint_\w+`).FindAllString(string(text), -1)
+	for _, name := range asked {
+		if !strings.Contains(page, "# TYPE "+name+" ") {
+			t.Errorf("an alert asks for %s, which does not exist", name)
+		}
+	}
+	if len(asked) < 5 {
+		t.Errorf("alerts ask for %v", asked)
+	}
+}

@@ -12,6 +12,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"log/slog"
 	"sync"
@@ -39,9 +40,8 @@ type Config struct {
 
 // A DB is an open store. It is safe for concurrent use.
 type DB struct {
-	engine *engine
-	write  *sql.DB
-	read   *sql.DB
+	engine           *engine
+	writing, reading driver.Connector
 
 	writes  *session      // the writer's; nobody else touches it
 	readers chan *session // those that are free
@@ -83,11 +83,27 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	db.readers = make(chan *session, db.engine.readers)
 	for range db.engine.readers {
-		db.readers <- &session{pool: db.read, engine: db.engine}
+		db.readers <- &session{connector: db.reading, engine: db.engine}
 	}
-	db.writes = &session{pool: db.write, engine: db.engine}
 	go db.writer()
 	return db, nil
+}
+
+// prepare connects the writer, which may have to be the only one, and then looks at the database and brings its schema up to date.
+func (db *DB) prepare(ctx context.Context, look func(context.Context, *sql.DB) error) error {
+	db.writes = &session{connector: db.writing, engine: db.engine}
+	if err := db.writes.connect(ctx); err != nil {
+		return err
+	}
+	raw := sql.OpenDB(db.reading)
+	err := look(ctx, raw)
+	if err == nil {
+		err = db.engine.migrate(ctx, raw)
+	}
+	if err = errors.Join(err, raw.Close()); err != nil {
+		db.writes.drop()
+	}
+	return err
 }
 
 // Close lets transactions that have begun finish, refuses new ones and closes the store.
@@ -102,7 +118,7 @@ func (db *DB) Close() error {
 		}
 		close(db.drained)
 	})
-	return errors.Join(err, db.read.Close(), db.write.Close())
+	return err
 }
 
 // A Change tells listeners that something was written. Kinds and keys are listed beside the functions that call Tx.Changed.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"strconv"
 	"strings"
 	"time"
@@ -16,8 +17,8 @@ type engine struct {
 	readers int           // connections that read at the same time; one writes
 	timeout time.Duration // of a transaction, whose work takes milliseconds; 0: none
 
-	writing, reading sql.TxOptions
-	turn             string // waits for the turn of this node to write; "" if there is no other
+	begin func(ctx context.Context, s *session, write bool) (driver.Tx, error)
+	turn  string // waits for the turn of this node to write; "" if there is no other
 
 	migrate func(context.Context, *sql.DB) error // brings the schema up to date
 	words   func(query string) string            // from the store's SQL to the engine's

@@ -100,7 +100,7 @@ func (c Change) keepable() bool { return slices.Contains(keepable, c.Kind) }
 // not kept.
 func remembered[T any](tx *Tx, on Change, what string, read func() (T, error)) (T, error) {
 	m := tx.db.memory
-	if m == nil || tx.on.changed {
+	if m == nil || tx.on != nil && tx.on.changed {
 		return read()
 	}
 	if v, ok := m.get(on, what, tx.began); ok {

@@ -39,6 +39,7 @@ func everything(tx *Tx) (out []any) {
 func agree(t *testing.T, tx *Tx, when string) {
 	t.Helper()
 	kept := everything(tx)
+	must(t, tx.start())
 	was := tx.on.changed
 	tx.on.changed = true // past the memory
 	read := everything(tx)

@@ -31,7 +31,7 @@ func TestOfSeveralNodesThatStartOneMigrates(t *testing.T) {
 	wg.Wait()
 	db := openWith(t, Config{URL: url})
 	var twice int
-	err := db.read.QueryRow(`SELECT COUNT(*) FROM (SELECT version_id FROM goose_db_version GROUP BY version_id HAVING COUNT(*) > 1) AS v`).Scan(&twice)
+	err := direct(t, db).QueryRow(`SELECT COUNT(*) FROM (SELECT version_id FROM goose_db_version GROUP BY version_id HAVING COUNT(*) > 1) AS v`).Scan(&twice)
 	if err != nil || twice != 0 {
 		t.Errorf("%d migrations ran more than once, %v", twice, err)
 	}
@@ -47,7 +47,7 @@ func TestAnOlderVersionRunsBesideANewerSchema(t *testing.T) {
 			`CREATE TABLE colours (account TEXT NOT NULL, region TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (account, region, name))`,
 			`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, ` + applied + `)`,
 		} {
-			if _, err := db.write.Exec(statement); err != nil {
+			if _, err := direct(t, db).Exec(statement); err != nil {
 				t.Fatal(err)
 			}
 		}

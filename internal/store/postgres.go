@@ -31,10 +31,8 @@ const oldestPostgres = 15
 func postgres() *engine {
 	return &engine{
 		readers: 8, timeout: 30 * time.Second,
-		writing: sql.TxOptions{Isolation: sql.LevelSerializable},
-		turn:    "LOCK TABLE write_turn IN EXCLUSIVE MODE", // takes no snapshot yet, unlike an advisory lock; let go once durable
-		// One snapshot, and nothing to conflict with.
-		reading: sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+		begin: beginPostgres,
+		turn:  "LOCK TABLE write_turn IN EXCLUSIVE MODE", // takes no snapshot yet, unlike an advisory lock; let go once durable
 		migrate: func(ctx context.Context, db *sql.DB) error {
 			return migrate(ctx, db, goose.DialectPostgres, bytewise, goose.WithSessionLocker(migrationLock{}))
 		},
@@ -83,15 +81,21 @@ func (db *DB) openPostgres(ctx context.Context, c Config) error {
 		alone = append(alone, stdlib.OptionAfterConnect(beAlone))
 	}
 	seen := &outage{log: db.log}
-	db.write = sql.OpenDB(patient{stdlib.GetConnector(*cfg, alone...), seen})
-	db.read = sql.OpenDB(patient{stdlib.GetConnector(*cfg), seen})
-	db.write.SetMaxOpenConns(1)
-	db.read.SetMaxOpenConns(db.engine.readers)
-	if err := db.preparePostgres(ctx); err != nil {
-		return errors.Join(fmt.Errorf("opening store in database %q on %s: %w%s", cfg.Database, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))), err, cure(err)),
-			db.write.Close(), db.read.Close())
+	db.writing = patient{stdlib.GetConnector(*cfg, alone...), seen}
+	db.reading = patient{stdlib.GetConnector(*cfg), seen}
+	if err := db.prepare(ctx, preparePostgres); err != nil {
+		return fmt.Errorf("opening store in database %q on %s: %w%s", cfg.Database, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))), err, cure(err))
 	}
 	return nil
+}
+
+// beginPostgres reads one snapshot, with nothing to conflict with, and writes SERIALIZABLE.
+func beginPostgres(ctx context.Context, s *session, write bool) (driver.Tx, error) {
+	o := driver.TxOptions{Isolation: driver.IsolationLevel(sql.LevelRepeatableRead), ReadOnly: true}
+	if write {
+		o = driver.TxOptions{Isolation: driver.IsolationLevel(sql.LevelSerializable)}
+	}
+	return s.conn.(driver.ConnBeginTx).BeginTx(ctx, o)
 }
 
 // postgresConfig reads a URL, and the variables and files that libpq reads too. Its errors hold no password.
@@ -166,10 +170,10 @@ func beAlone(ctx context.Context, conn *pgx.Conn) error {
 
 var errNotAlone = errors.New("another imprint serve uses this database: stop it first")
 
-func (db *DB) preparePostgres(ctx context.Context) error {
+func preparePostgres(ctx context.Context, raw *sql.DB) error {
 	var version int
 	var encoding string
-	if err := db.write.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding')").
+	if err := raw.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding')").
 		Scan(&version, &encoding); err != nil {
 		return err
 	}
@@ -179,7 +183,7 @@ func (db *DB) preparePostgres(ctx context.Context) error {
 	if encoding != "UTF8" {
 		return fmt.Errorf("the database has encoding %s; make one with: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", encoding)
 	}
-	return db.engine.migrate(ctx, db.write)
+	return nil
 }
 
 // migrationLock lets one node at a time look at the schema and change it. It is held by a session, hence let go when the node dies.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"time"
 
@@ -100,7 +101,7 @@ func (tx *Tx) DeleteClaims(t time.Time, limit int) (int, error) {
 	return len(list), err
 }
 
-func affected(r sql.Result, err error) (int, error) {
+func affected(r driver.Result, err error) (int, error) {
 	if err != nil {
 		return 0, err
 	}

@@ -83,10 +83,7 @@ func dump(tx *Tx, s fleet.Scope) (string, error) {
 			return "", err
 		}
 		defer rows.Close()
-		columns, err := rows.Columns()
-		if err != nil {
-			return "", err
-		}
+		columns := rows.Columns()
 		before := len(lines)
 		for rows.Next() {
 			values := make([]any, len(columns))

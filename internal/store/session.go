@@ -1,38 +1,49 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"fmt"
+	"io"
+	"strconv"
 )
 
 // A session is one connection with its compiled statements: compiling takes SQLite longer than running what we ask, and PostgreSQL
-// a round trip. It is used by one transaction at a time. (Statements of sql.DB would ask the pool for a connection while a
-// transaction holds the last one.)
+// a round trip. It is used by one transaction at a time, and speaks to the engine's driver: on the way through database/sql a
+// statement took more than twice as long.
 type session struct {
-	pool   *sql.DB
-	engine *engine
-	conn   *sql.Conn // nil until first used
-	stmts  map[string]*sql.Stmt
+	connector driver.Connector
+	engine    *engine
+	conn      driver.Conn // nil until first used
+	stmts     map[string]statement
+	args      []driver.NamedValue // of the statement that runs
 
 	changed bool // the transaction has changed what a memory may keep
 }
 
-// maxStatements bounds what a session keeps. The statements of the product are fewer, but for lists of varying length.
+// statement is what the drivers of both engines have.
+type statement interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+// maxStatements bounds what a session keeps; when it is full it begins anew. The statements of the product are fewer, but for
+// lists of varying length.
 const maxStatements = 400
 
 // begin starts a transaction. A connection that cannot is given up for another one, as after a restart of the database.
-func (s *session) begin(ctx context.Context, o *sql.TxOptions) (*sql.Tx, error) {
+func (s *session) begin(ctx context.Context, write bool) (driver.Tx, error) {
 	for {
 		fresh := s.conn == nil
 		if fresh {
-			conn, err := s.pool.Conn(ctx)
-			if err != nil {
+			if err := s.connect(ctx); err != nil {
 				return nil, err
 			}
-			s.conn, s.stmts = conn, map[string]*sql.Stmt{}
 		}
-		tx, err := s.conn.BeginTx(ctx, o)
+		tx, err := s.engine.begin(ctx, s, write)
 		if err == nil {
 			return tx, nil
 		}
@@ -43,36 +54,202 @@ func (s *session) begin(ctx context.Context, o *sql.TxOptions) (*sql.Tx, error) 
 	}
 }
 
+func (s *session) connect(ctx context.Context) error {
+	conn, err := s.connector.Connect(ctx)
+	if err == nil {
+		s.conn, s.stmts = conn, map[string]statement{}
+	}
+	return err
+}
+
 // drop gives up the connection: its state is not known.
 func (s *session) drop() {
 	if s.conn != nil {
-		_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // its error is this one
+		_ = s.conn.Close() // whatever it has to say, it is not used again
 		s.conn = nil
 	}
 }
 
-// prepared returns a compiled statement that runs on the session's connection and hence in its transaction, or what to run if
-// enough others are kept.
-func (s *session) prepared(ctx context.Context, query string) (*sql.Stmt, string, error) {
-	if stmt := s.stmts[query]; stmt != nil {
-		return stmt, "", nil
-	}
-	words := s.engine.words(query)
-	if len(s.stmts) >= maxStatements {
-		return nil, words, nil
-	}
-	stmt, err := s.conn.PrepareContext(ctx, words)
-	if err != nil {
-		return nil, "", err
-	}
-	s.stmts[query] = stmt
-	return stmt, "", nil
-}
-
-// close gives the connection back to its pool.
+// close ends the connection.
 func (s *session) close() error {
 	if s.conn == nil {
 		return nil
 	}
+	s.forget()
 	return s.conn.Close()
+}
+
+func (s *session) forget() {
+	for _, stmt := range s.stmts {
+		_ = stmt.Close() // the connection is sound, and if not the next statement will tell
+	}
+	clear(s.stmts)
+}
+
+// prepared returns the compiled form of a query in the store's words.
+func (s *session) prepared(ctx context.Context, query string) (statement, error) {
+	if stmt := s.stmts[query]; stmt != nil {
+		return stmt, nil
+	}
+	if len(s.stmts) >= maxStatements {
+		s.forget()
+	}
+	stmt, err := s.conn.(driver.ConnPrepareContext).PrepareContext(ctx, s.engine.words(query))
+	if err != nil {
+		return nil, err
+	}
+	s.stmts[query] = stmt.(statement)
+	return s.stmts[query], nil
+}
+
+func (s *session) exec(ctx context.Context, query string, args ...any) (driver.Result, error) {
+	stmt, err := s.prepared(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.bind(args); err != nil {
+		return nil, err
+	}
+	return stmt.ExecContext(ctx, s.args)
+}
+
+func (s *session) query(ctx context.Context, query string, args ...any) (*rows, error) {
+	stmt, err := s.prepared(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.bind(args); err != nil {
+		return nil, err
+	}
+	from, err := stmt.QueryContext(ctx, s.args)
+	if err != nil {
+		return nil, err
+	}
+	return &rows{from: from, values: make([]driver.Value, len(from.Columns()))}, nil
+}
+
+// bind puts the values of a statement into s.args, which drivers don't keep.
+func (s *session) bind(args []any) error {
+	s.args = s.args[:0]
+	for i, arg := range args {
+		v := driver.Value(arg)
+		switch arg := arg.(type) {
+		case string, int64, []byte, bool:
+		case int:
+			v = int64(arg)
+		default:
+			var err error
+			if v, err = driver.DefaultParameterConverter.ConvertValue(arg); err != nil {
+				return fmt.Errorf("value %d of a statement: %w", i+1, err)
+			}
+		}
+		s.args = append(s.args, driver.NamedValue{Ordinal: i + 1, Value: v})
+	}
+	return nil
+}
+
+// rows are the answer to a query. They must be closed before the transaction goes on.
+type rows struct {
+	from   driver.Rows
+	values []driver.Value // of the present row
+	err    error
+	closed bool
+}
+
+// Next goes to the next row. It is false after the last and after an error.
+func (r *rows) Next() bool {
+	if r.err != nil || r.closed {
+		return false
+	}
+	err := r.from.Next(r.values)
+	if err == io.EOF {
+		r.err = r.Close()
+		return false
+	}
+	r.err = err
+	return err == nil
+}
+
+func (r *rows) Err() error { return r.err }
+
+func (r *rows) Columns() []string { return r.from.Columns() }
+
+func (r *rows) Close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	return r.from.Close()
+}
+
+// Scan copies the row's values to where the pointers lead: to texts, numbers, booleans or bytes.
+func (r *rows) Scan(to ...any) error {
+	if len(to) != len(r.values) {
+		return fmt.Errorf("a row of %d columns is read into %d variables", len(r.values), len(to))
+	}
+	for i, v := range r.values {
+		if !assign(to[i], v) {
+			return fmt.Errorf("column %s holds a %T, which does not go into a %T", r.from.Columns()[i], v, to[i])
+		}
+	}
+	return nil
+}
+
+func assign(to any, v driver.Value) bool {
+	switch v := v.(type) {
+	case string:
+		switch to := to.(type) {
+		case *string:
+			*to = v
+			return true
+		case *[]byte:
+			*to = []byte(v)
+			return true
+		}
+	case int64:
+		switch to := to.(type) {
+		case *int64:
+			*to = v
+			return true
+		case *int:
+			*to = int(v)
+			return true
+		case *bool: // SQLite has no others
+			*to = v != 0
+			return true
+		case *string:
+			*to = strconv.FormatInt(v, 10)
+			return true
+		}
+	case []byte:
+		switch to := to.(type) {
+		case *[]byte:
+			*to = bytes.Clone(v)
+			return true
+		case *string:
+			*to = string(v)
+			return true
+		}
+	case bool:
+		if to, ok := to.(*bool); ok {
+			*to = v
+			return true
+		}
+	}
+	return false
+}
+
+// one scans the only row; without any the error is sql.ErrNoRows.
+func (r *rows) one(to []any) error {
+	defer r.Close()
+	if !r.Next() {
+		if r.err != nil {
+			return r.err
+		}
+		return sql.ErrNoRows
+	}
+	if err := r.Scan(to...); err != nil {
+		return err
+	}
+	return r.Close()
 }

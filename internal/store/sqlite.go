@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
+	"database/sql/driver"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	modernc "modernc.org/sqlite"
 )
 
 // oldestSQLite is the first version without the WAL-reset corruption.
@@ -20,7 +20,7 @@ const oldestSQLite = "3.51.3"
 func sqlite() *engine {
 	return &engine{
 		readers: 4 + 2*runtime.GOMAXPROCS(0),
-		reading: sql.TxOptions{ReadOnly: true},
+		begin:   beginSQLite,
 		migrate: func(ctx context.Context, db *sql.DB) error { return migrate(ctx, db, goose.DialectSQLite3, nil) },
 		words:   keepPlan,
 		fault:   func(error) fault { return faultOther },
@@ -40,29 +40,25 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	db.engine, db.memory = sqlite(), newMemory()
 	// synchronous=FULL: a commit is on disk when it returns (SQLite "PRAGMA synchronous"; WAL needs FULL for that).
 	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "busy_timeout(10000)", "temp_store(MEMORY)"}}
-	if db.write, err = sql.Open("sqlite", "file:"+path+"?_txlock=immediate&"+pragmas.Encode()); err != nil {
+	if db.writing, err = modernc.NewConnector("file:" + path + "?" + pragmas.Encode()); err != nil {
 		return fmt.Errorf("opening store: %w", err)
 	}
-	if db.read, err = sql.Open("sqlite", "file:"+path+"?"+pragmas.Encode()); err != nil {
-		return errors.Join(fmt.Errorf("opening store: %w", err), db.write.Close())
-	}
-	db.write.SetMaxOpenConns(1)
-	db.read.SetMaxOpenConns(db.engine.readers)
-	if err := db.prepareSQLite(ctx); err != nil {
-		return errors.Join(fmt.Errorf("opening store %s: %w", path, err), db.write.Close(), db.read.Close())
+	db.reading = db.writing
+	if err := db.prepare(ctx, prepareSQLite); err != nil {
+		return fmt.Errorf("opening store %s: %w", path, err)
 	}
 	return nil
 }
 
-func (db *DB) prepareSQLite(ctx context.Context) error {
+func prepareSQLite(ctx context.Context, raw *sql.DB) error {
 	var version string
-	if err := db.write.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
+	if err := raw.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
 		return err
 	}
 	if versionLess(version, oldestSQLite) {
 		return fmt.Errorf("SQLite %s can corrupt its write-ahead log; %s or newer is needed", version, oldestSQLite)
 	}
-	return db.engine.migrate(ctx, db.write)
+	return nil
 }
 
 func versionLess(a, b string) bool {
@@ -75,4 +71,25 @@ func versionLess(a, b string) bool {
 		}
 	}
 	return false
+}
+
+// beginSQLite begins with a compiled statement. A writer takes its place at once: to become one later may fail.
+func beginSQLite(ctx context.Context, s *session, write bool) (driver.Tx, error) {
+	words := "BEGIN"
+	if write {
+		words = "BEGIN IMMEDIATE"
+	}
+	_, err := s.exec(ctx, words)
+	return spoken{s}, err
+}
+
+// spoken is a transaction that ends by statements too.
+type spoken struct{ s *session }
+
+func (t spoken) Commit() error   { return t.end("COMMIT") }
+func (t spoken) Rollback() error { return t.end("ROLLBACK") }
+
+func (t spoken) end(words string) error {
+	_, err := t.s.exec(context.Background(), words)
+	return err
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"path/filepath"
 	"sync"
@@ -30,6 +31,14 @@ func openWith(t testing.TB, cfg Config) *DB {
 		}
 	})
 	return db
+}
+
+// direct is a way to the database past the store.
+func direct(t *testing.T, db *DB) *sql.DB {
+	t.Helper()
+	raw := sql.OpenDB(db.reading)
+	t.Cleanup(func() { raw.Close() })
+	return raw
 }
 
 // onEach runs a test on an empty store of each engine.

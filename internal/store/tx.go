@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,10 +18,10 @@ import (
 // body has returned, nor by two goroutines.
 type Tx struct {
 	ctx     context.Context
-	tx      *sql.Tx
 	db      *DB
-	on      *session
-	began   uint64 // generation of the memory before it began
+	on      *session // nil in a view that has asked nothing yet
+	end     func()   // of a view
+	began   uint64   // generation of the memory before it began
 	changes []Change
 	lost    error // the transaction can't be saved any more: a conflict, or the connection is gone
 }
@@ -96,26 +97,48 @@ func rehearsed(body func(*Tx) error) func(*Tx) error {
 
 var errClosed = &fleet.Error{Kind: fleet.KindUnavailable, Msg: "the store is closed"}
 
-// View runs body in a read transaction: all its queries see one state.
+// View runs body in a read transaction: all its queries see one state. What the store remembers (memory.go) it may give as of the
+// moment before.
 func (db *DB) View(ctx context.Context, body func(*Tx) error) error {
+	tx := &Tx{ctx: ctx, db: db, began: db.memory.now()}
+	defer tx.leave()
+	return body(tx)
+}
+
+// start begins the transaction of a view, when its first statement comes: most need none, since the store remembers the answer.
+func (tx *Tx) start() error {
+	if tx.on != nil {
+		return nil
+	}
 	var on *session
 	select {
-	case on = <-db.readers:
-	case <-ctx.Done():
-		return fmt.Errorf("waiting to read: %w", ctx.Err())
-	case <-db.drained:
+	case on = <-tx.db.readers:
+	case <-tx.ctx.Done():
+		return fmt.Errorf("waiting to read: %w", tx.ctx.Err())
+	case <-tx.db.drained:
 		return errClosed
 	}
-	defer func() { db.readers <- on }()
-	began := db.memory.now()
-	limited, cancel := db.engine.bounded()
-	defer cancel()
-	tx, err := on.begin(limited, &db.engine.reading)
+	limited, cancel := tx.db.engine.bounded()
+	begun, err := on.begin(limited, false)
 	if err != nil {
-		return fmt.Errorf("beginning to read: %w", db.engine.meaning(err))
+		cancel()
+		tx.db.readers <- on
+		return fmt.Errorf("beginning to read: %w", tx.db.engine.meaning(err))
 	}
-	defer tx.Rollback()
-	return body(&Tx{ctx: valuesOf{limited, ctx}, tx: tx, db: db, on: on, began: began})
+	tx.on, tx.ctx = on, valuesOf{limited, tx.ctx}
+	tx.end = func() {
+		_ = begun.Rollback() // the next one to begin finds out what is wrong with the connection
+		cancel()
+		tx.db.readers <- on
+	}
+	return nil
+}
+
+// leave ends the transaction of a view.
+func (tx *Tx) leave() {
+	if tx.end != nil {
+		tx.end()
+	}
 }
 
 // writer runs transactions one after the other and commits them in groups.
@@ -202,18 +225,22 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 	defer cancel()
 	began := db.memory.now()
 	db.writes.changed = false
-	sqlTx, err := db.writes.begin(ctx, &db.engine.writing)
+	begun, err := db.writes.begin(ctx, true)
 	if err != nil {
 		return []*job{first}, nil, fmt.Errorf("beginning to write: %w", err)
 	}
+	committed := false
 	defer func() {
-		_ = sqlTx.Rollback() // nothing is left of it if it was committed
+		if committed {
+			return
+		}
+		_ = begun.Rollback() // nothing is left of it if the commit has failed
 		if ctx.Err() != nil {
-			db.writes.drop() // database/sql rolls it back in its own time, perhaps when the next has begun
+			db.writes.drop()
 		}
 	}()
 	if turn := db.engine.turn; turn != "" {
-		if _, err := sqlTx.ExecContext(ctx, turn); err != nil {
+		if _, err := db.writes.exec(ctx, turn); err != nil {
 			return []*job{first}, nil, fmt.Errorf("waiting to write: %w", err)
 		}
 	}
@@ -221,7 +248,7 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 		jobs = append(jobs, j)
 		err := j.ctx.Err() // gave up while waiting
 		if err == nil {
-			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, tx: sqlTx, db: db, on: db.writes, began: began}
+			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, db: db, on: db.writes, began: began}
 			if len(jobs) == 1 { // nobody before it whose writes must stay
 				err = tx.guarded(j.body)
 			} else {
@@ -241,7 +268,7 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 		}
 	}
 	over := db.memory.commit(jobs)
-	err = sqlTx.Commit()
+	err = begun.Commit()
 	over()
 	if err != nil {
 		err = fmt.Errorf("committing: %w", err)
@@ -250,6 +277,7 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 		}
 		return jobs, nil, err
 	}
+	committed = true
 	return jobs, results, nil
 }
 
@@ -301,53 +329,39 @@ func (tx *Tx) Changed(s fleet.Scope, kind, key string) {
 }
 
 // exec, rows and row run one statement with `?` placeholders.
-func (tx *Tx) exec(query string, args ...any) (r sql.Result, err error) {
-	stmt, words, err := tx.on.prepared(tx.ctx, query)
-	switch {
-	case err != nil:
-	case stmt != nil:
-		r, err = stmt.ExecContext(tx.ctx, args...)
-	default:
-		r, err = tx.tx.ExecContext(tx.ctx, words, args...)
+func (tx *Tx) exec(query string, args ...any) (r driver.Result, err error) {
+	if err := tx.start(); err != nil {
+		return nil, err
 	}
+	r, err = tx.on.exec(tx.ctx, query, args...)
 	return r, tx.note(err)
 }
 
-func (tx *Tx) rows(query string, args ...any) (rows *sql.Rows, err error) {
-	stmt, words, err := tx.on.prepared(tx.ctx, query)
-	switch {
-	case err != nil:
-	case stmt != nil:
-		rows, err = stmt.QueryContext(tx.ctx, args...)
-	default:
-		rows, err = tx.tx.QueryContext(tx.ctx, words, args...)
+func (tx *Tx) rows(query string, args ...any) (*rows, error) {
+	if err := tx.start(); err != nil {
+		return nil, err
 	}
-	return rows, tx.note(err)
+	r, err := tx.on.query(tx.ctx, query, args...)
+	return r, tx.note(err)
 }
 
 func (tx *Tx) row(query string, args ...any) row {
-	stmt, words, err := tx.on.prepared(tx.ctx, query)
-	switch {
-	case err != nil:
-		return row{tx: tx, err: err}
-	case stmt != nil:
-		return row{tx: tx, row: stmt.QueryRowContext(tx.ctx, args...)}
-	}
-	return row{tx: tx, row: tx.tx.QueryRowContext(tx.ctx, words, args...)}
+	r, err := tx.rows(query, args...)
+	return row{tx, r, err}
 }
 
 // A row is the only row of a query, or its error.
 type row struct {
-	tx  *Tx
-	row *sql.Row
-	err error
+	tx   *Tx
+	rows *rows
+	err  error
 }
 
 func (r row) Scan(to ...any) error {
 	if r.err != nil {
-		return r.tx.note(r.err)
+		return r.err
 	}
-	return r.tx.note(r.row.Scan(to...))
+	return r.tx.note(r.rows.one(to))
 }
 
 // note remembers an error that means the end of the whole transaction, whatever the body makes of it, and explains it.
@@ -367,7 +381,7 @@ func (tx *Tx) insert(query string, args ...any) (added bool, err error) {
 	return changedRows(tx.exec(query+" ON CONFLICT DO NOTHING", args...))
 }
 
-// scanner is what *sql.Row and *sql.Rows share.
+// scanner is what row and rows share.
 type scanner interface{ Scan(...any) error }
 
 // all runs a query and scans each of its rows.
@@ -419,7 +433,7 @@ func scanChange(kind string) func(scanner) (Change, error) {
 }
 
 // changedRows reports whether a statement touched any row.
-func changedRows(r sql.Result, err error) (bool, error) {
+func changedRows(r driver.Result, err error) (bool, error) {
 	if err != nil {
 		return false, err
 	}

@@ -21,7 +21,7 @@ func measure(o options, w *world, workers int, do task) (*figures, error) {
 	f := &figures{}
 	var rate, server, own []float64
 	var took []time.Duration
-	length := time.Duration(o.seconds) * time.Second / time.Duration(o.rounds)
+	length := time.Duration(o.seconds / float64(o.rounds) * float64(time.Second))
 	for round := range o.rounds + 1 {
 		if round == 0 { // warms up
 			if _, err := repeat(length/2, workers, do); err != nil {
@@ -95,7 +95,7 @@ func repeat(d time.Duration, workers int, do task) (took []time.Duration, err er
 // devices are made before.
 func measureFlows(_ context.Context, o options, w *world) (*figures, error) {
 	// Twice what two cores could do; whoever comes later makes a key on the way.
-	ready := make(chan candidate, 1500*(o.seconds+1))
+	ready := make(chan candidate, 1500*int(o.seconds+1))
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -228,7 +228,7 @@ func measureIdle(_ context.Context, o options, w *world) (*figures, error) {
 	}
 	wg.Wait()
 	if failed == nil {
-		time.Sleep(time.Duration(o.seconds) * time.Second)
+		time.Sleep(time.Duration(o.seconds * float64(time.Second)))
 	}
 	after := w.server.rss()
 	close(open)

@@ -25,7 +25,7 @@ import (
 type options struct {
 	bin     string
 	out     string
-	seconds int // per scenario
+	seconds float64 // per scenario
 	workers int
 	idle    int
 	rounds  int
@@ -54,7 +54,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.bin, "bin", "../../bin", "folder of the imprint binary")
 	flag.StringVar(&o.out, "out", "", "file for the figures as JSON")
-	flag.IntVar(&o.seconds, "seconds", 10, "seconds per scenario")
+	flag.Float64Var(&o.seconds, "seconds", 10, "seconds per scenario")
 	flag.IntVar(&o.workers, "workers", 16, "devices at once")
 	flag.IntVar(&o.idle, "idle", 1000, "idle")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds per scenario, of which the median counts")

@@ -103,14 +103,14 @@ func (p *process) rss() int {
 }
 
 // profile takes a CPU profile into a file until it is over; what it returns waits for that.
-func (p *process) profile(path string, seconds int) (wait func()) {
+func (p *process) profile(path string, seconds float64) (wait func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		f, err := os.Create(path)
 		if err == nil {
 			defer f.Close()
-			err = server.Profile(context.Background(), p.data, "cpu", seconds, f)
+			err = server.Profile(context.Background(), p.data, "cpu", max(int(seconds), 1), f)
 		}
 		if err != nil {
 			progress("no profile: %v", err)

@@ -2,10 +2,11 @@
 
 GO      ?= go
 INSTALL ?= 1
+TAGS    ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 
-.PHONY: all build pkcs11 deb deb-test demo test unit compat pkcs11-test race bench soak fuzz generate lint deps clean go-version
+.PHONY: all otel build pkcs11 deb deb-test demo test unit compat pkcs11-test race bench soak fuzz generate lint deps clean go-version
 
 all: build
 
@@ -14,7 +15,7 @@ go-version:
 	@sh scripts/go-version "$(GO)"
 
 build: go-version
-	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/imprint ./cmd/imprint-device
+	$(GO) build -trimpath -tags "$(TAGS)" -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/imprint ./cmd/imprint-device
 
 # The key helper for PKCS #11 tokens: a module of its own, since it needs a C compiler and the server does not.
 pkcs11: go-version
@@ -31,7 +32,7 @@ demo: build
 	bin/imprint demo
 
 # Everything that must hold: formatting, vet, generated files fresh, unit tests, and real clients against the real binary.
-test: deps build lint unit compat pkcs11-test
+test: deps build lint unit otel compat pkcs11-test
 
 deps: go-version
 	@INSTALL=$(INSTALL) sh scripts/deps
@@ -47,6 +48,11 @@ lint:
 unit:
 	$(GO) test ./...
 	IMPRINT_TEST_DATABASE=postgres $(GO) test ./internal/registry ./internal/provision ./internal/iam
+
+# What differs in a build with OpenTelemetry.
+otel:
+	$(GO) vet -tags otel ./internal/telemetry ./internal/server ./cmd/imprint
+	$(GO) test -tags otel -count=1 -run Spans ./internal/telemetry ./internal/server
 
 compat: build
 	cd test/compat && $(GO) test -count=1 -timeout 20m ./...

@@ -46,7 +46,7 @@ type Config struct {
 	// OnRequest hears of each request on a reserved topic: kind as in package trace, code as sent, "" when it was accepted.
 	// OnEnd hears why an MQTT connection ended.
 	OnHandshake func(cause string, took time.Duration)
-	OnRequest   func(kind, code string, took time.Duration)
+	OnRequest   func(kind, code, traceID string, took time.Duration)
 	// OnFull hears of each CONNECT that is refused because there are too many connections.
 	OnEnd  func(mqtt.Reason)
 	OnFull func()

@@ -88,7 +88,7 @@ func newSite(t testing.TB) *site {
 		Hook: s, Recorder: recorder, Clock: clock})
 	s.gw = New(Config{Store: s.db, Authority: s.ca, Provision: s.prov, Recorder: recorder, Home: here, HostNames: []string{"localhost", "iot.lan"}, Clock: clock,
 		OnHandshake: func(cause string, _ time.Duration) { s.handshakes <- cause },
-		OnRequest:   func(kind, code string, _ time.Duration) { s.requests <- kind + " " + code },
+		OnRequest:   func(kind, code, _ string, _ time.Duration) { s.requests <- kind + " " + code },
 		OnEnd:       func(r mqtt.Reason) { s.ends <- r }})
 	s.listen()
 	s.people()

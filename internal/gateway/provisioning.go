@@ -97,7 +97,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 			suffix, answer = "/rejected", &rejected{status, code, message, new(who.Trace.ID())}
 		}
 		if g.OnRequest != nil {
-			g.OnRequest(kind, refusal, time.Since(start))
+			g.OnRequest(kind, refusal, who.Trace.ID(), time.Since(start))
 		}
 		told := g.reply(r, topic+suffix, f, answer, who.Trace.ID())
 		g.flows.done(r.Client, kind, told && err == nil)

@@ -32,6 +32,7 @@ var layer = map[string][]string{
 	"internal/mqtt/…":       {"internal/mqtt"},
 	"internal/trace":        {},
 	"internal/metrics":      {},
+	"internal/telemetry":    {},
 	"internal/store":        {"internal/trace"},
 	"internal/store/…":      {},
 	"internal/iam":          {"internal/store", "internal/policy", "internal/sigv4"},
@@ -174,6 +175,19 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 		}
 		if !documented {
 			t.Errorf("%s has no package comment that says what it is for", p.ImportPath)
+		}
+	}
+}
+
+func TestOpenTelemetryIsInBuildsThatAskForItOnly(t *testing.T) {
+	t.Parallel()
+	for tags, want := range map[string]bool{"": false, "otel": true} {
+		out, err := exec.Command("go", "list", "-deps", "-tags", tags, module+"cmd/imprint", module+"cmd/imprint-device").Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		if got := strings.Contains(string(out), "go.opentelemetry.io/"); got != want {
+			t.Errorf("with the tags %q OpenTelemetry is linked: %v", tags, got)
 		}
 	}
 }

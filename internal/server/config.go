@@ -59,6 +59,8 @@ type Config struct {
 	MetricsListen    string `help:"Port or address where Prometheus reads metrics by plain HTTP; a port alone is opened on loopback. Off unless it is set." placeholder:"ADDR"`
 	MetricsTokenFile string `help:"File with the bearer token that metrics-listen asks for; needed anywhere but on loopback." type:"path" placeholder:"FILE"`
 
+	OTLPEndpoint string `name:"otlp-endpoint" help:"OpenTelemetry collector that spans are sent to, for example http://127.0.0.1:4318; needs a build with the tag otel." placeholder:"URL"`
+
 	KeyPool int    `kong:"-"` // RSA keys kept ready; default 32, -1: none
 	Version string `kong:"-"` // of this build, for the metrics
 

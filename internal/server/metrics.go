@@ -48,16 +48,11 @@ func (s *Server) countRequests(services []*wire.Service) func(wire.Event) {
 		if !known[e.Service+" "+e.Operation] {
 			e.Operation = "unimplemented"
 		}
-		s.metrics.Request(e.Service, e.Operation, e.Status, e.Duration)
+		s.requestDone(e)
 		if e.Operation == "CreateProvisioningClaim" {
 			s.metrics.Flow(trace.Claim, e.Code, e.Status >= 500, e.Duration)
 		}
 	}
-}
-
-// countFlow counts a step of provisioning over MQTT.
-func (s *Server) countFlow(kind, code string, took time.Duration) {
-	s.metrics.Flow(kind, code, code == "InternalFailure", took)
 }
 
 func (s *Server) countEnd(r mqtt.Reason) { s.metrics.Ended(r.String()) }

@@ -26,6 +26,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/sigv4"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/telemetry"
 	"github.com/imprint-iot/imprint/internal/trace"
 	"github.com/imprint-iot/imprint/internal/userpool"
 )
@@ -63,6 +64,7 @@ type Server struct {
 	admin     *http.Server
 	scrape    *http.Server // metrics for Prometheus; nil: only on the administration socket
 	traces    traceUse
+	spans     telemetry.Sender // nil: none are sent
 	stopping  atomic.Bool
 	readiness readiness
 	env       Env
@@ -101,7 +103,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 			err = errors.Join(err, s.Close(closing))
 		}
 	}()
-	for _, step := range []func(context.Context) error{s.openStore, s.openKeys, s.openRules, s.listen, s.writeEnv} {
+	for _, step := range []func(context.Context) error{s.openTelemetry, s.openStore, s.openKeys, s.openRules, s.listen, s.writeEnv} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -114,7 +116,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), Command: s.cfg.MasterKeyCmd}); err != nil {
 		return err
 	}
-	if s.db, err = s.cfg.DatabaseURL.open(ctx, s.cfg.Data, store.Config{Clock: s.clock, Log: s.log, OnWrite: s.metrics.Write, OnCommit: s.metrics.Commit}); err != nil {
+	if s.db, err = s.cfg.DatabaseURL.open(ctx, s.cfg.Data, store.Config{Clock: s.clock, Log: s.log, OnWrite: s.metrics.Write, OnCommit: s.commitDone}); err != nil {
 		return err
 	}
 	s.recorder = trace.NewRecorder(trace.RecorderConfig{Save: s.db.SaveTraces, Log: s.log, Clock: s.clock,
@@ -185,7 +187,7 @@ func (s *Server) openRules(ctx context.Context) error {
 		Recorder: s.recorder, Clock: s.clock})
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, OnFull: func() { s.metrics.Refused(budgetConnections) },
-		OnHandshake: s.metrics.Handshake, OnRequest: s.countFlow, OnEnd: s.countEnd, OnIngest: s.metrics.RuleNotFound, Limits: s.cfg.limits(),
+		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnEnd: s.countEnd, OnIngest: s.metrics.RuleNotFound, Limits: s.cfg.limits(),
 		Home: s.site.Scope, HostNames: []string{"localhost", s.site.Host}, Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
 	return nil

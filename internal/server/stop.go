@@ -59,6 +59,13 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
+	if s.spans != nil {
+		sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+		defer cancel()
+		if err := s.spans.Close(sending); err != nil {
+			s.log.Warn("stopping", "error", err) // nothing of ours is lost
+		}
+	}
 	return errors.Join(append(errs, s.unlock())...)
 }
 

@@ -29,8 +29,11 @@ func (p *Service) CreateKeysAndCertificate(ctx context.Context, r Requester) (*I
 }
 
 func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertificate, error) {
-	st, _, err := p.mayCreate(ctx, r, "") // before the costly key
-	if err != nil {
+	var st standing
+	if err := p.Store.View(ctx, func(tx *store.Tx) (err error) { // before the costly key
+		st, err = p.standToCreate(tx, r)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	key, err := p.Keys.Key(ctx, pki.RSA2048)
@@ -69,20 +72,20 @@ func (p *Service) createFromCSR(ctx context.Context, r Requester, request string
 		return nil, err
 	}
 	r.Trace.Step("csr", "a key of type %T, request %s…", csr.PublicKey, csr.Hash[:12])
-	st, c, err := p.mayCreate(ctx, r, csr.Hash)
+	var st standing
+	if err := p.Store.View(ctx, func(tx *store.Tx) error {
+		st, err = p.stand(tx, r, true)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: csr.PublicKey, Subject: csr.Subject})
 	if err != nil {
 		return nil, err
 	}
-	if c != nil {
-		p.Recorder.Finish(r.Trace, nil)
-	} else {
-		leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: csr.PublicKey, Subject: csr.Subject})
-		if err != nil {
-			return nil, err
-		}
-		if c, err = p.keepPending(ctx, r, st, leaf, csr.Hash); err != nil {
-			return nil, err
-		}
+	c, err := p.keepPending(ctx, r, st, leaf, csr.Hash)
+	if err != nil {
+		return nil, err
 	}
 	return p.answer(r, st, c), nil
 }
@@ -92,18 +95,7 @@ func (p *Service) answer(r Requester, st standing, c *fleet.Certificate) *Issued
 	return &IssuedCertificate{ID: c.ID, PEM: c.PEM, Token: p.mintToken(r, c.ID, st.template, c.Origin.Expires)}
 }
 
-// mayCreate checks in passing that r may ask for a certificate, and finds the one that r has got for the same CSR before.
-func (p *Service) mayCreate(ctx context.Context, r Requester, csrHash string) (st standing, c *fleet.Certificate, err error) {
-	err = p.Store.View(ctx, func(tx *store.Tx) error {
-		if st, err = p.standToCreate(tx, r); err != nil {
-			return err
-		}
-		c, err = existing(tx, r, csrHash)
-		return err
-	})
-	return st, c, err
-}
-
+// standToCreate checks that r may ask for one more certificate.
 func (p *Service) standToCreate(tx *store.Tx, r Requester) (standing, error) {
 	st, err := p.stand(tx, r, true)
 	if err != nil {

@@ -34,6 +34,7 @@ type registration struct {
 
 	loaded    fleet.Template    // as it was before the hook
 	evaluated map[string]string // params after the hook
+	desired   *template.Desired // what loaded makes of evaluated
 }
 
 // Register registers the certificate that token was given with, as a template says (provisioning spec 4.9). What it writes and
@@ -61,10 +62,13 @@ func (g *registration) run(ctx context.Context, token string) (out *Registered, 
 	g.Trace.Fact("certificateId", g.owner.certificate)
 	var pem string
 	err = g.Store.View(ctx, func(tx *store.Tx) error {
-		if _, out, err = g.spent(tx); out != nil || err != nil {
+		if _, err := g.standing(tx); err != nil {
 			return err
 		}
-		if g.loaded, err = g.load(tx); err != nil {
+		if g.loaded, err = g.load(tx); err != nil || g.loaded.Hook == nil {
+			return err // commit looks at the rest, which only a hook must not be asked for in vain
+		}
+		if out, err = g.spent(tx); out != nil || err != nil {
 			return err
 		}
 		pem, err = g.pending(tx)
@@ -80,30 +84,33 @@ func (g *registration) run(ctx context.Context, token string) (out *Registered, 
 	if err := g.askHook(ctx, pem); err != nil {
 		return nil, err
 	}
-	if _, err := g.evaluate(g.loaded); err != nil { // before anything waits for the writer
-		return nil, err
-	}
+	// Before anything waits for the writer. What is wrong with it comes up again, after what goes before it.
+	g.desired, _ = g.evaluate(g.loaded)
 	return g.commit(ctx)
 }
 
-// spent checks that the requester may still register, and returns the recorded answer if the token was used before.
-func (g *registration) spent(tx *store.Tx) (standing, *Registered, error) {
+// standing checks that the requester may still register with this template and token.
+func (g *registration) standing(tx *store.Tx) (standing, error) {
 	st, err := g.stand(tx, g.Requester, false)
-	if err != nil {
-		return st, nil, err
+	switch {
+	case err != nil:
+		return st, err
+	case st.template != g.owner.template:
+		return st, invalidToken("Certificate ownership token belongs to another template.")
+	case st.template != "" && st.template != g.template:
+		return st, fleet.Denied("the claim is for template %q, not %q", st.template, g.template)
 	}
-	if st.template != g.owner.template {
-		return st, nil, invalidToken("Certificate ownership token belongs to another template.")
-	}
-	if st.template != "" && st.template != g.template {
-		return st, nil, fleet.Denied("the claim is for template %q, not %q", st.template, g.template)
-	}
+	return st, nil
+}
+
+// spent returns the recorded answer if the token was used before.
+func (g *registration) spent(tx *store.Tx) (*Registered, error) {
 	old, found, err := tx.Registration(g.Scope, g.owner.certificate)
 	if err != nil || !found {
-		return st, nil, err
+		return nil, err
 	}
 	if old.Principal != g.PrincipalID || old.Template != g.template || old.Parameters != g.hash || !tx.Now().Before(old.ReplayUntil) {
-		return st, nil, invalidToken("Certificate ownership token was used for another registration: ask for a certificate again.")
+		return nil, invalidToken("Certificate ownership token was used for another registration: ask for a certificate again.")
 	}
 	g.Trace.Fact("thing", old.Thing)
 	g.Trace.Step("token", "the same registration was made before: its answer again")
@@ -111,7 +118,7 @@ func (g *registration) spent(tx *store.Tx) (standing, *Registered, error) {
 	if out.DeviceConfiguration == nil {
 		out.DeviceConfiguration = map[string]string{}
 	}
-	return st, out, nil
+	return out, nil
 }
 
 // load returns the template if devices may use it.
@@ -203,8 +210,11 @@ func (g *registration) commit(ctx context.Context) (out *Registered, err error) 
 	mark := g.Trace.Mark()
 	err = g.Store.Tx(ctx, func(tx *store.Tx) error {
 		g.Trace.Rewind(mark)
-		var st standing
-		if st, out, err = g.spent(tx); err == nil && out == nil {
+		st, err := g.standing(tx)
+		if err != nil {
+			return err
+		}
+		if out, err = g.spent(tx); err == nil && out == nil {
 			out, err = g.write(tx, st)
 		}
 		if err != nil {
@@ -229,9 +239,11 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 	if _, err := g.pending(tx); err != nil {
 		return nil, err
 	}
-	d, err := g.evaluate(t)
-	if err != nil {
-		return nil, err
+	d := g.desired
+	if d == nil || t.Body != g.loaded.Body {
+		if d, err = g.evaluate(t); err != nil {
+			return nil, err
+		}
 	}
 	g.Trace.Step("evaluate", "version %d of %s: %s", t.Default, t.Name, summary(d))
 	snap, err := registry.Snapshot(tx, g.Scope, d)

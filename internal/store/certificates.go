@@ -25,8 +25,10 @@ func scanCertificate(s scanner) (c fleet.Certificate, err error) {
 
 // Certificate returns a certificate. It fails with KindNotFound.
 func (tx *Tx) Certificate(s fleet.Scope, id string) (fleet.Certificate, error) {
-	c, found, err := one(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c WHERE account = ? AND region = ? AND id = ?`,
-		s.Account, s.Region, id)
+	c, found, err := again(tx, Change{s, ChangedCertificate, id}, func() (fleet.Certificate, bool, error) {
+		return one(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c WHERE account = ? AND region = ? AND id = ?`,
+			s.Account, s.Region, id)
+	})
 	if err == nil && !found {
 		err = fleet.NotFound("certificate", id)
 	}

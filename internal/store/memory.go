@@ -112,3 +112,25 @@ func remembered[T any](tx *Tx, on Change, what string, read func() (T, error)) (
 	}
 	return v, err
 }
+
+// A look is a row that a transaction has read, or that it was not there.
+type look struct {
+	row   any
+	found bool
+}
+
+// again returns what read gives, from the transaction's last look unless on was written since: several rules look at the same row.
+// What the row points to is shared, nobody may change it.
+func again[T any](tx *Tx, on Change, read func() (T, bool, error)) (T, bool, error) {
+	if l, ok := tx.looks[on]; ok {
+		return l.row.(T), l.found, nil
+	}
+	row, found, err := read()
+	if err == nil {
+		if tx.looks == nil {
+			tx.looks = map[Change]look{}
+		}
+		tx.looks[on] = look{row, found}
+	}
+	return row, found, err
+}

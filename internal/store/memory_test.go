@@ -285,3 +285,47 @@ func TestAMemoryNeverServesWhatWasChanged(t *testing.T) {
 	close(done)
 	readers.Wait()
 }
+
+func TestATransactionLooksAgainAtWhatItHasWritten(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *DB) {
+		must(t, db.Tx(t.Context(), func(tx *Tx) error {
+			gone := func(when string) {
+				if _, err := tx.Thing(memoryScope, "lamp"); fleet.KindOf(err) != fleet.KindNotFound {
+					t.Errorf("%s: %v", when, err)
+				}
+				if _, err := tx.Certificate(memoryScope, "cert"); fleet.KindOf(err) != fleet.KindNotFound {
+					t.Errorf("%s: %v", when, err)
+				}
+			}
+			there := func(when, value string, status fleet.CertificateStatus) fleet.Thing {
+				l, err := tx.Thing(memoryScope, "lamp")
+				if err != nil || l.Attributes["a"] != value {
+					t.Errorf("%s: %v, %v", when, l, err)
+				}
+				c, err := tx.Certificate(memoryScope, "cert")
+				if err != nil || c.Status != status {
+					t.Errorf("%s: %v, %v", when, c, err)
+				}
+				l.Attributes["a"] = "what a caller does with its copy"
+				return l
+			}
+			gone("at first")
+			must(t, tx.CreateThing(memoryScope, fleet.Thing{Name: "lamp", Attributes: map[string]string{"a": "1"}}))
+			must(t, tx.CreateCertificate(memoryScope, fleet.Certificate{ID: "cert", Status: fleet.PendingActivation}))
+			old := there("when added", "1", fleet.PendingActivation)
+			there("again", "1", fleet.PendingActivation)
+			_ = tx.inSavepoint(func(tx *Tx) error {
+				must(t, tx.UpdateThing(memoryScope, old, fleet.Thing{Name: "lamp", Attributes: map[string]string{"a": "2"}}))
+				must(t, tx.UpdateCertificate(memoryScope, fleet.Certificate{ID: "cert", Status: fleet.Active}))
+				there("when changed", "2", fleet.Active)
+				return errors.New("undo")
+			})
+			there("when that was undone", "1", fleet.PendingActivation)
+			must(t, tx.DeleteThing(memoryScope, old))
+			must(t, tx.DeleteCertificate(memoryScope, "cert"))
+			gone("when deleted")
+			return nil
+		}))
+	})
+}

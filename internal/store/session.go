@@ -17,14 +17,14 @@ type session struct {
 	connector driver.Connector
 	engine    *engine
 	conn      driver.Conn // nil until first used
-	stmts     map[string]statement
+	stmts     map[string]stmt
 	args      []driver.NamedValue // of the statement that runs
 
 	changed bool // the transaction has changed what a memory may keep
 }
 
-// statement is what the drivers of both engines have.
-type statement interface {
+// stmt is what the drivers of both engines have.
+type stmt interface {
 	driver.Stmt
 	driver.StmtExecContext
 	driver.StmtQueryContext
@@ -57,7 +57,7 @@ func (s *session) begin(ctx context.Context, write bool) (driver.Tx, error) {
 func (s *session) connect(ctx context.Context) error {
 	conn, err := s.connector.Connect(ctx)
 	if err == nil {
-		s.conn, s.stmts = conn, map[string]statement{}
+		s.conn, s.stmts = conn, map[string]stmt{}
 	}
 	return err
 }
@@ -80,48 +80,48 @@ func (s *session) close() error {
 }
 
 func (s *session) forget() {
-	for _, stmt := range s.stmts {
-		_ = stmt.Close() // the connection is sound, and if not the next statement will tell
+	for _, old := range s.stmts {
+		_ = old.Close() // the connection is sound, and if not the next statement will tell
 	}
 	clear(s.stmts)
 }
 
 // prepared returns the compiled form of a query in the store's words.
-func (s *session) prepared(ctx context.Context, query string) (statement, error) {
-	if stmt := s.stmts[query]; stmt != nil {
-		return stmt, nil
+func (s *session) prepared(ctx context.Context, query string) (stmt, error) {
+	if known := s.stmts[query]; known != nil {
+		return known, nil
 	}
 	if len(s.stmts) >= maxStatements {
 		s.forget()
 	}
-	stmt, err := s.conn.(driver.ConnPrepareContext).PrepareContext(ctx, s.engine.words(query))
+	fresh, err := s.conn.(driver.ConnPrepareContext).PrepareContext(ctx, s.engine.words(query))
 	if err != nil {
 		return nil, err
 	}
-	s.stmts[query] = stmt.(statement)
+	s.stmts[query] = fresh.(stmt)
 	return s.stmts[query], nil
 }
 
 func (s *session) exec(ctx context.Context, query string, args ...any) (driver.Result, error) {
-	stmt, err := s.prepared(ctx, query)
+	run, err := s.prepared(ctx, query)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.bind(args); err != nil {
 		return nil, err
 	}
-	return stmt.ExecContext(ctx, s.args)
+	return run.ExecContext(ctx, s.args)
 }
 
 func (s *session) query(ctx context.Context, query string, args ...any) (*rows, error) {
-	stmt, err := s.prepared(ctx, query)
+	run, err := s.prepared(ctx, query)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.bind(args); err != nil {
 		return nil, err
 	}
-	from, err := stmt.QueryContext(ctx, s.args)
+	from, err := run.QueryContext(ctx, s.args)
 	if err != nil {
 		return nil, err
 	}

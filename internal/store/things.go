@@ -23,11 +23,13 @@ func scanThing(s scanner) (t fleet.Thing, err error) {
 
 // Thing returns a thing. It fails with KindNotFound.
 func (tx *Tx) Thing(s fleet.Scope, name string) (fleet.Thing, error) {
-	t, found, err := one(tx, scanThing, `SELECT `+thingColumns+` FROM things t WHERE account = ? AND region = ? AND name = ?`,
-		s.Account, s.Region, name)
+	t, found, err := again(tx, Change{s, ChangedThing, name}, func() (fleet.Thing, bool, error) {
+		return one(tx, scanThing, `SELECT `+thingColumns+` FROM things t WHERE account = ? AND region = ? AND name = ?`, s.Account, s.Region, name)
+	})
 	if err == nil && !found {
 		err = fleet.NotFound("thing", name)
 	}
+	t.Attributes = maps.Clone(t.Attributes)
 	return t, err
 }
 

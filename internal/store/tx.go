@@ -23,7 +23,8 @@ type Tx struct {
 	end     func()   // of a view
 	began   uint64   // generation of the memory before it began
 	changes []Change
-	lost    error // the transaction can't be saved any more: a conflict, or the connection is gone
+	looks   map[Change]look // see again
+	lost    error           // the transaction can't be saved any more: a conflict, or the connection is gone
 }
 
 // maxGroup and maxGroupTime bound how many transactions share one commit, so that none waits long for the others, nor another node
@@ -309,7 +310,7 @@ func (tx *Tx) inSavepoint(body func(*Tx) error) error {
 		return tx.lost
 	}
 	if bodyErr != nil {
-		tx.changes = nil
+		tx.changes, tx.looks = nil, nil
 		if _, tx.lost = tx.exec("ROLLBACK TO body"); tx.lost != nil {
 			return errors.Join(bodyErr, tx.lost)
 		}
@@ -325,6 +326,7 @@ func (tx *Tx) Now() time.Time { return tx.db.clock.Now() }
 func (tx *Tx) Changed(s fleet.Scope, kind, key string) {
 	c := Change{s, kind, key}
 	tx.changes = append(tx.changes, c)
+	delete(tx.looks, c)
 	tx.on.changed = tx.on.changed || c.keepable()
 }
 

@@ -37,13 +37,15 @@ const (
 	qos2                             // publish at QoS 2 against what the server said
 	identifiers                      // send subscription identifiers against what the server said
 	unknownAlias                     // use a topic alias that it has not set
+	reconnects                       // connect again by itself
+	serverNames                      // ask for a server name other than the host
 )
 
 var casts = []cast{
-	{"paho.mqtt.golang", v3, holds, func(s *stage, _ string, _ byte, p post) party { return &paho3{addr: s.addr, tls: s.tls, post: p} }},
-	{"paho.golang", v5, qos2 | identifiers | willProperties, func(s *stage, _ string, _ byte, p post) party { return &paho5{addr: s.addr, tls: s.tls, post: p} }},
-	{"paho for Python", v3and5, holds | codes | noKeepAlive, func(s *stage, name string, v byte, p post) party { return s.python.party(name, v, p) }},
-	{"MQTT.js", v3and5, holds | pairs | unknownAlias, func(s *stage, name string, v byte, p post) party { return s.node.party(name, v, p) }},
+	{"paho.mqtt.golang", v3, holds, func(s *stage, _ string, _ byte, p post) party { return &paho3{stage: s, post: p} }},
+	{"paho.golang", v5, qos2 | identifiers | willProperties | reconnects, func(s *stage, _ string, _ byte, p post) party { return &paho5{stage: s, post: p} }},
+	{"paho for Python", v3and5, holds | codes | noKeepAlive | serverNames, func(s *stage, name string, v byte, p post) party { return s.python.party(name, v, p) }},
+	{"MQTT.js", v3and5, holds | pairs | unknownAlias | serverNames, func(s *stage, name string, v byte, p post) party { return s.node.party(name, v, p) }},
 }
 
 var v3, v5, v3and5 = []byte{4}, []byte{5}, []byte{4, 5}
@@ -51,7 +53,6 @@ var v3, v5, v3and5 = []byte{4}, []byte{5}, []byte{4, 5}
 // A stage is a server and one device's certificate that may do all but subscribe to forbidden/#, publish to forbidden/#.
 type stage struct {
 	site         *site
-	addr         string
 	tls          *tls.Config
 	cert, key    string // files
 	python, node *troupe
@@ -61,7 +62,7 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	s := ownServer(t)
-	st := &stage{site: s, addr: s.mqttAddr()}
+	st := &stage{site: s}
 	admin := s.adminSDK(t)
 	cert, err := admin.iot.CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
 	check(t, err)
@@ -168,19 +169,26 @@ func (a *actor) sends(l letter) {
 	}
 }
 
-// hears wants the next message to be this one.
-func (a *actor) hears(topic, payload string) letter {
+// next is the next message.
+func (a *actor) next() letter {
 	a.play.Helper()
 	select {
 	case l := <-a.post.mail:
-		if l.Topic != topic || l.Payload != payload {
-			a.play.Fatalf("heard %q on %s, want %q on %s", l.Payload, l.Topic, payload, topic)
-		}
 		return l
 	case <-time.After(answerTimeout):
-		a.play.Fatalf("did not hear %q on %s", payload, topic)
+		a.play.Fatalf("no message within %v", answerTimeout)
+		panic("unreachable")
 	}
-	panic("unreachable")
+}
+
+// hears wants the next message to be this one.
+func (a *actor) hears(topic, payload string) letter {
+	a.play.Helper()
+	l := a.next()
+	if l.Topic != topic || l.Payload != payload {
+		a.play.Fatalf("heard %.100q on %s, want %.100q on %s", l.Payload, l.Topic, payload, topic)
+	}
+	return l
 }
 
 // loses waits for the server to end the connection; in MQTT 5 with a DISCONNECT of this code, if it is not 0.
@@ -233,6 +241,7 @@ type scenario struct {
 func TestClientsInteroperate(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
+	fallSilent(t, s)
 	for _, sc := range scenarios {
 		for _, c := range casts {
 			for _, v := range sc.plays(c) {
@@ -241,6 +250,14 @@ func TestClientsInteroperate(t *testing.T) {
 					sc.try(&play{t, s, c, v, fmt.Sprintf("interop%d", s.plays.Add(1))})
 				})
 			}
+		}
+	}
+	for _, sc := range mosquittoScenarios {
+		for _, v := range sc.versions {
+			t.Run(fmt.Sprintf("%s/mosquitto %s", sc.name, v), func(t *testing.T) {
+				t.Parallel()
+				sc.try(&troop{t, s, v, fmt.Sprintf("interop%d", s.plays.Add(1))})
+			})
 		}
 	}
 }
@@ -283,7 +300,11 @@ func scenarioTable() string {
 	for _, c := range casts {
 		b.WriteString(" " + c.name + " |")
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(casts)) + "\n")
+	b.WriteString(" mosquitto |\n|---|" + strings.Repeat("---|", len(casts)+1) + "\n")
+	mosquitto := map[string]string{}
+	for _, sc := range mosquittoScenarios {
+		mosquitto[sc.name] = map[int]string{1: "5", 2: "3.1.1, 5"}[len(sc.versions)]
+	}
 	for _, sc := range scenarios {
 		b.WriteString("| " + sc.name + " |")
 		for _, c := range casts {
@@ -296,7 +317,18 @@ func scenarioTable() string {
 			}
 			b.WriteString(" " + said + " |")
 		}
-		b.WriteString("\n")
+		said, ok := mosquitto[sc.name]
+		if !ok {
+			said = "–"
+		}
+		delete(mosquitto, sc.name)
+		b.WriteString(" " + said + " |\n")
 	}
+	for _, sc := range mosquittoScenarios {
+		if said, ok := mosquitto[sc.name]; ok {
+			b.WriteString("| " + sc.name + " |" + strings.Repeat(" – |", len(casts)) + " " + said + " |\n")
+		}
+	}
+	b.WriteString("| " + fallsSilent + " |" + strings.Repeat(" – |", len(casts)) + " 3.1.1, 5 |\n")
 	return b.String()
 }

@@ -14,10 +14,24 @@ import (
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 )
 
+// dial connects for the libraries that take a connection.
+func (s *stage) dial(j join) (net.Conn, error) {
+	cfg, host, port := s.tls.Clone(), s.site.get("IOT_ENDPOINT"), s.site.get("IOT_PORT")
+	if j.Host != "" {
+		host, cfg.ServerName = j.Host, j.Host // crypto/tls sends no address as a server name
+	}
+	if j.ServerName != "" {
+		cfg.ServerName = j.ServerName
+	}
+	if j.ALPN {
+		port, cfg.NextProtos = s.site.get("IOT_ALPN_PORT"), []string{"x-amzn-mqtt-ca"}
+	}
+	return (&tls.Dialer{Config: cfg, NetDialer: &net.Dialer{Timeout: answerTimeout}}).Dial("tcp", net.JoinHostPort(host, port))
+}
+
 // paho3 is a party played by paho.mqtt.golang, MQTT 3.1.1.
 type paho3 struct {
-	addr   string
-	tls    *tls.Config
+	stage  *stage
 	post   post
 	client mqtt3.Client
 	conn   net.Conn
@@ -27,15 +41,15 @@ type paho3 struct {
 func (p *paho3) connect(j join) (welcome, error) {
 	over := new(atomic.Bool)
 	p.over = over
-	options := mqtt3.NewClientOptions().AddBroker("ssl://" + p.addr).SetClientID(j.ClientID).SetProtocolVersion(4).SetCleanSession(j.Clean).
-		SetAutoReconnect(false).SetConnectTimeout(answerTimeout).SetKeepAlive(time.Duration(j.KeepAlive) * time.Second).SetAutoAckDisabled(j.Hold).
+	options := mqtt3.NewClientOptions().AddBroker("ssl://" + p.stage.site.mqttAddr()).SetClientID(j.ClientID).SetProtocolVersion(4).SetCleanSession(j.Clean).
+		SetAutoReconnect(j.Reconnect).SetMaxReconnectInterval(time.Second).SetConnectTimeout(answerTimeout).SetKeepAlive(time.Duration(j.KeepAlive) * time.Second).SetAutoAckDisabled(j.Hold).
 		SetConnectionLostHandler(func(mqtt3.Client, error) { p.post.loss(over, 0) }).
 		SetDefaultPublishHandler(func(_ mqtt3.Client, m mqtt3.Message) {
 			p.post.mail <- letter{Topic: m.Topic(), Payload: string(m.Payload()), QoS: m.Qos(), Retain: m.Retained()}
 		}).
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt3.ClientOptions) (net.Conn, error) {
 			var err error
-			p.conn, err = tls.Dial("tcp", p.addr, p.tls)
+			p.conn, err = p.stage.dial(j)
 			return p.conn, err
 		})
 	if w := j.Will; w != nil {
@@ -81,13 +95,16 @@ func (p *paho3) disconnect(*uint32) error {
 
 func (p *paho3) cut() error {
 	p.over.Store(true)
+	if r := p.client.OptionsReader(); r.AutoReconnect() {
+		p.client.Disconnect(0)
+		return nil
+	}
 	return p.conn.Close()
 }
 
 // paho5 is a party played by paho.golang, MQTT 5.
 type paho5 struct {
-	addr   string
-	tls    *tls.Config
+	stage  *stage
 	post   post
 	client *paho.Client
 	conn   net.Conn
@@ -98,7 +115,7 @@ type paho5 struct {
 func (p *paho5) connect(j join) (welcome, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
-	conn, err := (&tls.Dialer{Config: p.tls}).DialContext(ctx, "tcp", p.addr)
+	conn, err := p.stage.dial(j)
 	if err != nil {
 		return welcome{}, err
 	}

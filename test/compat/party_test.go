@@ -36,6 +36,11 @@ type join struct {
 	Expiry        *uint32 `json:"expiry,omitempty"`
 	ReceiveMax    uint16  `json:"receiveMax,omitempty"`
 	MaxPacketSize uint32  `json:"maxPacketSize,omitempty"`
+
+	Reconnect  bool   `json:"reconnect,omitempty"`  // as the library does by itself
+	Host       string `json:"host,omitempty"`       // to connect to, if not by the site's name
+	ServerName string `json:"serverName,omitempty"` // to ask for, if not the host
+	ALPN       bool   `json:"alpn,omitempty"`       // on the HTTPS port with x-amzn-mqtt-ca
 }
 
 // welcome is what a CONNACK says; in 3.1.1 SessionPresent alone.

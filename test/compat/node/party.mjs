@@ -48,8 +48,9 @@ class Party {
     const will = join.will && { topic: join.will.topic, payload: join.will.payload, qos: join.will.qos, retain: Boolean(join.will.retain),
       properties: messageProperties(join.will) };
     const c = this.client = mqtt.connect({
-      protocol: "mqtts", host: env.IOT_ENDPOINT, port: Number(env.IOT_PORT), ...files,
-      clientId: join.clientId, clean: join.clean, keepalive: join.keepAlive, protocolVersion: this.v, reconnectPeriod: 0, resubscribe: false,
+      protocol: "mqtts", host: join.host ?? env.IOT_ENDPOINT, port: Number(join.alpn ? env.IOT_ALPN_PORT : env.IOT_PORT), ...files,
+      ...(join.alpn && { ALPNProtocols: ["x-amzn-mqtt-ca"] }),
+      clientId: join.clientId, clean: join.clean, keepalive: join.keepAlive, protocolVersion: this.v, reconnectPeriod: join.reconnect ? 100 : 0, resubscribe: false,
       will, properties: this.v === 5 ? set({ sessionExpiryInterval: join.expiry, receiveMaximum: join.receiveMax, maximumPacketSize: join.maxPacketSize }) : undefined,
     });
     if (join.hold) c.handleMessage = () => {}; // MQTT.js acknowledges when it calls back
@@ -96,14 +97,16 @@ class Party {
   }
 
   async disconnect({ expiry }) {
-    if (!this.client.connected) return {};
     this.client.over = true;
+    this.client.options.reconnectPeriod = 0;
+    if (!this.client.connected) return {};
     await this.client.endAsync(false, expiry === undefined ? {} : { properties: { sessionExpiryInterval: expiry } });
     return {};
   }
 
   cut() {
     this.client.over = true;
+    this.client.options.reconnectPeriod = 0;
     this.client.stream.destroy();
     return {};
   }

@@ -6,6 +6,7 @@ Reads requests, one line of JSON each, until the end of its input. IOT_CERT and 
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 
@@ -87,7 +88,12 @@ class Party:
         answers = self.answers = {}  # of this connection: an earlier one may still be ending
         arguments = {"protocol": paho.MQTTv5} if self.v == 5 else {"protocol": paho.MQTTv311, "clean_session": join["clean"]}
         c = self.client = paho.Client(join["clientId"], **arguments)
-        c.tls_set(os.environ["AWS_CA_BUNDLE"], os.environ["IOT_CERT"], os.environ["IOT_KEY"])
+        tls = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
+        tls.load_cert_chain(os.environ["IOT_CERT"], os.environ["IOT_KEY"])
+        if join.get("alpn"):
+            tls.set_alpn_protocols(["x-amzn-mqtt-ca"])
+        c.tls_set_context(tls)
+        c.reconnect_delay_set(1, 1)
         c.released = threading.Event()  # we end the connection: nothing is withheld or told any more
 
         def on_connect(client, userdata, flags, code, props=None):
@@ -99,10 +105,12 @@ class Party:
                 c.released.wait()  # paho acknowledges when this returns
 
         def on_disconnect(client, userdata, code, props=None):
-            c._thread_terminate = True  # it would connect again
+            if not join.get("reconnect"):
+                c._thread_terminate = True  # it would connect again
             if not c.released.is_set():
                 say(party=self.name, lost=True, code=getattr(code, "value", 0))
-            self.put(answers, "lost", True)
+            if c._thread_terminate or c.released.is_set():
+                self.put(answers, "lost", True)
 
         c.on_connect, c.on_message, c.on_disconnect = on_connect, on_message, on_disconnect
         c.on_subscribe = lambda client, userdata, mid, codes, props=None: self.put(answers, ("suback", mid), [getattr(x, "value", x) for x in codes])
@@ -117,7 +125,8 @@ class Party:
             more = {"clean_start": join["clean"], "properties": properties(
                 PacketTypes.CONNECT, SessionExpiryInterval=join.get("expiry"), ReceiveMaximum=join.get("receiveMax"),
                 MaximumPacketSize=join.get("maxPacketSize"))}
-        c.connect(os.environ["IOT_ENDPOINT"], int(os.environ["IOT_PORT"]), join["keepAlive"], **more)
+        port = int(os.environ["IOT_ALPN_PORT" if join.get("alpn") else "IOT_PORT"])
+        c.connect(join.get("host", os.environ["IOT_ENDPOINT"]), port, join["keepAlive"], **more)
         c.loop_start()
         flags, code, props = self.take("connack")
         if code != 0:
@@ -154,12 +163,13 @@ class Party:
         self.client.released.set()
         self.client.disconnect(**more)
         with self.changed:
-            self.changed.wait_for(lambda: "lost" in self.answers, TIMEOUT)
+            self.changed.wait_for(lambda: "lost" in self.answers or not self.client.is_connected(), TIMEOUT)
         return {}
 
     def cut(self):
         self.client._thread_terminate = True
-        self.client.socket().shutdown(socket.SHUT_RDWR)  # first, so that no acknowledgement gets through
+        if open_one := self.client.socket():
+            open_one.shutdown(socket.SHUT_RDWR)  # first, so that no acknowledgement gets through
         self.client.released.set()
         return {}
 

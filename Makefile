@@ -71,7 +71,7 @@ bench: build
 	cd test/compat && $(GO) run ./bench -out ../../build/bench.json -bin ../../bin
 
 soak: build
-	cd test/compat && IMPRINT_SOAK=10m $(GO) test -count=1 -v -timeout 6h -run Soak . ./power
+	cd test/compat && IMPRINT_SOAK=10m $(GO) test -count=1 -v -timeout 6h -run Soak . ./power ./oracle
 
 FUZZTIME ?= 20s
 fuzz:

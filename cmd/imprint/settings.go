@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -82,8 +83,7 @@ func tableOf(app *kong.Application) []*kong.Flag {
 // are told at once: err.
 func (s *sources) Resolve(k *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	s.table = tableOf(k.Model)
-	whole := strings.HasPrefix(k.Command(), "serve") || strings.HasPrefix(k.Command(), "config")
-	if !s.isSetting(flag.Name) || !whole && !slices.Contains(shared, flag.Name) {
+	if !s.isSetting(flag.Name) || !whole(k) && !slices.Contains(shared, flag.Name) {
 		return nil, nil
 	}
 	if !s.loaded {
@@ -101,6 +101,11 @@ func (s *sources) Resolve(k *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	}
 	s.origin[flag.Name] = v.origin
 	return v.of(flag), nil
+}
+
+// whole reports whether a command takes all settings.
+func whole(k *kong.Context) bool {
+	return strings.HasPrefix(k.Command(), "serve") || strings.HasPrefix(k.Command(), "config")
 }
 
 // err says what is wrong in environment and files.
@@ -143,13 +148,17 @@ func (s *sources) load(k *kong.Context) error {
 	}
 	s.warnings = unknownVariables(s.environ, s.table)
 	if path := cmp.Or(given["config"], s.env("config")); path != "" {
-		return s.read(path, true)
+		return s.read(path)
 	}
-	if err := s.read(s.system, false); err != nil {
+	// A file need not be there; and who may not read the machine's can still be a client of a server of their own.
+	missing := func(err error) bool {
+		return errors.Is(err, fs.ErrNotExist) || !whole(k) && errors.Is(err, fs.ErrPermission)
+	}
+	if err := s.read(s.system); err != nil && !missing(err) {
 		return err
 	}
 	path := filepath.Join(cmp.Or(given["data"], s.data()), folderConfig)
-	if err := s.read(path, false); err != nil {
+	if err := s.read(path); err != nil && !missing(err) {
 		return err
 	}
 	for _, f := range s.files {
@@ -166,7 +175,7 @@ func (s *sources) data() string {
 	return cmp.Or(v.path(), flagNamed(s.table, "data").Default)
 }
 
-func (s *sources) read(path string, must bool) error {
+func (s *sources) read(path string) error {
 	if path == "" {
 		return nil
 	}
@@ -175,9 +184,6 @@ func (s *sources) read(path string, must bool) error {
 		return err
 	}
 	f, err := readConfig(path, names(s.table))
-	if errors.Is(err, os.ErrNotExist) && !must {
-		return nil
-	}
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,8 @@ type Sampling struct {
 	// Connects is for how long after a successful connection with a certificate no further one is told, unless there was a refusal
 	// in between; 0: each is told.
 	Connects time.Duration
-	// Refusals is how many refusals a minute are told of each address (of IPv6: each network of 64 bits); 0: any number.
+	// Refusals is how many refusals a minute are told of each address (of IPv6: each network of 64 bits) but this machine's own; 0:
+	// any number.
 	Refusals int
 }
 
@@ -71,7 +72,7 @@ func (s *sampler) refusal(address string, now time.Time) bool {
 		return false
 	}
 	from := network(address)
-	if s.Refusals > 0 && s.refusals[from] >= s.Refusals {
+	if s.Refusals > 0 && s.refusals[from] >= s.Refusals && !from.Addr().IsLoopback() {
 		return false
 	}
 	s.total++
@@ -87,7 +88,7 @@ func network(address string) netip.Prefix {
 	}
 	ip = ip.Unmap().WithZone("")
 	bits := ip.BitLen()
-	if ip.Is6() {
+	if ip.Is6() && !ip.IsLoopback() {
 		bits = 64
 	}
 	p, _ := ip.Prefix(bits)

@@ -55,12 +55,16 @@ func TestRefusalsAreToldUpToANumberForEachAddress(t *testing.T) {
 		attempt("flood6", fmt.Sprintf("2001:db8::%x", i+1), no) // one network
 		attempt("mapped", "::ffff:192.0.2.1", no)               // the first one again
 	}
+	for range 20 {
+		attempt("here", "127.0.0.1", no)
+		attempt("here", "::1", no)
+	}
 	attempt("neighbour", "192.0.2.2", no)
 	attempt("neighbour6", "2001:db8:0:1::1", no)
 	pass(time.Minute)
 	attempt("flood", "192.0.2.1", no)
 	got := kept()
-	if got["flood failed"]+got["mapped failed"] != 6 || got["flood6 failed"] != 5 || got["neighbour failed"] != 1 || got["neighbour6 failed"] != 1 {
+	if got["flood failed"]+got["mapped failed"] != 6 || got["flood6 failed"] != 5 || got["here failed"] != 40 || got["neighbour failed"] != 1 || got["neighbour6 failed"] != 1 {
 		t.Errorf("kept %v", got)
 	}
 }

@@ -138,6 +138,11 @@ func TestOnlyAClaimOfMinutesIsTemporary(t *testing.T) {
 
 func FuzzParseClaim(f *testing.F) {
 	f.Add([]byte(claimText(f, func(map[string]any) {})))
+	for _, member := range []map[string]any{{"time": 1700000000.5}, {"time": "2026-01-02T03:04:05Z"}, {"time": "yesterday"}, {"time": -1}, {"time": -1e18}, {"time": 1e18}, {"time": nil}, {"time": []int{}},
+		{"templateName": "lamps"}, {"templateName": "a b"}, {"ports": []int{8883, 443}}, {"ports": []int{0}}, {"ports": make([]int, maxPorts+1)},
+		{"endpoint": strings.Repeat("x", 300)}, {"parameters": map[string]any{"SerialNumber": "7"}}, {"parameters": map[string]any{"": "7"}}, {"roots": "none"}} {
+		f.Add([]byte(claimText(f, func(c map[string]any) { maps.Copy(c, member) })))
+	}
 	f.Add([]byte(`{"certificatePem":"x","keyPair":{"PrivateKey":"y"},"expiration":1595955066.0}`))
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -147,6 +152,9 @@ func FuzzParseClaim(f *testing.F) {
 				t.Fatalf("%v", err)
 			}
 			return
+		}
+		if c.Time.Year() > 40000 || !c.Time.IsZero() && c.Time.Unix() < -1<<36 || slices.ContainsFunc(c.Ports, func(p int) bool { return p < 1 || p > 65535 }) {
+			t.Fatalf("time %v, ports %v", c.Time, c.Ports)
 		}
 		text, err := c.marshal()
 		if err != nil {

@@ -172,6 +172,23 @@ func FuzzParseCSR(f *testing.F) {
 		f.Add(text[:len(text)/2])
 	}
 	f.Add("-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n")
+	text := makeCSR(f, ecKey(f, elliptic.P256()), nil)
+	f.Add(text + text)
+	f.Add(strings.ReplaceAll(text, "CERTIFICATE REQUEST", "CERTIFICATE"))
+	f.Add("  ")
+	f.Add(strings.Repeat("x", MaxCSR+1))
+	f.Add("no PEM at all")
+	f.Add(makeCSR(f, ecKey(f, elliptic.P224()), nil))
+	f.Add(makeCSR(f, ecKey(f, elliptic.P256()), func(r *x509.CertificateRequest) { r.Subject = pkix.Name{} }))
+	f.Add(makeCSR(f, ecKey(f, elliptic.P256()), func(r *x509.CertificateRequest) { r.Subject = pkix.Name{CommonName: "a\x00b"} }))
+	_, odd, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(makeCSR(f, odd, nil))
+	block, _ := pem.Decode([]byte(text))
+	block.Bytes[len(block.Bytes)-1] ^= 1 // the signature
+	f.Add(string(pem.EncodeToMemory(block)))
 	f.Fuzz(func(t *testing.T, text string) {
 		csr, err := ParseCSR(text)
 		if err != nil {
@@ -195,6 +212,15 @@ func FuzzCSRSubject(f *testing.F) {
 	a, key := openTest(f, nil), ecKey(f, elliptic.P256())
 	f.Add(mustName("C=US, CN=lamp"))
 	f.Add([]byte{0x30, 0})
+	// 2.5.4.3 with each kind of string that names are made of, readable and not.
+	for _, v := range []string{"\x0ca\xc3\xa4", "\x0c\xff", "\x13lamp 7*&", "\x13lamp_7", "\x16a@b", "\x16\xff", "\x1212 3", "\x12x", "\x14\xe4", "\x1e\x00a\x01\x02",
+		"\x1e\xd8\x00\xdc\x00", "\x1e\x00a\x00", "\x04\x00", "\x0ca\x00b"} {
+		value := v[:1] + string(rune(len(v)-1)) + v[1:]
+		attribute := "\x06\x03\x55\x04\x03" + value
+		pair := "\x30" + string(rune(len(attribute))) + attribute
+		set := "\x31" + string(rune(len(pair))) + pair
+		f.Add([]byte("\x30" + string(rune(len(set))) + set))
+	}
 	f.Fuzz(func(t *testing.T, subject []byte) {
 		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: subject}, key)
 		if err != nil {

@@ -213,6 +213,7 @@ func FuzzParseFacts(f *testing.F) {
 		c.URIs = []*url.URL{{Scheme: "urn", Opaque: "x"}}
 		c.IPAddresses = []net.IP{net.IPv6loopback}
 	}).Raw)
+	f.Add(customerCert(f, mustName("CN=a#b, O=$c, OU=d?, C=DE"), defaultSubject, nil).Raw)
 	f.Fuzz(func(t *testing.T, der []byte) {
 		facts, err := ParseFacts(der)
 		if err != nil {

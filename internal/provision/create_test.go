@@ -3,6 +3,7 @@ package provision
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
@@ -263,6 +264,9 @@ func FuzzOpenToken(f *testing.F) {
 	r := Requester{Scope: here, PrincipalID: strings.Repeat("cd", 32)}
 	f.Add(p.mintToken(r, strings.Repeat("ab", 32), "lamps", time.Unix(1, 0)).Reveal())
 	f.Add("AAAA")
+	other := Requester{Scope: here, PrincipalID: strings.Repeat("ef", 32)}
+	f.Add(p.mintToken(other, strings.Repeat("ab", 32), "lamps", time.Now().Add(time.Hour)).Reveal())
+	f.Add(base64.StdEncoding.EncodeToString(p.Sealer.Seal(tokenPurpose, []byte("short"), []byte(here.String()))))
 	f.Fuzz(func(t *testing.T, token string) {
 		if _, err := p.openToken(r, token); err == nil {
 			t.Error("a made-up token opened")

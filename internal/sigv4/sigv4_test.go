@@ -178,7 +178,8 @@ func FuzzAuthorization(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, query, path string) {
 		r := request("GET", "localhost", "/", "", "Authorization", header, "X-Amz-Date", "20251101T010203Z")
 		r.URL.RawQuery, r.RequestURI = query, path+"?"+query
-		_, err := verifier(vectorTime).Verify(r, nil, []string{"iot"}, lookup)
+		everyKey := func(string, string) (fleet.Secret, error) { return vectorSecret, nil } // so that much as possible is read
+		_, err := verifier(vectorTime).Verify(r, nil, []string{"iot"}, everyKey)
 		if err == nil {
 			t.Error("a made-up signature verified")
 		}

@@ -39,6 +39,12 @@ func TestATokenContinuesOnlyItsOwnList(t *testing.T) {
 func FuzzToken(f *testing.F) {
 	f.Add("")
 	f.Add("AAAAAAAAAAA=")
+	begin, err := list(context.Background(), nil, nil, "ListThings")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(*begin.token("lamp-7"))
+	f.Add(*begin.token("lamp-7") + "=")
 	f.Fuzz(func(t *testing.T, token string) {
 		l, err := list(context.Background(), &token, nil, "ListThings")
 		if err != nil && fleet.KindOf(err) != fleet.KindInvalid || err == nil && (token == "") != (l.After == "") {

@@ -148,8 +148,12 @@ func FuzzUserProperties(f *testing.F) {
 		if err != nil && fleet.KindOf(err) != fleet.KindInvalid {
 			t.Errorf("%q: %v", text, err)
 		}
-		if len(list) > maxUserProperties {
-			t.Errorf("%d properties", len(list))
+		size := 0
+		for _, p := range list {
+			size += len(p.Key) + len(p.Value)
+		}
+		if size > maxUserProperties {
+			t.Errorf("%d bytes of properties", size)
 		}
 	})
 }

@@ -1,5 +1,7 @@
 package pki
 
+//lint:file-ignore SA1019 obsolete and broken keys are what is tested here
+
 import (
 	"bytes"
 	"crypto"

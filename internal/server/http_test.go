@@ -26,7 +26,7 @@ func verifiedByJOSE(t *testing.T, token, keys string) (claims object) {
 	t.Helper()
 	var set jose.JSONWebKeySet
 	noError(t, json.Unmarshal([]byte(keys), &set))
-	signed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	noError(t, err)
 	key := set.Key(signed.Signatures[0].Header.KeyID)
 	if len(key) != 1 {

@@ -61,6 +61,13 @@ var targets = []target{
 	{"internal/userpool", "FuzzParseSRPA", []string{"srp.go parseSRPA"},
 		bug{"srp.go", "if !ok || a.Sign() == 0 || a.Cmp(srpN) >= 0 {", "if !ok || a.Cmp(srpN) >= 0 {"}},
 
+	{"internal/rulesql", "FuzzParse", []string{"parse.go", "lex.go"},
+		bug{"lex.go", "strings.ReplaceAll(src[pos+1:i-1], quote+quote, quote)", "src[pos+1:i-1]"}},
+	{"internal/rulesql", "FuzzRun", []string{"eval.go", "function.go", "textfunc.go", "numberfunc.go", "timefunc.go"},
+		bug{"json.go", "if c >= ' ' && c != '\"' && c != '\\\\' {", "if c >= ' ' && c != '\"' {"}},
+	{"internal/rulesql", "FuzzJSON", []string{"json.go"},
+		bug{"json.go", "if r.i+5 > len(r.s) {", "if r.i+4 > len(r.s) {"}},
+
 	// What lies on disks, and what other processes of ours say.
 	{"cmd/imprint", "FuzzConfigFile", []string{"settings.go parseConfig yamlError pairs scalar kindOf line"},
 		bug{"settings.go", "case !slices.Contains(known, key):", "case !slices.Contains(known, strings.TrimSpace(key)):"}},

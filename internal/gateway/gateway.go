@@ -38,6 +38,7 @@ type Config struct {
 	Door        *admission.Door // for strangers; nil: open to all
 	Connections int             // MQTT connections at most; 0 and less: any number
 	Limits      mqtt.Limits     // rates that clients may not exceed; zero: none
+	Denied      mqtt.Denied     // what 3.1.1 clients hear of a denied CONNECT and SUBSCRIBE
 	Work        *atomic.Int64   // counts handshakes and provisioning requests in work; nil: nobody asks
 	Clock       fleet.Clock
 	Log         *slog.Logger
@@ -90,7 +91,7 @@ func New(c Config) *Gateway {
 	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]count{},
 		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows()}
 	g.ctx, g.stop = context.WithCancel(context.Background())
-	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Journal: journal{c.Store}, Limits: c.Limits, Ingest: g.ingested, Log: c.Log})
+	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Journal: journal{c.Store}, Limits: c.Limits, Denied: c.Denied, Ingest: g.ingested, Log: c.Log})
 	c.Store.Listen(g.changed)
 	g.wg.Go(g.expireClaims)
 	g.wg.Go(g.loadMessages)

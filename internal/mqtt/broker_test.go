@@ -159,6 +159,26 @@ func TestRetainedMessagesAreReplacedDeletedAndKeptPerTopic(t *testing.T) {
 	})
 }
 
+func TestMessagesOfAllScopesTogetherAreBounded(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{TotalBytes: 2 * (&Message{Topic: "t", Payload: []byte("x")}).size()})
+	here, there := &peer{}, &peer{scope: fleet.Scope{Account: "210987654321", Region: "eu-central-1"}}
+	c := s.dial(here, 5).Connected("c", persistent)
+	c.Subscribe("t")
+	c.Disconnect()
+	s.gone()
+	pub, other := s.dial(here, 5).Connected("pub"), s.dial(there, 5).Connected("other")
+	want(t, "retained elsewhere", other.Publish("t", "x", 1, retain).ReasonCode, 0)
+	pub.Publish("t", "1", 1)
+	pub.Publish("t", "2", 1) // finds no room
+	want(t, "retained beyond the bound", other.Publish("u", "x", 1, retain).ReasonCode, codeQuota)
+	other.Publish("t", "", 1, retain)
+	want(t, "retained when there is room", other.Publish("u", "x", 1, retain).ReasonCode, 0)
+	c = s.dial(here, 5).Connected("c", persistent)
+	c.WantMessage("t", "1")
+	c.Quiet()
+}
+
 func TestPermissionsAreAskedForAtEachOperation(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, v byte) {
@@ -209,7 +229,7 @@ func TestADeniedConnectIsAnsweredAndReported(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, Config{Denied311: tt.denied})
+			s := serve(t, Config{Denied: Denied{Connack: tt.denied}})
 			p := &peer{connect: tt.err}
 			c := s.dial(p, tt.version)
 			if tt.code == 0 {

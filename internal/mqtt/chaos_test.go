@@ -34,6 +34,7 @@ func TestNothingIsLeftAfterChaos(t *testing.T) {
 	sessions, _ := s.holds()
 	want(t, "sessions", sessions, 0)
 	want(t, "bytes stored", sp.stored.Load(), 0)
+	want(t, "bytes stored and retained", s.stored.Load(), sp.retained.bytes)
 	want(t, "exact filters", len(sp.tree.exact), 0)
 	want(t, "wildcard filters", len(sp.tree.root.children), 0)
 	want(t, "retained bytes", sp.retained.bytes, countRetained(sp))

@@ -115,10 +115,10 @@ func (c *conn) refuse(err error) error {
 		case codeUnspecified, codeQuota:
 			code = 3 // server unavailable (iot-core spec 6.4)
 		case codeNotAuthorized:
-			if c.b.cfg.Denied311 < 0 {
+			if c.b.cfg.Denied.Connack < 0 {
 				return how
 			}
-			code = byte(c.b.cfg.Denied311)
+			code = byte(c.b.cfg.Denied.Connack)
 		default:
 			return how // 3.1.1 has no return code for it: the connection is closed (MQTT 3.1.1 section 3.2.2.3)
 		}

@@ -106,7 +106,7 @@ func (g *group) takeBack(o outgoing) {
 	if g.gone {
 		return
 	}
-	g.space.stored.Add(o.message.size())
+	g.space.hold(o.message.size())
 	at := 0
 	for at < len(g.queue) && g.queue[at].number < o.number {
 		at++

@@ -29,16 +29,14 @@ type Config struct {
 	// (iot-core spec 6.6).
 	SessionExpiry time.Duration
 
-	// Denied311 is the CONNACK return code that a 3.1.1 client gets when its CONNECT is denied: 5 (also for 0), 7, or -1 to close
-	// without CONNACK (iot-core spec 5.9).
-	Denied311 int
-
-	// KeepDenied311 keeps a 3.1.1 connection open after a denied SUBSCRIBE, which otherwise closes it (iot-core spec 5.9).
-	KeepDenied311 bool
+	// Denied says what 3.1.1 clients hear of a denial.
+	Denied Denied
 
 	// Queue is how many QoS 1 messages may wait for one session (0: 1000), QueueBytes how many bytes may wait for all sessions of
-	// a scope (0: 64 MiB). Retained and RetainedBytes bound the retained messages of a scope (0: 100,000 and 256 MiB).
+	// a scope (0: 64 MiB). Retained and RetainedBytes bound the retained messages of a scope (0: 100,000 and 256 MiB). TotalBytes
+	// bounds both together, of all scopes (0: 1 GiB).
 	Queue         int
+	TotalBytes    int64
 	QueueBytes    int64
 	Retained      int
 	RetainedBytes int64
@@ -57,6 +55,12 @@ type Config struct {
 	// connection.
 	Clock fleet.Clock
 	Log   *slog.Logger
+}
+
+// Denied says what 3.1.1 clients, whose protocol has few words for it, hear of a denial (iot-core spec 5.9).
+type Denied struct {
+	Connack int  // return code of the CONNACK for a denied CONNECT: 5 (also for 0), 7, or -1 to close without CONNACK
+	Keep    bool // a connection stays open after the SUBACK for a denied SUBSCRIBE
 }
 
 // An Access decides what one connection may do. It is called from several goroutines at once, must not call the broker, and
@@ -95,6 +99,7 @@ type Broker struct {
 	cancel context.CancelFunc
 
 	received, sent atomic.Uint64 // messages
+	stored         atomic.Int64  // bytes of messages that wait or are retained
 
 	mu     sync.Mutex
 	conns  map[*conn]struct{}
@@ -109,14 +114,17 @@ func New(cfg Config) *Broker {
 		cfg.SessionExpiry = defaultSessionExpiry
 	}
 	cfg.SessionExpiry = min(cfg.SessionExpiry, maxSessionExpiry)
-	if cfg.Denied311 == 0 {
-		cfg.Denied311 = 5
+	if cfg.Denied.Connack == 0 {
+		cfg.Denied.Connack = 5
 	}
 	if cfg.Queue <= 0 {
 		cfg.Queue = 1000
 	}
 	if cfg.QueueBytes <= 0 {
 		cfg.QueueBytes = 64 << 20
+	}
+	if cfg.TotalBytes <= 0 {
+		cfg.TotalBytes = 1 << 30
 	}
 	if cfg.Retained <= 0 {
 		cfg.Retained = 100_000

@@ -44,7 +44,8 @@ func (r *retained) set(m *Message, now time.Time, w *wait) error {
 	if old != nil {
 		count, bytes = count-1, bytes-old.message.size()
 	}
-	if cfg := &r.space.b.cfg; count > cfg.Retained || bytes > cfg.RetainedBytes {
+	b := r.space.b
+	if total := b.stored.Load() + bytes - r.bytes; count > b.cfg.Retained || bytes > b.cfg.RetainedBytes || total > b.cfg.TotalBytes {
 		return fleet.OverLimit("retained message", m.Topic, "%d messages are retained, and no more are allowed", len(r.topics))
 	}
 	r.remove(old)
@@ -58,6 +59,7 @@ func (r *retained) add(m *Message, modified, now time.Time) {
 	k := &kept{message: m, modified: modified}
 	r.topics[m.Topic] = k
 	r.bytes += m.size()
+	r.space.b.stored.Add(m.size())
 	if !m.Expires.IsZero() {
 		k.timer.fire = func() { go r.forget(k) }
 		r.space.b.wheel.set(&k.timer, m.Expires.Sub(now))
@@ -83,6 +85,7 @@ func (r *retained) remove(k *kept) {
 	r.space.b.wheel.stop(&k.timer)
 	delete(r.topics, k.message.Topic)
 	r.bytes -= k.message.size()
+	r.space.b.stored.Add(-k.message.size())
 }
 
 // forget removes what has come to the end of its life.

@@ -109,14 +109,21 @@ func (s *session) holder() *conn {
 
 // reserve makes room for a stored message of n bytes; false means that there is none.
 func (s *space) reserve(n int64) bool {
-	if s.stored.Add(n) > s.b.cfg.QueueBytes {
-		s.stored.Add(-n)
+	s.hold(n)
+	if s.stored.Load() > s.b.cfg.QueueBytes || s.b.stored.Load() > s.b.cfg.TotalBytes {
+		s.release(n)
 		return false
 	}
 	return true
 }
 
-func (s *space) release(n int64) { s.stored.Add(-n) }
+// hold is reserve for a message that was accepted before.
+func (s *space) hold(n int64) {
+	s.stored.Add(n)
+	s.b.stored.Add(n)
+}
+
+func (s *space) release(n int64) { s.hold(-n) }
 
 // keep hands a change of this scope to the journal.
 func (s *space) keep(c Change, w *wait) *entry {
@@ -208,11 +215,11 @@ func (s *space) restore(saved *Saved) {
 		o := outgoing{message: r.Message, number: r.Number, qos: r.QoS, retain: r.Retain}
 		if sess := s.sessions[r.Owner]; sess != nil {
 			sess.queue, sess.lastNumber = append(sess.queue, o), r.Number
-			s.stored.Add(o.message.size())
+			s.hold(o.message.size())
 		} else if g := groups[r.Owner]; g != nil {
 			o.group = g
 			g.queue, g.lastNumber = append(g.queue, o), r.Number
-			s.stored.Add(o.message.size())
+			s.hold(o.message.size())
 		} else if !over[r.Owner] { // a group without members
 			over[r.Owner] = true
 			s.keep(Change{Kind: DropSession, Session: SavedSession{Client: r.Owner}}, nil)

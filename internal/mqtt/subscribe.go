@@ -47,7 +47,7 @@ func (c *conn) subscribe(p *packet) error {
 	c.sendRetained(granted)
 	c.sess.resume(c) // messages may wait in a group that it has joined
 	c.reportFilters(Subscribed, granted)
-	if denied != nil && (denied.Reason == ServerError || c.version != 5 && !c.b.cfg.KeepDenied311) {
+	if denied != nil && (denied.Reason == ServerError || c.version != 5 && !c.b.cfg.Denied.Keep) {
 		return *denied
 	}
 	return nil

@@ -44,9 +44,11 @@ type Config struct {
 	MasterKey
 	KeyHelper string `help:"Socket of a key helper (imprint-pkcs11) in which the keys of new roots and issuers are made and stay (default: sealed files in the data folder)." type:"path" placeholder:"SOCKET"`
 
-	OutboxDir   string   `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
-	CORSOrigins []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
-	Limits      string   `help:"Rates and numbers that MQTT clients may not exceed: aws (those of AWS) or none." enum:"none,aws" default:"none" placeholder:"PROFILE"`
+	OutboxDir       string   `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
+	CORSOrigins     []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
+	Limits          string   `help:"Rates and numbers that MQTT clients may not exceed: aws (those of AWS) or none." enum:"none,aws" default:"none" placeholder:"PROFILE"`
+	DeniedConnect   string   `help:"What an MQTT 3.1.1 client hears of a CONNECT that its policy denies: CONNACK with return code 5 or 7, or none." enum:"5,7,none" default:"5" placeholder:"CODE"`
+	DeniedSubscribe string   `help:"What becomes of an MQTT 3.1.1 connection after the SUBACK for a filter that its policy denies: close or keep." enum:"close,keep" default:"close" placeholder:"WHAT"`
 
 	TrustedAddresses []string `help:"Addresses and networks that no budget by address holds for." placeholder:"NET"`
 	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`
@@ -66,6 +68,11 @@ type Config struct {
 
 	Clock fleet.Clock  `kong:"-"`
 	Log   *slog.Logger `kong:"-"`
+}
+
+// denied is what 3.1.1 clients hear of a denial.
+func (c *Config) denied() mqtt.Denied {
+	return mqtt.Denied{Connack: map[string]int{"5": 5, "7": 7, "none": -1}[c.DeniedConnect], Keep: c.DeniedSubscribe == "keep"}
 }
 
 // limits are those of the profile.

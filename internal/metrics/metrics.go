@@ -21,6 +21,7 @@ type Sources struct {
 	Version      string
 	Connections  func() int                     // MQTT connections that are open
 	Messages     func() (received, sent uint64) // MQTT messages so far
+	Stored       func() (bytes int64, dropped uint64)
 	Traces       func() Traces
 	KeyPool      func() KeyPool
 	Pending      func() int                  // connections of which nothing is known yet
@@ -116,6 +117,14 @@ func (m *Metrics) sources(s Sources) {
 	counter("imprint_mqtt_messages_received_total", "Messages that clients published, refused ones included.", func() float64 {
 		received, _ := s.Messages()
 		return float64(received)
+	})
+	gauge("imprint_mqtt_stored_bytes", "Messages that wait for their receivers or are retained.", func() float64 {
+		bytes, _ := s.Stored()
+		return float64(bytes)
+	})
+	counter("imprint_mqtt_messages_dropped_total", "QoS 1 messages that found no room to wait for a receiver.", func() float64 {
+		_, dropped := s.Stored()
+		return float64(dropped)
 	})
 	counter("imprint_mqtt_messages_sent_total", "Messages that were sent to clients, answers included.", func() float64 {
 		_, sent := s.Messages()

@@ -76,7 +76,11 @@ func (g *group) register(o *outgoing, w *wait) bool {
 func (g *group) enqueue(o outgoing) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.gone || len(g.queue) >= g.space.b.cfg.Queue || !g.space.reserve(o.message.size()) {
+	if g.gone {
+		return false
+	}
+	if len(g.queue) >= g.space.b.cfg.Queue || !g.space.reserve(o.message.size()) {
+		g.space.b.dropped.Add(1)
 		g.drop(&o)
 		return false
 	}

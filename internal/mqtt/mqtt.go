@@ -100,6 +100,7 @@ type Broker struct {
 
 	received, sent atomic.Uint64 // messages
 	stored         atomic.Int64  // bytes of messages that wait or are retained
+	dropped        atomic.Uint64 // messages that found no room
 
 	mu     sync.Mutex
 	conns  map[*conn]struct{}
@@ -214,6 +215,10 @@ func (b *Broker) Connections() int {
 
 // Messages returns how many messages clients have published, refused ones included, and how many were sent to clients.
 func (b *Broker) Messages() (received, sent uint64) { return b.received.Load(), b.sent.Load() }
+
+// Stored returns how many bytes of messages wait or are retained, and how many QoS 1 messages were dropped because there was no room
+// for them to wait.
+func (b *Broker) Stored() (bytes int64, dropped uint64) { return b.stored.Load(), b.dropped.Load() }
 
 // Publish routes a message of the service itself to the subscribers in scope, whatever its topic: what arrives by HTTP after it
 // was authorised. Receivers need to be allowed to receive it. It returns when the message is safe from a power cut wherever it

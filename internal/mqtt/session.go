@@ -72,6 +72,7 @@ func (s *session) push(c *conn, o outgoing, w *wait) {
 	}
 	if len(s.queue) > 0 && !s.replay || !s.room(c) {
 		s.enqueue(o, w)
+		s.drain(c) // there may be room meanwhile
 		return
 	}
 	if !o.private && !c.maySend() {
@@ -157,7 +158,11 @@ func (s *session) find(id uint16) int {
 
 // enqueue has a message wait. When there is no room the new message is dropped (iot-core spec 6.6). QoS 0 never waits.
 func (s *session) enqueue(o outgoing, w *wait) {
-	if o.qos == 0 || s.gone || len(s.queue) >= s.space.b.cfg.Queue || !s.space.reserve(o.message.size()) {
+	if o.qos == 0 || s.gone {
+		return
+	}
+	if len(s.queue) >= s.space.b.cfg.Queue || !s.space.reserve(o.message.size()) {
+		s.space.b.dropped.Add(1)
 		s.forget(&o)
 		return
 	}

@@ -1,7 +1,10 @@
 package mqtt
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -180,4 +183,36 @@ func TestManyConnectionsFightForOneClientID(t *testing.T) {
 	for i, e := range p.events { // each connection ends before the next begins
 		want(t, "event", e.Kind, EventKind(i%2))
 	}
+}
+
+func TestAMessageThatIsNotAcknowledgedForAnHourIsGivenUp(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		synctest.Test(t, func(t *testing.T) {
+			j := newPaper()
+			s := serve(t, Config{Journal: j})
+			p := &peer{}
+			sub := s.dial(p, v).Connected("sub", persistent, func(pk *packets.Packet) { pk.Connect.Keepalive = 1200 })
+			sub.Subscribe("t")
+			for i := range MaxInFlight + 1 {
+				if err := s.Announce(testScope, &Message{Topic: "t", Payload: fmt.Append(nil, i), QoS: 1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range MaxInFlight {
+				sub.Want(packets.Publish)
+			}
+			sub.Quiet() // the window is full
+			for range 4 {
+				time.Sleep(16 * time.Minute)
+				sub.Ping()
+				sub.Want(packets.Pingresp)
+			}
+			s.Announce(testScope, &Message{Topic: "t", Payload: []byte("later"), QoS: 1})
+			want(t, "payload", string(sub.Want(packets.Publish).Payload), fmt.Sprint(MaxInFlight))
+			want(t, "payload", string(sub.Want(packets.Publish).Payload), "later")
+			synctest.Wait()
+			want(t, "kept", j.counts(), fmt.Sprintf("1 sessions, 1 subscriptions, %d messages, 0 retained", MaxInFlight))
+		})
+	})
 }

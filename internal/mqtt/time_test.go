@@ -318,6 +318,9 @@ func TestTheQueueOfAnAbsentClientIsBounded(t *testing.T) {
 	if sp.stored.Load() == 0 {
 		t.Error("stored messages are not counted")
 	}
+	if bytes, dropped := s.Stored(); bytes != sp.stored.Load() || dropped != 2 {
+		t.Errorf("%d bytes stored, %d messages dropped", bytes, dropped)
+	}
 	c = s.dial(p, 4).Connected("c", keep)
 	for i := range 3 {
 		c.WantMessage("t", fmt.Sprint(i)) // overflow drops new messages

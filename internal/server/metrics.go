@@ -15,6 +15,7 @@ func (s *Server) newMetrics() *metrics.Metrics {
 		Version:     s.cfg.Version,
 		Connections: func() int { return s.gateway.Broker().Connections() },
 		Messages:    func() (received, sent uint64) { return s.gateway.Broker().Messages() },
+		Stored:      func() (bytes int64, dropped uint64) { return s.gateway.Broker().Stored() },
 		Traces: func() metrics.Traces {
 			sampled, dropped := s.recorder.Lost()
 			return metrics.Traces{Bytes: s.traces.bytes.Load(), Sampled: sampled, Dropped: dropped, Old: s.traces.old.Load(), Surplus: s.traces.surplus.Load()}

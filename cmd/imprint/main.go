@@ -1,4 +1,5 @@
-// Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey, admin, account, explain, demo.
+// Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey,
+// backup, restore, admin, account, explain, demo.
 // Begin with cli in this file; each verb has a file of its own.
 package main
 
@@ -25,6 +26,8 @@ type cli struct {
 	Admin   adminCmd   `cmd:"" help:"Administration on the machine of the server."`
 	Account accountCmd `cmd:"" help:"Accounts: tenants that cannot see each other."`
 	Rekey   rekeyCmd   `cmd:"" help:"Change the master key that seals every secret."`
+	Backup  backupCmd  `cmd:"" help:"Write a backup of the data folder, while the server runs or not."`
+	Restore restoreCmd `cmd:"" help:"Make a data folder from a backup."`
 	Explain explainCmd `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`
 	Demo    demoCmd    `cmd:"" help:"Play the whole story: an installer provisions a device."`
 	Version versionCmd `cmd:"" help:"Print the version."`

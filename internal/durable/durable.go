@@ -7,6 +7,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -31,6 +32,20 @@ func CreateFile(path string, data []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
+	return place(tmp, path)
+}
+
+// CreateFrom is CreateFile for content that write writes. If write fails nothing is left.
+func CreateFrom(path string, perm fs.FileMode, write func(io.Writer) error) error {
+	tmp, err := tempFrom(path, perm, write)
+	if err != nil {
+		return err
+	}
+	return place(tmp, path)
+}
+
+// place gives a temporary file its name, unless there is a file of that name.
+func place(tmp, path string) error {
 	defer os.Remove(tmp)
 	if err := os.Link(tmp, path); errors.Is(err, fs.ErrExist) {
 		return err
@@ -45,8 +60,34 @@ func CreateFile(path string, data []byte, perm fs.FileMode) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// MoveDir gives a folder, whose files are durable, another name beside its own. A folder of that name must be empty.
+func MoveDir(from, to string) error {
+	if err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = syncDir(path)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) { // os.Rename replaces no folder
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
 // writeTemp writes data, durably, to a new file beside path and returns its name.
 func writeTemp(path string, data []byte, perm fs.FileMode) (name string, err error) {
+	return tempFrom(path, perm, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+func tempFrom(path string, perm fs.FileMode, write func(io.Writer) error) (name string, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return "", err
@@ -56,8 +97,7 @@ func writeTemp(path string, data []byte, perm fs.FileMode) (name string, err err
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(perm), f.Sync(), f.Close())
+	err = errors.Join(write(f), f.Chmod(perm), f.Sync(), f.Close())
 	return f.Name(), err
 }
 

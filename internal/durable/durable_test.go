@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -68,5 +69,47 @@ func TestMakeDirMakesThoseAboveToo(t *testing.T) {
 	}
 	if err := MakeDir(filepath.Join(file, "below")); err == nil {
 		t.Error("a folder below a file was made")
+	}
+}
+
+func TestCreateFromKeepsNothingOfAFailure(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cut := errors.New("cut")
+	err := CreateFrom(filepath.Join(dir, "f"), 0o600, func(w io.Writer) error {
+		_, err := io.WriteString(w, "half")
+		return errors.Join(err, cut)
+	})
+	if left, _ := os.ReadDir(dir); !errors.Is(err, cut) || len(left) > 0 {
+		t.Errorf("%v, left %v", err, left)
+	}
+	if err := CreateFrom(filepath.Join(dir, "f"), 0o600, func(w io.Writer) error { _, err := io.WriteString(w, "all"); return err }); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || string(text) != "all" {
+		t.Errorf("the file holds %q, %v", text, err)
+	}
+}
+
+func TestMoveDirReplacesAnEmptyFolderOnly(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	for _, path := range []string{filepath.Join(from, "sub"), to} {
+		if err := MakeDir(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := MoveDir(from, to); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(to, "sub")); err != nil {
+		t.Error(err)
+	}
+	if err := MakeDir(from); err != nil {
+		t.Fatal(err)
+	}
+	if err := MoveDir(from, to); err == nil {
+		t.Error("a folder with something in it was replaced")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 )
 
@@ -142,6 +143,20 @@ func (f *FileKeys) Signer(_ context.Context, name string) (crypto.Signer, error)
 		return nil, fmt.Errorf("signing key %s: holds no private key", path)
 	}
 	return signer, nil
+}
+
+// Check opens every key that there is.
+func (f *FileKeys) Check(ctx context.Context) error {
+	paths, err := filepath.Glob(filepath.Join(f.dir, "*"+keySuffix))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		if _, err := f.Signer(ctx, strings.TrimSuffix(filepath.Base(path), keySuffix)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *FileKeys) Create(_ context.Context, name string, t KeyType) (crypto.Signer, error) {

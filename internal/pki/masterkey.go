@@ -48,9 +48,11 @@ type MasterKey struct {
 	sealer *Sealer
 }
 
+// MasterKeyFile is the master key's file in a data folder, if it isn't elsewhere.
+const MasterKeyFile = "master.key"
+
 const (
 	credentialName  = "imprint-master-key"
-	masterKeyFile   = "master.key"
 	maxMasterKey    = 16 << 10 // bytes of a key file
 	commandDeadline = 30 * time.Second
 )
@@ -93,7 +95,7 @@ func LoadMasterKey(ctx context.Context, c MasterKeyConfig) (*MasterKey, error) {
 // masterKeyInFolder reads the data folder's own key file. It makes one only in a folder without an authority: beside keys
 // that were sealed before, a new master key would hide that the right one is missing.
 func masterKeyInFolder(dir string) (*MasterKey, error) {
-	path := filepath.Join(dir, masterKeyFile)
+	path := filepath.Join(dir, MasterKeyFile)
 	text, err := readBounded(path, maxMasterKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		if sealed := sealedKeysIn(dir); sealed != "" {

@@ -96,6 +96,9 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.unlock, err = openData(cfg.Data); err != nil {
 		return nil, err
 	}
+	if err := removeSnapshots(cfg.Data); err != nil {
+		return nil, errors.Join(err, s.unlock())
+	}
 	defer func() {
 		if err != nil {
 			closing, cancel := context.WithTimeout(context.Background(), time.Second)

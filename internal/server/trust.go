@@ -21,6 +21,7 @@ import (
 // trustRoutes adds the operations to the administration socket.
 func (s *Server) trustRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /master-key", adminOperation(s, oneAtATime(&s.trust, s.serveRekey)))
+	mux.HandleFunc("POST /backup", s.serveBackup)
 	mux.HandleFunc("POST /roots", adminOperation(s, oneAtATime(&s.trust, s.serveRoots)))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -57,6 +58,41 @@ func prepareSQLite(ctx context.Context, raw *sql.DB) error {
 	}
 	if versionLess(version, oldestSQLite) {
 		return fmt.Errorf("SQLite %s can corrupt its write-ahead log; %s or newer is needed", version, oldestSQLite)
+	}
+	return nil
+}
+
+// Snapshot writes a copy of the database, as it is at one moment, to a SQLite file that must be empty or not there; writers
+// don't wait for it. PostgreSQL has its own means.
+func (db *DB) Snapshot(ctx context.Context, path string) error {
+	if db.engine.turn != "" {
+		return errors.New("the data are in PostgreSQL: take a snapshot with pg_dump")
+	}
+	raw := sql.OpenDB(db.reading)
+	_, err := raw.ExecContext(ctx, "VACUUM INTO ?", path)
+	if err = errors.Join(err, raw.Close()); err != nil {
+		return fmt.Errorf("copying the database: %w", err)
+	}
+	return nil
+}
+
+// CheckFile reports what is wrong with a SQLite file of a store, which nobody may have open. It reads all of it.
+func CheckFile(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var verdict string
+	if err := db.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&verdict); err != nil {
+		return fmt.Errorf("checking the database: %w", err)
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("the database is damaged: %s", verdict)
+	}
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM settings").Scan(&n); err != nil {
+		return fmt.Errorf("checking the database: %w", err)
 	}
 	return nil
 }

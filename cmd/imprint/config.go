@@ -87,7 +87,7 @@ func show(flag *kong.Flag) string {
 		}
 	}
 	switch {
-	case v.IsZero() && v.Kind() != reflect.Bool && v.Kind() != reflect.Int:
+	case v.IsZero() && v.Kind() != reflect.Bool && flag.Default == "": // not chosen, whatever the type
 		return ""
 	case v.Kind() == reflect.Slice:
 		var items []string

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -38,9 +39,11 @@ func askAdmin(t testing.TB, s *Server, path string) (int, string) {
 
 func TestReadinessSaysWhatIsWrongToTheOwnerAlone(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
+	begin := time.Now()
+	var passed atomic.Int64
+	pass := func(d time.Duration) { passed.Add(int64(d)) }
 	cfg := quick(folder(t))
-	cfg.Clock = func() time.Time { return now }
+	cfg.Clock = func() time.Time { return begin.Add(time.Duration(passed.Load())) }
 	s := startServer(t, cfg)
 	want := func(status int, lines ...string) {
 		t.Helper()
@@ -64,12 +67,12 @@ func TestReadinessSaysWhatIsWrongToTheOwnerAlone(t *testing.T) {
 		t.Errorf("/healthz: %d %q", res.StatusCode, body)
 	}
 	noError(t, s.Alive(t.Context()))
-	now = now.Add(100 * 24 * time.Hour)
+	pass(100 * day)
 	checks := s.ready(t.Context())
 	if got := checks[2].problem; !strings.Contains(got, "server: it expired on") || !strings.Contains(got, "server-rsa: it expired on") || strings.Contains(got, "issuer") {
 		t.Errorf("with expired certificates: %q", got)
 	}
-	now = now.Add(-100 * 24 * time.Hour)
+	pass(-100 * day)
 	want(200)
 
 	// A store that takes no more writes; closing it is how a test gets one.

@@ -39,12 +39,20 @@ const (
 	unknownAlias                     // use a topic alias that it has not set
 	reconnects                       // connect again by itself
 	serverNames                      // ask for a server name other than the host
+	cuts                             // drop the connection without a word
+	nameless                         // connect with an empty client id
+	aliases                          // choose topic aliases
+	asksQoS2                         // subscribe at QoS 2 against what the server said
 )
 
 var casts = []cast{
 	{"paho.mqtt.golang", v3, holds, func(s *stage, _ string, _ byte, p post) party { return &paho3{stage: s, post: p} }},
 	{"paho.golang", v5, qos2 | identifiers | willProperties | reconnects, func(s *stage, _ string, _ byte, p post) party { return &paho5{stage: s, post: p} }},
 	{"paho for Python", v3and5, holds | codes | noKeepAlive | serverNames, func(s *stage, name string, v byte, p post) party { return s.python.party(name, v, p) }},
+	{"aws-iot-device-sdk", v3, holds | codes | qos2 | cuts | nameless | serverNames,
+		func(s *stage, name string, v byte, p post) party { return s.sdk1.party(name, v, p) }},
+	{"aws-iot-device-sdk-v2", v3and5, holds | qos2 | cuts | nameless | serverNames | aliases | unknownAlias | willProperties | asksQoS2,
+		func(s *stage, name string, v byte, p post) party { return s.sdk2.party(name, v, p) }},
 	{"MQTT.js", v3and5, holds | pairs | unknownAlias | serverNames, func(s *stage, name string, v byte, p post) party { return s.node.party(name, v, p) }},
 }
 
@@ -56,6 +64,7 @@ type stage struct {
 	tls          *tls.Config
 	cert, key    string // files
 	python, node *troupe
+	sdk1, sdk2   *troupe
 	plays        atomic.Int64
 }
 
@@ -78,6 +87,8 @@ func newStage(t *testing.T) *stage {
 	files := []string{"IOT_CERT=" + st.cert, "IOT_KEY=" + st.key}
 	st.python = hire(t, s, "python", files, "/usr/bin/python3", "party.py")
 	st.node = hire(t, s, "node", files, "node", "party.mjs")
+	st.sdk1 = hire(t, s, "node", files, "node", "party-sdk1.mjs")
+	st.sdk2 = hire(t, s, "node", files, "node", "party-sdk2.mjs")
 	return st
 }
 

@@ -95,10 +95,6 @@ func (p *paho3) disconnect(*uint32) error {
 
 func (p *paho3) cut() error {
 	p.over.Store(true)
-	if r := p.client.OptionsReader(); r.AutoReconnect() {
-		p.client.Disconnect(0)
-		return nil
-	}
 	return p.conn.Close()
 }
 

@@ -39,7 +39,7 @@ func TestJavaScriptClientsSpeakMQTTOverWebSocket(t *testing.T) {
 	out := s.run(t, "node", []string{"PREFIX=" + w.prefix, "KEY_ID=" + *k.AccessKeyId, "KEY_SECRET=" + *k.SecretKey, "KEY_TOKEN=" + *k.SessionToken}, "node", "websocket.mjs")
 	var said map[string]any
 	check(t, json.Unmarshal([]byte(out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:]), &said))
-	for _, client := range []string{"mqttjs3", "mqttjs5", "sdk3", "sdk5"} {
+	for _, client := range []string{"mqttjs3", "mqttjs5", "sdk1", "sdk3", "sdk5"} {
 		if said[client] != 60000.0 {
 			t.Errorf("%s heard %v", client, said[client])
 		}

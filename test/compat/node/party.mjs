@@ -1,16 +1,6 @@
-// Parties played by MQTT.js, for MQTT 3.1.1 and 5: see test/compat/party_test.go. Reads requests, one line of JSON each, until the
-// end of its input. IOT_CERT and IOT_KEY name the device's files.
-import { readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
+// Parties played by MQTT.js, for MQTT 3.1.1 and 5: see test/compat/party_test.go.
 import mqtt from "mqtt";
-
-const env = process.env;
-const files = { ca: readFileSync(env.AWS_CA_BUNDLE), cert: readFileSync(env.IOT_CERT), key: readFileSync(env.IOT_KEY) };
-const timeout = 20_000;
-const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
-
-// set drops what is not set: MQTT.js takes undefined for a value.
-const set = (values) => Object.fromEntries(Object.entries(values).filter(([, v]) => v !== undefined));
+import { env, files, play, say, set } from "./troupe.mjs";
 
 const messageProperties = (l) => set({
   payloadFormatIndicator: l.format === undefined ? undefined : l.format === 1,
@@ -112,19 +102,4 @@ class Party {
   }
 }
 
-const parties = {};
-const lines = createInterface({ input: process.stdin });
-lines.on("line", async (line) => {
-  const q = JSON.parse(line);
-  const p = (parties[q.party] ??= new Party(q.party, q.v));
-  let clock;
-  const late = new Promise((_, reject) => (clock = setTimeout(() => reject(new Error(`no answer within ${timeout} ms`)), timeout)));
-  try {
-    say({ id: q.id, ...(await Promise.race([p[q.do](q), late])) });
-  } catch (e) {
-    say({ id: q.id, error: e.code === undefined ? e.message : `${e.message} (${e.code})` });
-  } finally {
-    clearTimeout(clock);
-  }
-});
-lines.on("close", () => process.exit(0));
+play(Party);

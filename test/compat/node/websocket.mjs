@@ -1,9 +1,10 @@
-// MQTT over WebSocket by unmodified JavaScript clients: the AWS IoT device SDK signs with SigV4 for MQTT 3.1.1 and 5, MQTT.js
-// takes a URL that was presigned as browsers did it before there were SDKs for it. Prints one JSON object. Input comes in
+// MQTT over WebSocket by unmodified JavaScript clients: version 2 of the AWS IoT device SDK signs with SigV4 for MQTT 3.1.1 and 5,
+// version 1 presigns its URL, MQTT.js takes a URL that was presigned as browsers did it before there were SDKs for it. Prints one JSON object. Input comes in
 // environment variables; see websocket_test.go.
 import { readFileSync } from "node:fs";
 import { get } from "node:https";
 import { createHash, createHmac } from "node:crypto";
+import sdk1 from "aws-iot-device-sdk";
 import mqttjs from "mqtt";
 import { auth, io, iot, mqtt, mqtt5 } from "aws-iot-device-sdk-v2";
 
@@ -38,6 +39,31 @@ async function mqttjsRound(protocolVersion, url, clientId) {
   const message = await heard;
   await client.endAsync();
   return message.length;
+}
+
+// sdk1Round also has another client take over the client id: the SDK keeps what is published meanwhile, connects and subscribes again.
+async function sdk1Round(clientId) {
+  const device = sdk1.device({ protocol: "wss", host: env.IOT_ENDPOINT, port, region, caCert: Buffer.from(ca), clientId,
+    accessKeyId: keys.id, secretKey: keys.secret, sessionToken: keys.token, baseReconnectTimeMs: 100, drainTimeMs: 10 });
+  const topic = `web/${clientId}`;
+  const heard = [];
+  let more = () => {};
+  device.on("message", (t, payload) => (heard.push(payload.toString()), more()));
+  const hear = async (count) => {
+    while (heard.length < count) await new Promise((resolve) => (more = resolve));
+  };
+  device.subscribe(topic, { qos: 1 });
+  device.publish(topic, "sdk1".padEnd(60000, "."), { qos: 1 });
+  await hear(1);
+  const lost = new Promise((resolve) => device.once("close", resolve));
+  const usurper = await mqttjs.connectAsync(presign(keys), { clientId, protocolVersion: 4, ca, reconnectPeriod: 0 });
+  await lost;
+  for (const text of ["one", "two", "three"]) device.publish(topic, text, { qos: 1 });
+  await hear(4);
+  await usurper.endAsync();
+  await new Promise((resolve) => device.end(false, resolve));
+  if (heard.slice(1).join() !== "one,two,three") throw new Error(`heard ${heard.slice(1)}`);
+  return heard[0].length;
 }
 
 async function sdk3Round(clientId) {
@@ -109,6 +135,7 @@ const id = (name) => `${env.PREFIX}-${name}`;
 console.log(JSON.stringify({
   mqttjs3: await mqttjsRound(4, presign(keys), id("mqttjs3")),
   mqttjs5: await mqttjsRound(5, presign(keys, 86400), id("mqttjs5")),
+  sdk1: await sdk1Round(id("sdk1")),
   sdk3: await sdk3Round(id("sdk3")),
   sdk5: await sdk5Round(id("sdk5")),
   stranger: (await sdk5("somebody-else")).refused,

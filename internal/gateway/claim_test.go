@@ -157,3 +157,32 @@ func TestSessionsOfAClaimEndAtOnceWithItsPower(t *testing.T) {
 		})
 	}
 }
+
+// A claim may connect with any client id: if its sessions were kept, whoever has one could fill the store.
+func TestSessionsOfClaimsEndWithTheirConnections(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	d := s.claim("lamps")
+	for _, version := range []byte{4, 5} {
+		for range 2 {
+			c := s.open(d, version)
+			ack := c.Connect("new", func(p *packets.Packet) {
+				p.Connect.Clean = false
+				p.Properties.SessionExpiryInterval, p.Properties.SessionExpiryIntervalFlag = 600, true
+			})
+			if ack.SessionPresent || version == 5 && (!ack.Properties.SessionExpiryIntervalFlag || ack.Properties.SessionExpiryInterval != 0) {
+				t.Errorf("CONNACK %+v", ack)
+			}
+			c.Subscribe("$aws/certificates/create/json/accepted")
+			c.Disconnect()
+			heard(t, s.ends)
+		}
+	}
+	check(t, s.db.View(t.Context(), func(tx *store.Tx) error {
+		kept, err := tx.MessageSessions(here, "", 10)
+		if len(kept) != 0 {
+			t.Errorf("kept: %v", kept)
+		}
+		return err
+	}))
+}

@@ -136,6 +136,7 @@ func (c *conn) newClient(p *connectPacket) *Client {
 		Version: p.version, Clean: p.clean, KeepAlive: clampKeepAlive(p.keepAlive), Connected: c.b.now(),
 	}
 	switch {
+	case c.id.Brief:
 	case p.version == 5:
 		client.Expiry = c.b.sessionExpiry(p.expiry)
 	case !p.clean:
@@ -192,6 +193,9 @@ func (c *conn) attach(client *Client, p *connectPacket, assigned bool) error {
 	if err != nil {
 		c.b.log.Error("a client cannot have its session", "client", client.ID, "error", err)
 		return c.refuse(End{Reason: ServerError, Code: codeUnspecified, Text: "the server cannot keep sessions now"})
+	}
+	if client.Expiry > 0 && !sp.admitSession(client.ID) {
+		return c.refuse(End{Reason: Throttled, Code: codeQuota, Text: "there are as many persistent sessions as are allowed"})
 	}
 	if c.b.cfg.Limits != (Limits{}) {
 		if !sp.admitConnect(client.ID) {

@@ -35,7 +35,9 @@ type Config struct {
 	// Queue is how many QoS 1 messages may wait for one session (0: 1000), QueueBytes how many bytes may wait for all sessions of
 	// a scope (0: 64 MiB). Retained and RetainedBytes bound the retained messages of a scope (0: 100,000 and 256 MiB). TotalBytes
 	// bounds both together, of all scopes (0: 1 GiB).
+	// Sessions is how many sessions a scope may have (0: one million); a CONNECT that asks for one more to keep is refused.
 	Queue         int
+	Sessions      int
 	TotalBytes    int64
 	QueueBytes    int64
 	Retained      int
@@ -82,6 +84,7 @@ type Identity struct {
 	Scope     fleet.Scope
 	Principal string // certificate id or the like; shown in events
 	Access    Access
+	Brief     bool // whatever the client asks for, its sessions end with their connections
 
 	// Notify, if not nil, hears of everything in the life of this connection, in order. It should return soon, may publish, and
 	// must not disconnect anybody: Disconnect waits for it.
@@ -123,6 +126,9 @@ func New(cfg Config) *Broker {
 	}
 	if cfg.QueueBytes <= 0 {
 		cfg.QueueBytes = 64 << 20
+	}
+	if cfg.Sessions <= 0 {
+		cfg.Sessions = 1_000_000
 	}
 	if cfg.TotalBytes <= 0 {
 		cfg.TotalBytes = 1 << 30

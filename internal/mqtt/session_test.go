@@ -216,3 +216,19 @@ func TestAMessageThatIsNotAcknowledgedForAnHourIsGivenUp(t *testing.T) {
 		})
 	})
 }
+
+func TestSessionsOfAScopeAreBounded(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{Sessions: 2})
+		p := &peer{}
+		for _, id := range []string{"a", "b"} {
+			s.dial(p, v).Connected(id, persistent).Disconnect()
+			s.gone()
+		}
+		c := s.dial(p, v)
+		want(t, "CONNACK", c.Connect("c", persistent).ReasonCode, map[byte]byte{4: 3, 5: codeQuota}[v])
+		s.dial(p, v).Connected("d") // asks for nothing to be kept
+		want(t, "session present", s.dial(p, v).Connect("a", persistent).SessionPresent, true)
+	})
+}

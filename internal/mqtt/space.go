@@ -71,6 +71,13 @@ func (s *space) take(c *conn, client *Client, clean bool, window int, w *wait) (
 	}
 }
 
+// admitSession reports whether a client may have a persistent session: it has one, or there is room for one more.
+func (s *space) admitSession(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[id] != nil || len(s.sessions) < s.b.cfg.Sessions
+}
+
 // newSession adds an empty session. The space is locked.
 func newSession(s *space, id string, version byte) *session {
 	sess := &session{space: s, id: id, version: version}

@@ -322,15 +322,12 @@ func parseConfig(path string, text []byte, known []string) (map[string]given, er
 	for _, pair := range pairs(file.Docs[0].Body, fail) {
 		key, ok := scalar(pair.Key)
 		origin := fmt.Sprintf("%s:%d", path, line(pair.Key))
-		switch _, twice := out[key]; {
+		switch { // the parser has refused names that stand there twice
 		case !ok:
 			fail(pair.Key, "a setting's name is expected, not %s", kindOf(pair.Key))
 			continue
 		case !slices.Contains(known, key):
 			fail(pair.Key, "there is no setting %s%s", key, didYouMean(key, known))
-			continue
-		case twice:
-			fail(pair.Key, "%s stands here a second time", key)
 			continue
 		}
 		v := given{origin: origin, dir: filepath.Dir(path)}

@@ -72,7 +72,7 @@ func newSite(t testing.TB) *site {
 		handshakes: make(chan string, 10000), requests: make(chan string, 10000), ends: make(chan mqtt.Reason, 10000)}
 	clock := fleet.Clock(func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now })
 	var err error
-	s.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: clock})
+	s.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: clock})
 	check(t, err)
 	t.Cleanup(func() { check(t, s.db.Close()) })
 	s.ca, err = pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock,

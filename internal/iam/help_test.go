@@ -38,7 +38,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{T: t, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), token: map[string]WebIdentity{}}
 	now := func() time.Time { return w.clock }
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "store"), URL: storetest.URL(t), Rehearse: true, Clock: now})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "store"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: now})
 	if err != nil {
 		t.Fatal(err)
 	}

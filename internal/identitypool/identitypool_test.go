@@ -75,7 +75,7 @@ var key = sync.OnceValue(func() *rsa.PrivateKey {
 
 func service(t *testing.T) (*Service, *sessions) {
 	t.Helper()
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}

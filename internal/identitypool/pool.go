@@ -227,7 +227,7 @@ func (s *Service) Delete(ctx context.Context, scope fleet.Scope, id string) erro
 			if _, err := poolIn(tx, scope, id); err != nil {
 				return err
 			}
-			done, err = tx.DrainIdentityPool(scope, id, 200)
+			done, err = tx.DrainIdentityPool(scope, id, 50)
 			return err
 		})
 		if err != nil {

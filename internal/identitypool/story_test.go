@@ -72,7 +72,7 @@ func role(name string) string { return home.IAM("role/" + name) }
 func begin(t *testing.T) *story {
 	t.Helper()
 	s := &story{T: t, now: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)}
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: s.clock})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: s.clock})
 	s.must(err)
 	t.Cleanup(func() { db.Close() })
 	sealer := pki.NewSealer([pki.KeySize]byte{1})

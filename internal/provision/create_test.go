@@ -253,6 +253,7 @@ func TestCheckClaimSeesWhatHappenedSince(t *testing.T) {
 		t.Errorf("in another account: %v", err)
 	}
 	check(t, f.DeleteTemplate(t.Context(), here, "lamps"))
+	f.pass(time.Second)
 	f.template("lamps", lamps)
 	if err := f.CheckClaim(t.Context(), here, r.PrincipalID); err == nil || fleet.KindOf(err) != fleet.KindDenied {
 		t.Errorf("a template of the same name revived the claim: %v", err)

@@ -106,7 +106,7 @@ func newFixtureOn(t testing.TB, url string) *fixture {
 	t.Helper()
 	f := &fixture{t: t, iam: &iamFake{}, now: time.Date(2026, 5, 4, 12, 0, 0, 123e6, time.UTC)}
 	clock := fleet.Clock(func() time.Time { f.mu.Lock(); defer f.mu.Unlock(); return f.now })
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: url, Rehearse: true, Clock: clock})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: url, Rehearse: true, MostRows: 1000, Clock: clock})
 	check(t, err)
 	t.Cleanup(func() { check(t, db.Close()) })
 	ca, err := pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock})

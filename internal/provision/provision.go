@@ -106,7 +106,7 @@ func New(cfg Config) *Service {
 }
 
 // sweepChunk is how many rows one transaction of Sweep touches, so that a registration never waits long behind it.
-const sweepChunk = 200
+const sweepChunk = 50
 
 // claimsKept is how long an expired claim can be looked up. What was made with it names it for ever.
 const claimsKept = 30 * 24 * time.Hour

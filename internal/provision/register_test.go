@@ -177,7 +177,7 @@ func TestRefusals(t *testing.T) {
 		{"a disabled template", lamps, func(f *fixture, _ *Requester) {
 			check(f.t, f.UpdateTemplate(f.t.Context(), installer, "lamps", TemplateChange{Enabled: new(false)}))
 		}, map[string]string{"Serial": "1"}, CodeAccessDenied, "disabled"},
-		{"a deleted template", lamps, func(f *fixture, _ *Requester) { check(f.t, f.DeleteTemplate(f.t.Context(), here, "lamps")) }, map[string]string{"Serial": "1"}, CodeAccessDenied, "revoked"},
+		{"a deleted template", lamps, func(f *fixture, _ *Requester) { check(f.t, f.DeleteTemplate(f.t.Context(), here, "lamps")) }, map[string]string{"Serial": "1"}, CodeAccessDenied, "does not exist any more"},
 		{"a revoked claim", lamps, func(f *fixture, r *Requester) { check(f.t, f.RevokeClaim(f.t.Context(), here, r.PrincipalID)) }, map[string]string{"Serial": "1"}, CodeAccessDenied, "revoked"},
 		{"a hook that nobody runs", lamps, func(f *fixture, _ *Requester) { f.hook("lamps", nil) }, map[string]string{"Serial": "1"}, CodeAccessDenied, "cannot be run"},
 		{"a hook that denies", lamps, func(f *fixture, _ *Requester) {

@@ -90,6 +90,9 @@ func (p *Service) checkClaim(tx *store.Tx, s fleet.Scope, c fleet.Claim) error {
 	if err != nil {
 		return denied(err, "the template %q that the claim is for does not exist any more", c.Template)
 	}
+	if c.Created.Before(t.Created) {
+		return fleet.Denied("the claim is for an earlier template %q, which was deleted", c.Template)
+	}
 	if !enabled(t) {
 		return fleet.Denied("the template %q is disabled", c.Template)
 	}

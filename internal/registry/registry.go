@@ -48,7 +48,7 @@ func New(cfg Config) *Service {
 }
 
 // chunk is how many rows one transaction of a cascade touches, so that a provisioning never waits long behind it.
-const chunk = 500
+const chunk = 100
 
 // exact makes an error whose whole text is the service's known wording.
 func exact(kind fleet.Kind, format string, args ...any) *fleet.Error {

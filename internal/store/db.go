@@ -31,6 +31,8 @@ type Config struct {
 
 	// Rehearse is for tests: each body of DB.Tx runs twice, the first time for nothing, as after a conflict.
 	Rehearse bool
+	// MostRows is for tests: a body that changes more rows fails. 0: any number. Bulk work goes in chunks.
+	MostRows int
 
 	// OnWrite, if set, hears how long each caller of DB.Tx waited, OnCommit how long each commit took and how many callers shared
 	// it, bodies and sync included. err is what became of it. Both must be quick: the writer waits for OnCommit.
@@ -50,6 +52,7 @@ type DB struct {
 	clock    fleet.Clock
 	log      *slog.Logger
 	rehearse bool
+	mostRows int
 
 	memory *memory
 
@@ -70,7 +73,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{clock: cfg.Clock, log: cfg.Log, rehearse: cfg.Rehearse, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}),
+	db := &DB{clock: cfg.Clock, log: cfg.Log, rehearse: cfg.Rehearse, mostRows: cfg.MostRows, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}),
 		closed: make(chan struct{}), drained: make(chan struct{})}
 	var err error
 	if cfg.URL != "" {

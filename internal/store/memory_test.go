@@ -71,7 +71,6 @@ var memoryWrites = []func(tx *Tx, name string, n int) error{
 		return tx.CreateClaim(memoryScope, fleet.Claim{ID: name, Template: fmt.Sprint("n", n%4), Created: tx.Now(), Expires: time.UnixMilli(int64(n))})
 	},
 	func(tx *Tx, name string, _ int) error { return tx.RevokeClaim(memoryScope, name) },
-	func(tx *Tx, name string, _ int) error { return tx.RevokeClaimsOf(memoryScope, name) },
 	func(tx *Tx, _ string, n int) error {
 		_, err := tx.DeleteClaims(time.UnixMilli(int64(n)), 1)
 		return err

@@ -64,17 +64,10 @@ func (tx *Tx) UpdatePoolGroup(s fleet.Scope, pool string, g PoolGroup) error {
 	return err
 }
 
-// DeletePoolGroup removes a group and its memberships.
+// DeletePoolGroup removes a group. Its members must have left before.
 func (tx *Tx) DeletePoolGroup(s fleet.Scope, pool, name string) error {
-	for _, q := range []string{
-		`DELETE FROM pool_group_members WHERE account = ? AND region = ? AND pool = ? AND grp = ?`,
-		`DELETE FROM pool_groups WHERE account = ? AND region = ? AND pool = ? AND name = ?`,
-	} {
-		if _, err := tx.exec(q, s.Account, s.Region, pool, name); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := tx.exec(`DELETE FROM pool_groups WHERE account = ? AND region = ? AND pool = ? AND name = ?`, s.Account, s.Region, pool, name)
+	return err
 }
 
 // PoolGroups lists the groups of a pool by name.
@@ -124,8 +117,8 @@ func (tx *Tx) PoolGroupMembers(s fleet.Scope, pool, group string, p fleet.Page) 
 	return users, next, tx.loadAttributes(s, pool, users)
 }
 
-// PoolGroupSubs lists the ids of the users of a group.
-func (tx *Tx) PoolGroupSubs(s fleet.Scope, pool, group string) ([]string, error) {
-	return all(tx, scanString, `SELECT sub FROM pool_group_members WHERE account = ? AND region = ? AND pool = ? AND grp = ? ORDER BY sub`,
-		s.Account, s.Region, pool, group)
+// PoolGroupSubs lists the ids of the users of a group, at most limit.
+func (tx *Tx) PoolGroupSubs(s fleet.Scope, pool, group string, limit int) ([]string, error) {
+	return all(tx, scanString, `SELECT sub FROM pool_group_members WHERE account = ? AND region = ? AND pool = ? AND grp = ? ORDER BY sub LIMIT ?`,
+		s.Account, s.Region, pool, group, limit)
 }

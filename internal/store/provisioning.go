@@ -78,19 +78,6 @@ func (tx *Tx) RevokeClaim(s fleet.Scope, id string) error {
 	return err
 }
 
-// RevokeClaimsOf ends every live claim of a template.
-func (tx *Tx) RevokeClaimsOf(s fleet.Scope, template string) error {
-	ids, err := all(tx, scanString, `UPDATE claims SET revoked = ? WHERE account = ? AND region = ? AND template = ? AND revoked = 0 AND created >= ? RETURNING id`,
-		millis(tx.Now()), s.Account, s.Region, template, millis(tx.Now().Add(-claimsKeptLive)))
-	for _, id := range ids {
-		tx.Changed(s, ChangedClaim, id)
-	}
-	return err
-}
-
-// claimsKeptLive is longer than a claim and its last session can live: older ones need no revocation.
-const claimsKeptLive = 24 * time.Hour
-
 // DeleteClaims forgets claims that expired before t, at most limit, and returns how many.
 func (tx *Tx) DeleteClaims(t time.Time, limit int) (int, error) {
 	list, err := all(tx, scanChange(ChangedClaim), `DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE expires < ? ORDER BY expires LIMIT ?)

@@ -24,6 +24,7 @@ type Tx struct {
 	began   uint64   // generation of the memory before it began
 	changes []Change
 	looks   map[Change]look // see again
+	written int             // rows that it has changed, counted in tests
 	lost    error           // the transaction can't be saved any more: a conflict, or the connection is gone
 }
 
@@ -92,6 +93,7 @@ func rehearsed(body func(*Tx) error) func(*Tx) error {
 		if tx.lost != nil {
 			return tx.lost
 		}
+		tx.written = 0
 		return body(tx)
 	}
 }
@@ -336,6 +338,12 @@ func (tx *Tx) exec(query string, args ...any) (r driver.Result, err error) {
 		return nil, err
 	}
 	r, err = tx.on.exec(tx.ctx, query, args...)
+	if err == nil && tx.db.mostRows > 0 {
+		n, _ := r.RowsAffected()
+		if tx.written += int(n); tx.written > tx.db.mostRows {
+			err = fmt.Errorf("a transaction changes more than %d rows: work in chunks", tx.db.mostRows)
+		}
+	}
 	return r, tx.note(err)
 }
 

@@ -113,10 +113,14 @@ func (tx *Tx) DrainUserPool(s fleet.Scope, id string, n int, at time.Time) (done
 	if len(subs) > 0 {
 		return false, nil
 	}
+	for table, key := range map[string]string{"pool_groups": "name", "pool_attempts": "subject, action", "pool_spent_challenges": "id"} {
+		some, err := affected(tx.exec(`DELETE FROM `+table+` WHERE account = ? AND region = ? AND pool = ? AND (`+key+`) IN (SELECT `+key+` FROM `+table+`
+			WHERE account = ? AND region = ? AND pool = ? LIMIT ?)`, s.Account, s.Region, id, s.Account, s.Region, id, drainChunk))
+		if err != nil || some == drainChunk {
+			return false, err
+		}
+	}
 	for _, q := range []string{
-		`DELETE FROM pool_groups WHERE account = ? AND region = ? AND pool = ?`,
-		`DELETE FROM pool_attempts WHERE account = ? AND region = ? AND pool = ?`,
-		`DELETE FROM pool_spent_challenges WHERE account = ? AND region = ? AND pool = ?`,
 		`DELETE FROM user_pool_keys WHERE account = ? AND region = ? AND pool = ?`,
 		`DELETE FROM user_pools WHERE account = ? AND region = ? AND id = ?`,
 	} {
@@ -126,6 +130,9 @@ func (tx *Tx) DrainUserPool(s fleet.Scope, id string, n int, at time.Time) (done
 	}
 	return true, nil
 }
+
+// drainChunk is how many rows of a kind one transaction removes at a time.
+const drainChunk = 100
 
 // A UserPoolKey signs tokens of one purpose, "id" or "access". Private is sealed, Public a PKIX key.
 type UserPoolKey struct {

@@ -94,7 +94,7 @@ func TestUserPoolsOfOneScopeAreNothingToAnother(t *testing.T) {
 			if _, err := tx.PoolCode(mine, "pool", "sub", "signup"); err != nil {
 				t.Error(err)
 			}
-			if subs, err := tx.PoolGroupSubs(mine, "pool", "g"); err != nil || len(subs) != 1 {
+			if subs, err := tx.PoolGroupSubs(mine, "pool", "g", 10); err != nil || len(subs) != 1 {
 				t.Errorf("members %v, %v", subs, err)
 			}
 			for _, err := range []error{

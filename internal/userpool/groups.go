@@ -3,6 +3,7 @@ package userpool
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"strings"
 
@@ -130,29 +131,51 @@ func (s *Service) UpdateGroup(ctx context.Context, scope fleet.Scope, poolID, na
 // cutOffMembers is one transaction with the change that calls for it: a member must not keep what the group has lost, not even if
 // the power fails in between.
 func (s *Service) cutOffMembers(tx *store.Tx, scope fleet.Scope, poolID, group string) error {
-	subs, err := tx.PoolGroupSubs(scope, poolID, group)
-	if err != nil {
-		return err
+	_, err := s.cutOffSome(tx, scope, poolID, group, math.MaxInt)
+	return err
+}
+
+func (s *Service) cutOffSome(tx *store.Tx, scope fleet.Scope, poolID, group string, limit int) (subs []string, err error) {
+	if subs, err = tx.PoolGroupSubs(scope, poolID, group, limit); err != nil {
+		return nil, err
 	}
 	for _, sub := range subs {
 		if err := tx.CutOff(scope, cutSubject(poolID, sub), s.now()); err != nil {
+			return nil, err
+		}
+	}
+	return subs, nil
+}
+
+// groupChunk is how many members one transaction of DeleteGroup takes out, so that nobody waits long behind it.
+const groupChunk = 100
+
+// DeleteGroup removes a group; its members stay users. It works in small transactions; one that is cut short leaves the group with fewer
+// members and can be repeated.
+func (s *Service) DeleteGroup(ctx context.Context, scope fleet.Scope, poolID, name string) error {
+	for done := false; !done; {
+		if err := s.tx(ctx, func(tx *store.Tx) error {
+			if _, err := readGroup(tx, scope, poolID, name); err != nil {
+				return err
+			}
+			subs, err := s.cutOffSome(tx, scope, poolID, name, groupChunk)
+			if err != nil {
+				return err
+			}
+			for _, sub := range subs {
+				if _, err := tx.RemovePoolGroupMember(scope, poolID, sub, name); err != nil {
+					return err
+				}
+			}
+			if done = len(subs) < groupChunk; !done {
+				return nil
+			}
+			return tx.DeletePoolGroup(scope, poolID, name)
+		}); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// DeleteGroup removes a group; its members stay users.
-func (s *Service) DeleteGroup(ctx context.Context, scope fleet.Scope, poolID, name string) error {
-	return s.tx(ctx, func(tx *store.Tx) error {
-		if _, err := readGroup(tx, scope, poolID, name); err != nil {
-			return err
-		}
-		if err := s.cutOffMembers(tx, scope, poolID, name); err != nil {
-			return err
-		}
-		return tx.DeletePoolGroup(scope, poolID, name)
-	})
 }
 
 // AddToGroup puts a user into a group; a second time changes nothing.

@@ -227,7 +227,7 @@ func (s *Service) DeletePool(ctx context.Context, scope fleet.Scope, id string) 
 func (s *Service) drain(ctx context.Context, scope fleet.Scope, id string) error {
 	for done := false; !done; {
 		if err := s.tx(ctx, func(tx *store.Tx) (err error) {
-			done, err = tx.DrainUserPool(scope, id, 50, s.now())
+			done, err = tx.DrainUserPool(scope, id, 20, s.now())
 			return err
 		}); err != nil {
 			return fmt.Errorf("removing what user pool %s held: %w", id, err)

@@ -181,7 +181,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 	for more := true; more; {
 		if err := s.tx(ctx, func(tx *store.Tx) (err error) {
 			// A day later than needed: whoever comes with something expired is told so.
-			more, err = tx.SweepUserPools(s.now().Add(-24*time.Hour), 200)
+			more, err = tx.SweepUserPools(s.now().Add(-24*time.Hour), 100)
 			return err
 		}); err != nil {
 			return err

@@ -142,7 +142,7 @@ func (w *world) pass(d time.Duration) {
 func newWorld(t testing.TB, options ...func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, mail: &mailbox{}, time: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
-	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: w.clock})
+	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: w.clock})
 	if err != nil {
 		t.Fatal(err)
 	}

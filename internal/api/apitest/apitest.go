@@ -49,7 +49,7 @@ type World struct {
 func New(t testing.TB, tokens iam.TokenVerifier, services func(*iam.Service) []*wire.Service) *World {
 	t.Helper()
 	w := &World{TB: t, now: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)}
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: w.Now})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: w.Now})
 	w.Must(err)
 	t.Cleanup(func() { w.Must(db.Close()) })
 	w.Store = db

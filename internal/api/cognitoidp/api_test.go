@@ -78,7 +78,7 @@ func newWorld(t *testing.T) *world {
 		w.now = w.now.Add(time.Millisecond)
 		return w.now
 	}
-	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: clock})
+	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: clock})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func newWorld(t *testing.T) *world {
 		w.now = w.now.Add(time.Millisecond) // so that creation times differ
 		return w.now
 	}
-	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, Clock: clock})
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: clock})
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
 	ca, err := pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock})

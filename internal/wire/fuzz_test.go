@@ -89,12 +89,26 @@ func FuzzQuery(f *testing.F) {
 // sameNumbers checks that numbers are taken for what they are, or refused.
 func sameNumbers(t *testing.T, data []byte, in putThingInput) {
 	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber() // members that nobody knows may be anything
 	var sent map[string]any
-	if err := json.Unmarshal(data, &sent); err != nil {
+	if err := d.Decode(&sent); err != nil {
 		t.Fatalf("accepted %q: %v", data, err)
 	}
-	if in.Page != nil && sent["pageSize"] != float64(*in.Page) || in.Version != nil && sent["version"] != float64(*in.Version) || in.Weight != nil && sent["weight"] != *in.Weight {
-		t.Fatalf("%s became %+v", data, in)
+	same := func(name string, got float64) {
+		n, _ := sent[name].(json.Number)
+		if want, err := n.Float64(); err != nil || got != want {
+			t.Fatalf("%s %q became %v", name, n, got)
+		}
+	}
+	if in.Page != nil {
+		same("pageSize", float64(*in.Page))
+	}
+	if in.Version != nil {
+		same("version", float64(*in.Version))
+	}
+	if in.Weight != nil {
+		same("weight", *in.Weight)
 	}
 }
 

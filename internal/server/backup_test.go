@@ -246,6 +246,14 @@ func FuzzBackup(f *testing.F) {
 	f.Add(whole.Bytes())
 	f.Add(with(f, "../x", tar.TypeReg))
 	f.Add(with(f, failureName, tar.TypeReg))
+	f.Add(with(f, manifestName, tar.TypeReg))
+	f.Add(with(f, "pki", tar.TypeDir))
+	f.Add(append(bytes.Clone(whole.Bytes()[:1024]), whole.Bytes()...))                         // a file twice
+	f.Add(append(bytes.Clone(whole.Bytes()[:whole.Len()-1024]), whole.Bytes()...))             // goes on behind its end
+	f.Add(whole.Bytes()[:700])                                                                 // ends in a file
+	f.Add(bytes.Replace(whole.Bytes(), []byte("text"), []byte("next"), 1))                     // a damaged file
+	f.Add(bytes.ReplaceAll(whole.Bytes(), []byte("postgresql"), []byte("sqlite\",\"x\":\"")))  // without its database
+	f.Add(bytes.ReplaceAll(whole.Bytes(), []byte("\"master.key\""), []byte("\"pki/x.key\" "))) // a list of other files
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var names []string
 		m, err := readBackup(bytes.NewReader(b), func(name string, size int64, r io.Reader) error {

@@ -69,6 +69,8 @@ var targets = []target{
 		bug{"json.go", "if r.i+5 > len(r.s) {", "if r.i+4 > len(r.s) {"}},
 
 	// What lies on disks, and what other processes of ours say.
+	{"internal/server", "FuzzBackup", []string{"archive.go readBackup readSmall checkManifest"},
+		bug{"archive.go", "twice || !backupName.MatchString(h.Name) || len(found)", "twice || len(found)"}},
 	{"cmd/imprint", "FuzzConfigFile", []string{"settings.go parseConfig yamlError pairs scalar kindOf line"},
 		bug{"settings.go", "case !slices.Contains(known, key):", "case !slices.Contains(known, strings.TrimSpace(key)):"}},
 	{"internal/pki", "FuzzSealerOpen", []string{"sealer.go Sealer.Open sealedUnder bound"},

@@ -83,6 +83,11 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		if who.IsClaim {
 			who.Trace.Fact("claimId", who.PrincipalID)
 		}
+		if prefix == topicCreate { // a private key is of use to nobody else
+			if ctx = r.Present(); ctx.Err() != nil {
+				return
+			}
+		}
 		start := time.Now() // a duration; the clock may be moved
 		g.flows.begin(r.Client)
 		answer, err := serve(ctx, who, template, f, r.Message.Payload)
@@ -90,7 +95,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		if err != nil {
 			status, code, message := provision.Refusal(err)
 			refusal = code
-			if k := fleet.KindOf(err); k == fleet.KindInternal || k == fleet.KindUnavailable {
+			if k := fleet.KindOf(err); (k == fleet.KindInternal || k == fleet.KindUnavailable) && ctx.Err() == nil {
 				g.Log.Error("provisioning", "topic", topic, "trace", who.Trace.ID(), "error", err)
 			}
 			g.Recorder.Finish(who.Trace, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,11 +43,11 @@ type conn struct {
 	sess      *session
 	will      *Message
 	willLife  time.Duration
-	keepTicks int64        // one and a half keep-alives
-	lastSeen  atomic.Int64 // tick of the last packet
-	busy      atomic.Bool  // the reader waits for us, not for the client
-	aliases   []string     // topic aliases of the client, by number - 1
-	requests  *requests    // reserved requests, made with the first one
+	keepTicks int64                    // one and a half keep-alives
+	lastSeen  atomic.Int64             // tick of the last packet
+	busy      atomic.Bool              // the reader waits for us, not for the client
+	aliases   []string                 // topic aliases of the client, by number - 1
+	requests  atomic.Pointer[requests] // reserved requests, made with the first one
 
 	acks    atomic.Pointer[acks]   // PUBACKs that wait for the journal, made with the first one
 	pending atomic.Pointer[ticket] // what the reader waits for
@@ -82,6 +83,7 @@ func (c *conn) run(ctx context.Context) {
 			c.lastSeen.Store(c.b.wheel.now())
 			err = c.handle(p)
 		}
+		runtime.Gosched() // a client that never stops sending must not keep a processor from others for a whole time slice
 	}
 	c.end(endOf(err))
 }
@@ -220,6 +222,7 @@ func (c *conn) end(how End) {
 		}
 		c.acks.Load().wake()
 		c.sayGoodbye(how)
+		c.requests.Load().abandon()
 		if sess != nil {
 			sess.detach(c)
 		}
@@ -260,7 +263,8 @@ func (c *conn) finish() {
 	<-flushed
 	io.Copy(io.Discard, c.nc)
 	c.nc.Close()
-	c.requests.wait()
+	c.requests.Load().abandon()
+	c.requests.Load().wait()
 }
 
 // sendWill publishes the will of a connection that ended badly. It was authorised at CONNECT (iot-core spec 6.4).

@@ -305,6 +305,10 @@ func (c *cursor) subscribe(p *packet) {
 				c.fail("subscription options %#x", opts)
 			}
 		}
+		if len(p.filters) == MaxFilters { // here, so that a packet of nothing else takes no memory
+			c.failWith(End{Reason: Throttled, Code: codeQuota, Text: "a SUBSCRIBE has too many filters: eight are allowed"})
+			return
+		}
 		p.filters = append(p.filters, s)
 	}
 	if c.err == nil && len(p.filters) == 0 {
@@ -318,6 +322,10 @@ func (c *cursor) unsubscribe(p *packet) {
 		c.properties(packets.Unsubscribe, &props)
 	}
 	for len(c.b) > 0 {
+		if len(p.filters) == maxUnsubscribe {
+			c.failWith(End{Reason: Throttled, Code: codeQuota, Text: "an UNSUBSCRIBE has too many filters"})
+			return
+		}
 		p.filters = append(p.filters, subscription{filter: c.string()})
 	}
 	if c.err == nil && len(p.filters) == 0 {

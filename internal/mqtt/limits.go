@@ -13,6 +13,7 @@ const (
 	MaxInFlight    = 100       // unacknowledged QoS 1 messages in each direction
 	MaxAliases     = 8         // topic aliases of a client
 	MaxShareName   = 128       // characters of a share name
+	maxUnsubscribe = 256       // filters in one UNSUBSCRIBE
 	maxContentType = 256       // bytes
 	maxCorrelation = 8 << 10   // bytes
 	maxUserProps   = 8 << 10   // bytes of all user properties together

@@ -124,7 +124,8 @@ func (c *conn) write() {
 		_, err := c.nc.Write(b.Bytes())
 		recycle(b)
 		if err != nil {
-			c.nc.Close() // the reader notices, and ends the connection if nobody has
+			c.nc.Close()
+			go c.end(End{Reason: ConnectionLost, Text: err.Error()}) // the reader may be busy for long
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 // the other in the order of their arrival, those of different connections at the same time; packets of the connection go on
 // being handled meanwhile. A request whose client went away is served nevertheless, since its PUBACK is out.
 //
-// ctx ends with the broker. Whatever the handler wants to say to the client it says by Request.Reply.
+// ctx ends with the broker, Request.Present when the client has gone, too. Whatever the handler wants to say to the client it says by Request.Reply.
 type Handler func(ctx context.Context, r *Request)
 
 // A Request is a message that a client published to a reserved topic.
@@ -22,6 +22,9 @@ type Request struct {
 
 	conn *conn
 }
+
+// Present ends when the connection has. It is for work that is of no use to anybody else.
+func (r *Request) Present() context.Context { return r.conn.requests.Load().present }
 
 // Reply sends m to the connection that made the request and to nobody else: not through the topic tree, not to another session
 // of the client, not into storage. It is dropped unless the connection is open, has a subscription that selects the topic, and
@@ -59,17 +62,21 @@ type requests struct {
 	room    sync.Cond
 	waiting []func()
 	serving bool
+	present context.Context
+	leave   context.CancelFunc // ends it
 }
 
 // request queues a message for its handler. When reservedQueue requests wait already, the reader waits too, and with it
 // everything else that the client sends: that client is far ahead of every answer.
 func (c *conn) request(h Handler, m *Message) {
-	if c.requests == nil {
-		c.requests = &requests{}
-		c.requests.room.L = &c.requests.mu
+	q := c.requests.Load()
+	if q == nil {
+		q = &requests{}
+		q.room.L = &q.mu
+		q.present, q.leave = context.WithCancel(c.b.ctx)
+		c.requests.Store(q)
 	}
 	r := &Request{Client: c.client.Load(), Access: c.id.Access, Message: m, conn: c}
-	q := c.requests
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for len(q.waiting) >= reservedQueue {
@@ -98,6 +105,13 @@ func (q *requests) serve() {
 	}
 	q.waiting, q.serving = nil, false
 	q.room.Broadcast()
+}
+
+// abandon says that the client has gone. q may be nil.
+func (q *requests) abandon() {
+	if q != nil {
+		q.leave()
+	}
 }
 
 // wait returns when all requests of a connection that sends no more have been served. q may be nil.

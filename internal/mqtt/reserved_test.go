@@ -117,3 +117,52 @@ func TestReservedTopicsNeverReachTheTree(t *testing.T) {
 		spy.WantMessage("$aws/events/x", "e")
 	})
 }
+
+// A request that is of use to its client alone hears when the client has gone.
+func TestARequestHearsThatItsClientHasGone(t *testing.T) {
+	t.Parallel()
+	begun, over := make(chan struct{}), make(chan error)
+	s := serve(t, Config{Reserved: map[string]Handler{"$aws/ask": func(ctx context.Context, r *Request) {
+		begun <- struct{}{}
+		<-r.Present().Done()
+		over <- ctx.Err()
+	}}})
+	c := s.dial(&peer{}, 4).Connected("c")
+	for i := range 2 { // the second waits behind the first
+		c.Send(c.PublishPacket("$aws/ask", fmt.Sprint(i), 0))
+	}
+	<-begun
+	c.Close()
+	for i := range 2 {
+		if i > 0 {
+			<-begun
+		}
+		if err := <-over; err != nil {
+			t.Errorf("request %d: the broker has ended", i)
+		}
+	}
+}
+
+// A writer that fails ends the connection, although its reader waits for room in the queue and hears nothing.
+func TestAFailedAnswerEndsAConnectionWhoseReaderWaits(t *testing.T) {
+	t.Parallel()
+	ask := make(chan struct{})
+	s := serve(t, Config{Reserved: map[string]Handler{"$aws/ask": func(_ context.Context, r *Request) {
+		if _, ok := <-ask; !ok {
+			<-r.Present().Done()
+			return
+		}
+		for r.Present().Err() == nil { // until the peer's reset has been noticed
+			r.Reply(&Message{Topic: "$aws/ask/accepted", Payload: make([]byte, 1000)})
+		}
+	}}})
+	c := s.dial(&peer{}, 4).Connected("c")
+	c.Subscribe("$aws/ask/accepted")
+	for i := range 6 { // one is served, four wait, the reader holds one
+		c.Send(c.PublishPacket("$aws/ask", fmt.Sprint(i), 0))
+	}
+	c.Close()
+	ask <- struct{}{}
+	close(ask)
+	want(t, "end", s.gone().Reason, ConnectionLost)
+}

@@ -9,9 +9,6 @@ import (
 
 // subscribe handles a SUBSCRIBE (iot-core spec 5.9, 6.8). An error ends the connection.
 func (c *conn) subscribe(p *packet) error {
-	if len(p.filters) > MaxFilters {
-		return End{Reason: Throttled, Code: codeQuota, Text: "a SUBSCRIBE has too many filters: eight are allowed"}
-	}
 	codes := make([]byte, len(p.filters))
 	var w wait
 	var denied *End

@@ -53,7 +53,7 @@ type clock struct{ now time.Time }
 func newClock() *clock                  { return &clock{time.Unix(1e9, 0)} }
 func (c *clock) fleet() fleet.Clock     { return func() time.Time { return c.now } }
 func (c *clock) pass(d time.Duration)   { c.now = c.now.Add(d) }
-func good(m *Meter, a Address) bool     { g, _ := m.Good(a); return g }
+func good(m *Meter, a Address) bool     { s, _ := m.Standing(a); return s != Bad }
 func charge(m *Meter, a Address, n int) { forN(n, func() { m.Charge(a) }) }
 func forN(n int, f func()) {
 	for range n {
@@ -74,7 +74,7 @@ func TestWorkInVainIsCountedByAddress(t *testing.T) {
 	if good(m, a) || !good(m, b) {
 		t.Error("ten were free, and for a alone")
 	}
-	if _, after := m.Good(a); after != 500*time.Millisecond {
+	if _, after := m.Standing(a); after != 500*time.Millisecond {
 		t.Errorf("told to wait %v", after)
 	}
 	c.pass(500 * time.Millisecond)

@@ -122,7 +122,7 @@ func TestSilentConnectionsTakeNoTurnAndCostNothing(t *testing.T) {
 func TestHandshakesThatLeadNowhereAreCharged(t *testing.T) {
 	t.Parallel()
 	m := NewMeter(Rate{0.0001, 3}, Rate{}, nil, nil)
-	h := newHouse(t, 100, QueueConfig{Running: 1, Meter: m, Slow: 1000})
+	h := newHouse(t, 100, QueueConfig{Running: 1, Meter: m, Slow: 0.5})
 	for range 10 {
 		r := h.visit()
 		check(t, r.err)

@@ -64,29 +64,39 @@ func (m *Meter) Trusts(a Address) bool {
 	return false
 }
 
-// Good reports whether the address is in good standing: it has something left, and so do all unknown ones together unless it is
-// known. If not, after is when that may have changed.
-func (m *Meter) Good(a Address) (good bool, after time.Duration) {
+// A Standing is what is thought of an address.
+type Standing int
+
+const (
+	Known Standing = iota // its work was worth it within the last hour, and it has something left
+	Unknown
+	Bad // it has nothing left, or is unknown and all of these together have not
+)
+
+// Standing says what is thought of an address. If that is bad, after is when it may have changed.
+func (m *Meter) Standing(a Address) (s Standing, after time.Duration) {
 	if m.Trusts(a) {
-		return true, 0
+		return Known, 0
 	}
 	now := m.clock.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c, ok := m.accounts[a]; ok {
 		if wait := c.wait(now, m.per); wait > 0 {
-			return false, wait
+			return Bad, wait
 		}
 	} else if len(m.accounts) >= maxAddresses {
 		if wait := m.rest.wait(now, m.per); wait > 0 {
-			return false, wait
+			return Bad, wait
 		}
 	}
 	if seen, ok := m.known[a]; ok && now.Sub(seen) < knownFor {
-		return true, 0
+		return Known, 0
 	}
-	wait := m.total.wait(now, m.all)
-	return wait <= 0, wait
+	if wait := m.total.wait(now, m.all); wait > 0 {
+		return Bad, wait
+	}
+	return Unknown, 0
 }
 
 // Charge takes one from the address, and from all together.

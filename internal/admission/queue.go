@@ -12,34 +12,34 @@ type QueueConfig struct {
 	Running int // at once; 0: no bound
 	Waiting int // that may wait for their turn; 0: no bound
 
-	// Meter says who is in good standing; nil: everybody. Others get what is left: one at a time, and Slow of them a second together.
+	// Meter says who is in good standing; nil: everybody. Others get what is left: one at a time, and together Slow of the time of
+	// one processor, 0.5 for half of it; 0 is all of it.
 	Meter *Meter
 	Slow  float64
 
 	OnRefuse func() // if set, hears of each refusal
-	OnSlow   func() // if set, hears of each piece of work of an address that is not in good standing
+	OnSlow   func() // if set, hears of each piece of work of an address in bad standing
 }
 
 // A Queue lets few compute at a time. Whoever waits, waits in the line of their address, and the lines take turns, so that a
 // thousand requests from one address hold up another by one of them. When too many wait, the newest of the longest line is
 // refused.
 //
-// Who isn't in good standing waits until nobody else does. Of those the newest comes first: under a flood that is not worked off
-// in time, it is better to serve some at once than everybody too late.
+// Known addresses come before unknown ones, and those in bad standing when nobody else waits. Of these the newest and the oldest
+// come in turn: under a flood that is not worked off in time, it is better to serve some at once than everybody too late.
 type Queue struct {
 	cfg QueueConfig
 
 	mu      sync.Mutex
 	running int
-	slow    int // running, of those not in good standing
+	slow    int // running, of those in bad standing
 	waiting int
 	lines   map[Address]*line
-	good    *list.List // of *line with somebody waiting
-	bad     *list.List
-	resumed []*waiter // in the middle of their work
-	sizes   crowd     // of the lines
-	left    float64   // of the second's Slow
-	at      time.Time
+	turns   [3]*list.List // by Standing: *line with somebody waiting
+	resumed []*waiter     // in the middle of their work
+	sizes   crowd         // of the lines
+	oldest  bool          // the next one in bad standing is the oldest of its line
+	rest    time.Time     // until when those in bad standing wait in any case
 	timer   *time.Timer
 }
 
@@ -47,8 +47,8 @@ type Queue struct {
 type line struct {
 	from    Address
 	waiters []*waiter
-	place   *list.Element
-	in      *list.List
+	place   *list.Element // in Queue.turns
+	as      Standing
 }
 
 type waiter struct {
@@ -59,7 +59,7 @@ type waiter struct {
 
 // NewQueue returns an empty queue.
 func NewQueue(c QueueConfig) *Queue {
-	return &Queue{cfg: c, lines: map[Address]*line{}, good: list.New(), bad: list.New(), sizes: newCrowd(), left: 1}
+	return &Queue{cfg: c, lines: map[Address]*line{}, turns: [3]*list.List{list.New(), list.New(), list.New()}, sizes: newCrowd()}
 }
 
 // A Ticket is the right to compute. Its methods are called by one goroutine.
@@ -68,6 +68,7 @@ type Ticket struct {
 	from Address
 	slow bool
 	held bool
+	at   time.Time // when its turn began, of a slow one
 }
 
 // Enter waits for the turn of the address. The caller computes, without waiting for others, and calls Leave. The error is that of
@@ -119,6 +120,20 @@ func (t *Ticket) release() {
 	t.q.running--
 	if t.slow {
 		t.q.slow--
+		t.q.relax(time.Since(t.at))
+	}
+}
+
+// relax has those in bad standing wait after one of them has computed for d.
+func (q *Queue) relax(d time.Duration) {
+	if q.cfg.Slow <= 0 {
+		return
+	}
+	pause := time.Duration(float64(d) * (1/q.cfg.Slow - 1))
+	if now := time.Now(); q.rest.Before(now) {
+		q.rest = now.Add(pause)
+	} else {
+		q.rest = q.rest.Add(pause)
 	}
 }
 
@@ -141,7 +156,7 @@ func (q *Queue) Worth(from Address, n int) {
 	q.cfg.Meter.Worth(from, n)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l := q.lines[from]; l != nil && l.in == q.bad {
+	if l := q.lines[from]; l != nil && l.as != Known {
 		q.sort(l)
 		q.dispatch()
 	}
@@ -160,18 +175,16 @@ func (q *Queue) join(w *waiter) {
 	q.waiting++
 }
 
-// sort puts a line at the end of the list that its standing calls for.
+// sort puts a line at the end of the turns that its standing calls for.
 func (q *Queue) sort(l *line) {
-	in := q.good
+	as := Known
 	if q.cfg.Meter != nil {
-		if good, _ := q.cfg.Meter.Good(l.from); !good {
-			in = q.bad
-		}
+		as, _ = q.cfg.Meter.Standing(l.from)
 	}
 	if l.place != nil {
-		l.in.Remove(l.place)
+		q.turns[l.as].Remove(l.place)
 	}
-	l.in, l.place = in, in.PushBack(l)
+	l.as, l.place = as, q.turns[as].PushBack(l)
 }
 
 // part takes waiter i out of a line.
@@ -183,7 +196,7 @@ func (q *Queue) part(l *line, i int) *waiter {
 	q.sizes.shrink(l.from)
 	q.waiting--
 	if len(l.waiters) == 0 {
-		l.in.Remove(l.place)
+		q.turns[l.as].Remove(l.place)
 		delete(q.lines, l.from)
 	}
 	return w
@@ -221,67 +234,63 @@ func (q *Queue) free() bool { return q.cfg.Running <= 0 || q.running < q.cfg.Run
 
 // dispatch lets as many have their turn as there is room for.
 func (q *Queue) dispatch() {
-	for ; q.free() && len(q.resumed) > 0; q.resumed = q.resumed[1:] {
+	for q.free() && len(q.resumed) > 0 {
 		w := q.resumed[0]
+		q.resumed = q.resumed[1:]
 		q.grant(w, w.ticket)
 	}
-	for q.free() && q.good.Len() > 0 {
-		l := q.good.Front().Value.(*line)
-		if q.sort(l); l.in == q.bad {
-			continue
-		}
-		w := q.part(l, 0)
-		q.grant(w, &Ticket{q: q, from: w.from})
-		q.charge(w.from)
-	}
-	for q.free() && q.slow == 0 && q.bad.Len() > 0 {
-		l := q.bad.Front().Value.(*line)
-		if q.sort(l); l.in == q.good { // time has passed
-			q.dispatch()
+	for q.free() {
+		l := q.next()
+		switch {
+		case l == nil:
 			return
-		}
-		if wait := q.untilSlow(); wait > 0 {
-			q.wake(wait)
+		case l.as != Bad:
+			w := q.part(l, 0)
+			q.grant(w, &Ticket{q: q, from: w.from})
+		case q.slow > 0:
 			return
-		}
-		q.left--
-		w := q.part(l, len(l.waiters)-1)
-		q.grant(w, &Ticket{q: q, from: w.from, slow: true})
-		q.charge(w.from)
-		if q.cfg.OnSlow != nil {
-			q.cfg.OnSlow()
+		case time.Now().Before(q.rest): // elapsed time only
+			q.wake(time.Until(q.rest))
+			return
+		default:
+			i := len(l.waiters) - 1
+			if q.oldest {
+				i = 0
+			}
+			q.oldest = !q.oldest
+			w := q.part(l, i)
+			q.grant(w, &Ticket{q: q, from: w.from, slow: true})
+			if q.cfg.OnSlow != nil {
+				q.cfg.OnSlow()
+			}
 		}
 	}
 }
 
+// next returns the line whose turn it is, by what is thought of its address now; nil if nobody waits.
+func (q *Queue) next() *line {
+	for as := Known; as <= Bad; as++ {
+		for range q.turns[as].Len() {
+			l := q.turns[as].Front().Value.(*line)
+			if q.sort(l); l.as <= as {
+				return l
+			}
+		}
+	}
+	return nil
+}
+
 func (q *Queue) grant(w *waiter, t *Ticket) {
+	if q.cfg.Meter != nil && w.ticket == nil {
+		q.cfg.Meter.Charge(w.from)
+	}
 	w.ticket, t.held = t, true
 	q.running++
 	if t.slow {
 		q.slow++
+		t.at = time.Now()
 	}
 	close(w.turn)
-}
-
-func (q *Queue) charge(from Address) {
-	if q.cfg.Meter != nil {
-		q.cfg.Meter.Charge(from)
-	}
-}
-
-// untilSlow is how long until another one that is not in good standing may begin.
-func (q *Queue) untilSlow() time.Duration {
-	if q.cfg.Slow <= 0 {
-		return 0
-	}
-	now := time.Now() // elapsed time only
-	const burst = 2
-	q.left = min(q.left+now.Sub(q.at).Seconds()*q.cfg.Slow, burst)
-	q.at = now
-	if q.left >= 1 {
-		return 0
-	}
-	return time.Duration((1 - q.left) / q.cfg.Slow * float64(time.Second))
 }
 
 // wake has the queue looked at again after d.

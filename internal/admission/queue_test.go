@@ -94,16 +94,32 @@ func TestBadStandingWaitsForEverybodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := 0
 		m := NewMeter(Rate{0.001, 2}, Rate{}, nil, nil)
-		s := &scene{t: t, q: NewQueue(QueueConfig{Running: 2, Meter: m, Slow: 1, OnSlow: func() { slow++ }})}
+		s := &scene{t: t, q: NewQueue(QueueConfig{Running: 2, Meter: m, Slow: 0.25, OnSlow: func() { slow++ }})}
+		start := time.Now()
 		for n := range 6 { // two are free
-			s.come(fmt.Sprint("a", n), at("192.0.2.1"), 100*time.Millisecond)
+			s.come(fmt.Sprint("a", n), at("192.0.2.1"), 100*time.Millisecond+time.Duration(n))
 		}
 		s.come("b0", at("192.0.2.2"), 100*time.Millisecond)
-		// Of the others the newest comes first, one a second, beside one that was saved.
-		s.want("a0 a1 b0 a5 a4 a3 a2")
-		if slow != 4 {
-			t.Errorf("%d were slow", slow)
+		// Of the others the newest and the oldest come in turn, one at a time, a quarter of the time.
+		s.want("a0 a1 b0 a5 a2 a4 a3")
+		if d := time.Since(start).Round(100 * time.Millisecond); slow != 4 || d != 1400*time.Millisecond {
+			t.Errorf("%d were slow, and took %v", slow, d)
 		}
+	})
+}
+
+func TestKnownAddressesComeFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMeter(Rate{1, 10}, Rate{}, nil, nil)
+		s := &scene{t: t, q: NewQueue(QueueConfig{Running: 1, Meter: m})}
+		m.Worth(at("192.0.2.1"), 1)
+		for n := range 4 {
+			s.come(fmt.Sprint("s", n), number(n), time.Second)
+		}
+		s.come("a0", at("192.0.2.1"), time.Second)
+		s.come("a1", at("192.0.2.1"), time.Second)
+		s.want("s0 a0 a1 s1 s2 s3")
 	})
 }
 
@@ -172,7 +188,7 @@ func TestWhoGivesUpLeavesTheQueue(t *testing.T) {
 
 func TestQueuesKeepTheirBoundsUnderRaces(t *testing.T) {
 	t.Parallel()
-	q := NewQueue(QueueConfig{Running: 3, Waiting: 50, Meter: NewMeter(Rate{1000, 20}, Rate{1000, 50}, nil, nil), Slow: 100_000})
+	q := NewQueue(QueueConfig{Running: 3, Waiting: 50, Meter: NewMeter(Rate{1000, 20}, Rate{1000, 50}, nil, nil), Slow: 0.5})
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	running, most := 0, 0
@@ -212,7 +228,7 @@ func TestQueuesKeepTheirBoundsUnderRaces(t *testing.T) {
 	if most > 3 {
 		t.Errorf("%d ran at once", most)
 	}
-	if q.running != 0 || q.waiting != 0 || len(q.lines) != 0 || q.good.Len() != 0 || q.bad.Len() != 0 || len(q.sizes.of) != 0 {
+	if q.running != 0 || q.waiting != 0 || len(q.lines) != 0 || q.turns[Known].Len()+q.turns[Unknown].Len()+q.turns[Bad].Len() != 0 || len(q.sizes.of) != 0 {
 		t.Errorf("left behind: %+v", q)
 	}
 }

@@ -3,10 +3,12 @@ package layers
 
 import (
 	"encoding/json"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -23,6 +25,7 @@ var layer = map[string][]string{
 	"internal/pki/…":        {"internal/pki"},
 	"internal/sigv4":        {},
 	"internal/admission":    {},
+	"internal/egress":       {},
 	"internal/jwt":          {},
 	"internal/template":     {"internal/policy"},
 	"internal/rulesql":      {},
@@ -146,6 +149,80 @@ func TestOnlyTheStoreSpeaksSQL(t *testing.T) {
 			}
 		}
 	}
+}
+
+// goesOut names what reaches into the network, by package and name.
+var goesOut = map[string][]string{
+	"net":        {"Dial", "DialTimeout", "DialTCP", "DialUDP", "DialIP", "DialUnix", "Dialer"},
+	"net/http":   {"Get", "Head", "Post", "PostForm", "DefaultClient", "DefaultTransport", "Client", "Transport"},
+	"crypto/tls": {"Dial", "DialWithDialer", "Dialer"},
+}
+
+// mayGoOut are the packages that use these themselves, and why.
+var mayGoOut = map[string]string{
+	"internal/egress":        "it is the way out",
+	"internal/client":        "the operator's verbs call the server that the operator names",
+	"internal/mqtt/mqtttest": "for tests",
+	"internal/fakecloud":     "for tests",
+	"device":                 "the device's side",
+	"device/…":               "the device's side",
+	"cmd/imprint-device":     "the device's side",
+}
+
+// mayGoOutIn are single files that do, and why.
+var mayGoOutIn = map[string]string{
+	"internal/server/admin.go":       "the administration socket",
+	"internal/pki/keyhelper/keys.go": "the socket of the helper that holds keys",
+	"cmd/imprint/systemd.go":         "systemd's socket",
+}
+
+func TestCallsToOthersGoThroughEgress(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		free := false
+		for pattern := range mayGoOut {
+			free = free || matches(pattern, name)
+		}
+		if free || strings.HasPrefix(name, "test/") {
+			continue
+		}
+		for _, f := range p.GoFiles {
+			if _, ok := mayGoOutIn[name+"/"+f]; ok {
+				continue
+			}
+			set := token.NewFileSet()
+			file, err := parser.ParseFile(set, filepath.Join(p.Dir, f), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, use := range uses(file) {
+				t.Errorf("%s: %s reaches into the network: take the client of internal/egress, or say in mayGoOut why not", set.Position(use.Pos()), use.Sel.Name)
+			}
+		}
+	}
+}
+
+// uses returns where a file names something in goesOut.
+func uses(file *ast.File) (found []*ast.SelectorExpr) {
+	names := map[string]string{} // of imports in this file
+	for _, imp := range file.Imports {
+		path := strings.Trim(imp.Path.Value, `"`)
+		local := path[strings.LastIndexByte(path, '/')+1:]
+		if imp.Name != nil {
+			local = imp.Name.Name
+		}
+		names[local] = path
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := sel.X.(*ast.Ident); ok && slices.Contains(goesOut[names[x.Name]], sel.Sel.Name) {
+				found = append(found, sel)
+			}
+		}
+		return true
+	})
+	return found
 }
 
 func TestTheVocabularyNeedsTheStandardLibraryOnly(t *testing.T) {

@@ -24,7 +24,7 @@ type Budgets struct {
 
 	HandshakesPerAddress int `name:"limit-handshakes" help:"Handshakes in vain a second for each address, ten times as many at once; others wait." default:"50" placeholder:"N"`
 	HandshakesTotal      int `name:"limit-handshakes-total" help:"The same for all addresses together that are not known, four times as many at once." default:"500" placeholder:"N"`
-	HandshakesSlow       int `name:"limit-handshakes-slow" help:"Handshakes a second of those who have to wait." default:"250" placeholder:"N"`
+	HandshakesSlow       int `name:"limit-handshakes-slow" help:"Percent of one processor for the handshakes of those who have to wait." default:"50" placeholder:"N"`
 
 	RequestsPerAddress int `name:"limit-requests" help:"Requests in vain a second for each address, ten times as many at once." default:"50" placeholder:"N"`
 	RequestsTotal      int `name:"limit-requests-total" help:"The same for all addresses together that are not known, four times as many at once." default:"500" placeholder:"N"`
@@ -59,6 +59,10 @@ func (b Budgets) withDefaults() Budgets {
 	}
 	return b
 }
+
+// handshakesAtOnce on each processor: few, so that others need not wait behind them, and more than one, since a turn lasts while its
+// owner waits for a processor or for the store.
+const handshakesAtOnce = 4
 
 // openFiles is how many files and sockets this process may have.
 func openFiles() int {
@@ -97,8 +101,8 @@ func newStrangers(c Config, refused, slowed func(budget string)) (*strangers, er
 	per, all := rates(b.HandshakesPerAddress, b.HandshakesTotal)
 	s.door = &admission.Door{
 		Room: admission.NewRoom(unbound(b.PendingConnections), count(budgetPending)),
-		Queue: admission.NewQueue(admission.QueueConfig{Running: runtime.GOMAXPROCS(0), Meter: admission.NewMeter(per, all, direct, nil),
-			Slow: float64(b.HandshakesSlow), OnRefuse: count(budgetHandshakes), OnSlow: func() { slowed(budgetHandshakes) }}),
+		Queue: admission.NewQueue(admission.QueueConfig{Running: handshakesAtOnce * runtime.GOMAXPROCS(0), Meter: admission.NewMeter(per, all, direct, nil),
+			Slow: float64(b.HandshakesSlow) / 100, OnRefuse: count(budgetHandshakes), OnSlow: func() { slowed(budgetHandshakes) }}),
 	}
 	per, all = rates(b.RequestsPerAddress, b.RequestsTotal)
 	s.requests = admission.NewMeter(per, all, s.trusted, nil)
@@ -162,7 +166,7 @@ func (s *strangers) admit(front *wire.Frontend, next http.Handler) http.Handler 
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
 		st := &stranger{of: s, address: admission.AddressOf(host)}
 		st.visit, _ = r.Context().Value(visitKey{}).(*admission.Visit)
-		if good, after := s.requests.Good(st.address); !good {
+		if standing, after := s.requests.Standing(st.address); standing == admission.Bad {
 			s.refused(budgetRequests)
 			w.Header().Set("Connection", "close") // the next one begins with a handshake, which has a budget, too
 			front.Refuse(w, r, admission.Refused("too many requests from this address have come to nothing. Try again later", after))

@@ -109,6 +109,9 @@ func TestNetworksAreCheckedAtTheStart(t *testing.T) {
 	cfg.TrustedAddresses = []string{"factory"}
 	_, err := Start(t.Context(), cfg)
 	contains(t, err, "trusted addresses", "factory", "192.0.2.0/24")
+	cfg.TrustedAddresses, cfg.EgressAllow = nil, []string{"hooks.lan:http"}
+	_, err = Start(t.Context(), cfg)
+	contains(t, err, "egress", "hooks.lan:http")
 }
 
 // hold opens a connection to the HTTPS port that does nothing after its handshake.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/durable"
+	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/iam"
@@ -49,6 +50,7 @@ type Server struct {
 	recorder   *trace.Recorder
 	metrics    *metrics.Metrics
 	strangers  *strangers
+	egress     *egress.Client // for every call to others
 	iam        *iam.Service
 	userpools  *userpool.Service
 	identities *identitypool.Service
@@ -90,6 +92,9 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, failed: make(chan error, 4)}
 	s.metrics = s.newMetrics()
+	if s.egress, err = egress.New(egress.Config{Allow: cfg.EgressAllow, Proxy: cfg.EgressProxy}); err != nil {
+		return nil, err
+	}
 	if s.strangers, err = newStrangers(cfg, s.metrics.Refused, s.metrics.Slowed); err != nil {
 		return nil, err
 	}

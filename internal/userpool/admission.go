@@ -19,6 +19,14 @@ func addressOf(ctx context.Context) admission.Address {
 	return admission.AddressOf(fleet.CallerFrom(ctx).SourceIP)
 }
 
+// newArithmetic makes the queue of sign-ins. Those of addresses where they come to nothing have half of one processor together, and
+// so have those of unknown addresses while there is a flood of them.
+func newArithmetic(cfg Config) *admission.Queue {
+	per, all := admission.Rate{PerSecond: 5, Burst: 100}, admission.Rate{PerSecond: 50, Burst: 500}
+	return admission.NewQueue(admission.QueueConfig{Running: cfg.Arithmetic, Waiting: cfg.Waiting, Slow: 0.5,
+		Meter: admission.NewMeter(per, all, cfg.Trusted, nil)})
+}
+
 // compute runs the arithmetic of a sign-in when it is the caller's turn. It fails with TooManyRequestsException when too many
 // wait.
 func (s *Service) compute(ctx context.Context, work func()) error {
@@ -46,6 +54,8 @@ func (s *Service) refuse(budget string, after time.Duration) error {
 
 // proven tells whoever counts what strangers do that this one has proven who they are.
 func (s *Service) proven(ctx context.Context) {
+	const steps = 2 // of SRP
+	s.arithmetic.Worth(addressOf(ctx), steps)
 	if s.cfg.OnProof != nil {
 		s.cfg.OnProof(ctx)
 	}
@@ -71,7 +81,7 @@ func (s *Service) check(ctx context.Context, t tally) error {
 	if t.meter == nil || fleet.CallerFrom(ctx).SourceIP == "" {
 		return nil
 	}
-	if good, after := t.meter.Good(addressOf(ctx)); !good {
+	if standing, after := t.meter.Standing(addressOf(ctx)); standing == admission.Bad {
 		return s.refuse(t.budget, after)
 	}
 	return nil

@@ -120,7 +120,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Waiting = 256
 	}
 	s := &Service{cfg: cfg, log: cfg.Log, inFlight: make(chan struct{}, 64), keys: map[string]*poolKeys{},
-		arithmetic: admission.NewQueue(admission.QueueConfig{Running: cfg.Arithmetic, Waiting: cfg.Waiting})}
+		arithmetic: newArithmetic(cfg)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -31,6 +31,8 @@ type options struct {
 	rounds  int
 	only    string // names of scenarios; "" is all
 	profile string // folder for CPU profiles of the server
+	floods  string // names of floods; "" is all
+	flood   bool   // this is the process of a flood
 	against string // folder of another binary to compare with
 }
 
@@ -61,7 +63,16 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "scenarios to run, as the table names them, with commas between")
 	flag.StringVar(&o.profile, "profile", "", "folder for a CPU profile of the server during each scenario")
 	flag.StringVar(&o.against, "against", "", "folder of another imprint binary: print the ratio of both in place of the table")
+	flag.StringVar(&o.floods, "floods", "", "floods to measure, as the table names them, with semicolons between")
+	flag.BoolVar(&o.flood, "flood", false, "be a flood, as standard input says (for the bench itself)")
 	flag.Parse()
+	if o.flood {
+		if err := runFlood(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -114,6 +125,11 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("%s: %w\n%s", scenario.name, err, s.said())
 		}
 		r.Scenarios[scenario.name] = f
+	}
+	if o.wants("floods") {
+		if r.Floods, err = measureFloods(ctx, o, w); err != nil {
+			return fmt.Errorf("floods: %w\n%s", err, s.said())
+		}
 	}
 	r.Taken = time.Now().UTC().Truncate(time.Second)
 	r.print(os.Stdout)

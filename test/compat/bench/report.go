@@ -21,9 +21,10 @@ type figures struct {
 
 // A report is build/bench.json.
 type report struct {
-	Taken     time.Time           `json:"taken"`
-	Floor     floor               `json:"floor"`
-	Scenarios map[string]*figures `json:"scenarios"` // by their names in scenarios
+	Taken     time.Time                `json:"taken"`
+	Floor     floor                    `json:"floor"`
+	Scenarios map[string]*figures      `json:"scenarios"` // by their names in scenarios
+	Floods    map[string]*floodFigures `json:"floods,omitempty"`
 }
 
 // possible is how many operations a second the machine could do if the server needed no more than the floor, with this client
@@ -56,6 +57,7 @@ func (r *report) print(out io.Writer) {
 			row.floor, f.ServerMicros/row.floor, f.ClientMicros, f.P50Millis, f.P99Millis, float64(f.RSSKiB)/1024)
 	}
 	t.Flush()
+	printFloods(out, r.Floods)
 	idle := r.Scenarios["idle"]
 	if idle == nil {
 		return

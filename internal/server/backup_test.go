@@ -248,6 +248,10 @@ func FuzzBackup(f *testing.F) {
 	f.Add(with(f, failureName, tar.TypeReg))
 	f.Add(with(f, manifestName, tar.TypeReg))
 	f.Add(with(f, "pki", tar.TypeDir))
+	for _, was := range []string{`"format":1`, `"format": 1`, `"Format":1`, `"Format": 1`} { // of another format
+		f.Add(bytes.Replace(whole.Bytes(), []byte(was), []byte(was[:len(was)-1]+"9"), 1))
+	}
+	f.Add(append(bytes.Clone(whole.Bytes()[:1024]), make([]byte, 1024)...))                    // ends too early
 	f.Add(append(bytes.Clone(whole.Bytes()[:1024]), whole.Bytes()...))                         // a file twice
 	f.Add(append(bytes.Clone(whole.Bytes()[:whole.Len()-1024]), whole.Bytes()...))             // goes on behind its end
 	f.Add(whole.Bytes()[:700])                                                                 // ends in a file

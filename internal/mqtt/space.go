@@ -48,7 +48,8 @@ func (s *space) take(c *conn, client *Client, clean bool, window int, w *wait) (
 			continue
 		}
 		defer s.mu.Unlock()
-		present = old != nil && !clean && old.version == client.Version // no resume across protocol versions
+		lapsed := old != nil && !s.b.now().Before(old.until)                       // the wheel is up to two ticks late
+		present = old != nil && !clean && !lapsed && old.version == client.Version // no resume across protocol versions
 		sess = old
 		if !present {
 			if old != nil {

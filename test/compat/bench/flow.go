@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
@@ -122,20 +123,26 @@ func measureFlows(_ context.Context, o options, w *world) (*figures, error) {
 
 const (
 	topicCSR      = "$aws/certificates/create-from-csr/json"
+	topicKeys     = "$aws/certificates/create/json"
 	topicRegister = "$aws/provisioning-templates/" + templateName + "/provision/json"
 )
 
+// flow provisions a device; one without a key of its own asks the server for keys.
 func (w *world) flow(claim tls.Certificate, c candidate) error {
+	create, request := topicCSR, object{"certificateSigningRequest": c.csr}
+	if c.key == nil {
+		create, request = topicKeys, object{}
+	}
 	serial := fmt.Sprintf("%07d", w.serial.Add(1))
 	s, err := dial(w.addr, w.tls, claim, "new-"+serial)
 	if err != nil {
 		return err
 	}
-	if err := s.subscribe(topicCSR+"/accepted", topicCSR+"/rejected", topicRegister+"/accepted", topicRegister+"/rejected"); err != nil {
+	if err := s.subscribe(create+"/accepted", create+"/rejected", topicRegister+"/accepted", topicRegister+"/rejected"); err != nil {
 		return s.fail(err)
 	}
-	var issued struct{ CertificatePem, CertificateOwnershipToken string }
-	if err := s.request(topicCSR, object{"certificateSigningRequest": c.csr}, &issued); err != nil {
+	var issued struct{ CertificatePem, PrivateKey, CertificateOwnershipToken string }
+	if err := s.request(create, request, &issued); err != nil {
 		return s.fail(err)
 	}
 	var registered struct{ ThingName string }
@@ -144,11 +151,13 @@ func (w *world) flow(claim tls.Certificate, c candidate) error {
 		return s.fail(err)
 	}
 	s.close()
-	block, _ := pem.Decode([]byte(issued.CertificatePem))
-	if block == nil {
-		return errors.New("the answer holds no certificate")
+	d, err := deviceOf(registered.ThingName, issued.CertificatePem, c.key)
+	if c.key == nil {
+		d.cert, err = tls.X509KeyPair([]byte(issued.CertificatePem), []byte(issued.PrivateKey))
 	}
-	d := device{registered.ThingName, tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: c.key}}
+	if err != nil {
+		return err
+	}
 	if s, err = dial(w.addr, w.tls, d.cert, d.thing); err != nil {
 		return err
 	}
@@ -160,6 +169,14 @@ func (w *world) flow(claim tls.Certificate, c candidate) error {
 	w.devices = append(w.devices, d)
 	w.mu.Unlock()
 	return nil
+}
+
+func deviceOf(thing, certificate string, key *ecdsa.PrivateKey) (device, error) {
+	block, _ := pem.Decode([]byte(certificate))
+	if block == nil {
+		return device{}, errors.New("the answer holds no certificate")
+	}
+	return device{thing, tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key}}, nil
 }
 
 func (d device) topic() string { return "lamps/" + d.thing + "/state" }
@@ -202,38 +219,30 @@ func measureCycles(_ context.Context, o options, w *world) (*figures, error) {
 	})
 }
 
-// measureIdle opens connections that do nothing, and says what each adds to the server's memory.
-func measureIdle(_ context.Context, o options, w *world) (*figures, error) {
-	n := min(o.idle, len(w.devices))
+// measureIdle opens connections that do nothing, and says what each adds to the server's memory after a while.
+func measureIdle(ctx context.Context, o options, w *world) (*figures, error) {
+	d, err := w.anyDevice(ctx)
+	if err != nil {
+		return nil, err
+	}
 	w.server.settle()
 	before := w.server.rss()
-	open := make(chan *session, n)
-	next := atomic.Int64{}
-	var failed error
-	var once sync.Once
-	var wg sync.WaitGroup
-	for range o.workers {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
-				d := w.devices[i]
-				s, err := dial(w.addr, w.tls, d.cert, d.thing)
-				if err != nil {
-					once.Do(func() { failed = err })
-					return
-				}
-				_ = s.conn.SetDeadline(time.Time{})
-				open <- s
-			}
-		})
-	}
-	wg.Wait()
-	if failed == nil {
-		time.Sleep(time.Duration(o.seconds * float64(time.Second)))
+	open := make(chan *session, o.idle)
+	_, err = times(o.idle, o.workers, func(int) error {
+		s, err := dial(w.addr, w.tls, d.cert, fmt.Sprint("idle-", w.serial.Add(1)))
+		if err == nil {
+			_ = s.conn.SetDeadline(time.Time{})
+			open <- s
+		}
+		return err
+	})
+	if err == nil {
+		time.Sleep(o.idleWait)
 	}
 	after := w.server.rss()
 	close(open)
 	for s := range open {
 		s.close()
 	}
-	return &figures{Count: n, RSSKiB: after, KiBEach: float64(after-before) / float64(max(n, 1))}, failed
+	return &figures{Count: o.idle, RSSKiB: after, KiBEach: float64(after-before) / float64(max(o.idle, 1))}, err
 }

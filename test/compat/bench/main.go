@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -23,17 +24,19 @@ import (
 
 // options are how much is measured.
 type options struct {
-	bin     string
-	out     string
-	seconds float64 // per scenario
-	workers int
-	idle    int
-	rounds  int
-	only    string // names of scenarios; "" is all
-	profile string // folder for CPU profiles of the server
-	floods  string // names of floods; "" is all
-	flood   bool   // this is the process of a flood
-	against string // folder of another binary to compare with
+	bin      string
+	out      string
+	seconds  float64 // per scenario
+	workers  int
+	idle     int
+	idleWait time.Duration
+	growth   int
+	rounds   int
+	only     string // names of scenarios; "" is all
+	profile  string // folder for CPU profiles of the server
+	floods   string // names of floods; "" is all
+	flood    bool   // this is the process of a flood
+	against  string // folder of another binary to compare with
 }
 
 func (o options) wants(scenario string) bool {
@@ -47,18 +50,33 @@ var scenarios = []struct {
 }{
 	{"flow", measureFlows},
 	{"cycle", measureCycles},
-	{"idle", measureIdle},
+	{"mosquitto", measureMosquitto},
+	{"trusted-warm", measureTrusted(true)},
+	{"trusted-cold", measureTrusted(false)},
 	{"signin", measureSignIns},
 	{"claim", measureClaims},
+	{"rsa", measureRSA},
+	{"growth", measureGrowth},
+	{"start", measureStart},
+	{"idle", measureIdle},
 }
 
+// errNotAsked leaves a scenario out.
+var errNotAsked = errors.New("not asked for")
+
 func main() {
+	if addr := os.Getenv(emptyServer); addr != "" {
+		fmt.Fprintln(os.Stderr, "bench:", serveNothing(addr))
+		os.Exit(1)
+	}
 	var o options
 	flag.StringVar(&o.bin, "bin", "../../bin", "folder of the imprint binary")
 	flag.StringVar(&o.out, "out", "", "file for the figures as JSON")
 	flag.Float64Var(&o.seconds, "seconds", 10, "seconds per scenario")
 	flag.IntVar(&o.workers, "workers", 16, "devices at once")
-	flag.IntVar(&o.idle, "idle", 1000, "idle")
+	flag.IntVar(&o.idle, "idle", 10000, "idle connections")
+	flag.DurationVar(&o.idleWait, "idle-wait", time.Minute, "how long connections are idle before memory is measured")
+	flag.IntVar(&o.growth, "growth", 0, "things of the large store, 1000000 for the goal; 0 leaves it out")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds per scenario, of which the median counts")
 	flag.StringVar(&o.only, "only", "", "scenarios to run, as the table names them, with commas between")
 	flag.StringVar(&o.profile, "profile", "", "folder for a CPU profile of the server during each scenario")
@@ -121,6 +139,10 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		f, err := scenario.run(ctx, o, w)
 		stop()
+		if errors.Is(err, errNotAsked) || errors.Is(err, errNotInstalled) {
+			r.Missing = append(r.Missing, scenario.name+": "+err.Error())
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", scenario.name, err, s.said())
 		}
@@ -131,6 +153,7 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("floods: %w\n%s", err, s.said())
 		}
 	}
+	r.Goals = r.judge()
 	r.Taken = time.Now().UTC().Truncate(time.Second)
 	r.print(os.Stdout)
 	if o.out == "" {

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -17,6 +19,9 @@ type figures struct {
 	P99Millis    float64 `json:"p99Millis,omitempty"`
 	RSSKiB       int     `json:"rssKiB"`
 	KiBEach      float64 `json:"kibEach,omitempty"` // resident memory per idle connection
+
+	Share           float64 `json:"share,omitempty"` // of something else; the scenario says of what
+	CommitP99Millis float64 `json:"commitP99Millis,omitempty"`
 }
 
 // A report is build/bench.json.
@@ -25,6 +30,8 @@ type report struct {
 	Floor     floor                    `json:"floor"`
 	Scenarios map[string]*figures      `json:"scenarios"` // by their names in scenarios
 	Floods    map[string]*floodFigures `json:"floods,omitempty"`
+	Missing   []string                 `json:"missing"`
+	Goals     []goal                   `json:"goals"`
 }
 
 // possible is how many operations a second the machine could do if the server needed no more than the floor, with this client
@@ -48,6 +55,10 @@ func (r *report) print(out io.Writer) {
 		{"connect cycle", "cycle", fl.Handshake},
 		{"SRP sign-in", "signin", 2 * fl.RSASign},
 		{"claim (RSA-2048)", "claim", fl.RSAKey + fl.Sign},
+		{"trusted user, keys ready", "trusted-warm", fl.trusted()},
+		{"trusted user, no keys", "trusted-cold", fl.trusted()},
+		{"flow, keys by the server", "rsa", fl.Flow + fl.RSAKey},
+		{"connect cycle, mosquitto", "mosquitto", fl.Handshake},
 	} {
 		f := r.Scenarios[row.scenario]
 		if f == nil {
@@ -58,9 +69,69 @@ func (r *report) print(out io.Writer) {
 	}
 	t.Flush()
 	printFloods(out, r.Floods)
-	idle := r.Scenarios["idle"]
-	if idle == nil {
-		return
+	fmt.Fprintln(out)
+	t = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "goal\tmeasured\tlimit\t")
+	for _, g := range r.Goals {
+		at, verdict := "at most", "not met"
+		if g.AtLeast {
+			at = "at least"
+		}
+		if g.Met {
+			verdict = "met"
+		}
+		fmt.Fprintf(t, "%s\t%.2f\t%s %.2f\t%s\n", g.What, g.Measured, at, g.Limit, verdict)
 	}
-	fmt.Fprintf(out, "\n%d idle connections: %.1f KiB each, %.0f MiB in all\n", idle.Count, idle.KiBEach, float64(idle.RSSKiB)/1024)
+	t.Flush()
+	for _, m := range r.Missing {
+		fmt.Fprintf(out, "not measured: %s\n", m)
+	}
+}
+
+// trusted is what a trusted-user flow takes at least: the signatures of two tokens, a key and certificate for the claim, a flow.
+func (fl floor) trusted() float64 { return 2*fl.RSASign + fl.RSAKey + fl.Sign + fl.Flow }
+
+// A goal is a promise of the design beside what was measured.
+type goal struct {
+	What     string  `json:"what"`
+	Measured float64 `json:"measured"`
+	Limit    float64 `json:"limit"`
+	AtLeast  bool    `json:"atLeast"` // else at most
+	Met      bool    `json:"met"`
+}
+
+// judge compares what was measured with the goals.
+func (r *report) judge() (goals []goal) {
+	most := func(what string, v, limit float64) {
+		goals = append(goals, goal{what, v, limit, false, v <= limit})
+	}
+	least := func(what string, v, limit float64) {
+		goals = append(goals, goal{what, v, limit, true, v >= limit})
+	}
+	fl := r.Floor
+	for name, judge := range map[string]func(f *figures){
+		"flow": func(f *figures) {
+			most("flow: server CPU ÷ floor", f.ServerMicros/fl.Flow, 1.5)
+			least("flow: rate ÷ what the cores could do with this client", f.PerSecond/r.possible(fl.Flow, f), 0.75)
+		},
+		"mosquitto": func(f *figures) { most("connect cycle: server CPU ÷ mosquitto's", f.Share, 0.6) },
+		"rsa": func(f *figures) {
+			least("keys by the server, none ready: rate ÷ limit of one core", f.PerSecond*fl.RSAKey/1e6, 0.9)
+			least("flows with own keys beside these: rate ÷ rate alone", f.Share, 0.9)
+		},
+		"idle": func(f *figures) {
+			most(fmt.Sprintf("idle: KiB per connection at %d", f.Count), f.KiBEach, 30)
+		},
+		"growth": func(f *figures) {
+			most(fmt.Sprintf("growth: server CPU of a flow at %d things ÷ at few", f.Count), f.Share, 1.2)
+			most("growth: commits' p99 ÷ fdatasync's p99", f.CommitP99Millis*1000/fl.SyncP99, 20)
+		},
+		"start": func(f *figures) { most("start to ready ÷ that of an empty TLS server", f.Share, 2) },
+	} {
+		if f := r.Scenarios[name]; f != nil {
+			judge(f)
+		}
+	}
+	slices.SortFunc(goals, func(a, b goal) int { return strings.Compare(a.What, b.What) })
+	return goals
 }

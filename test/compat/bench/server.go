@@ -33,7 +33,8 @@ func startServer(ctx context.Context, bin, dir string) (*process, error) {
 		return nil, err
 	}
 	defer log.Close()
-	p.cmd = exec.Command(filepath.Join(bin, "imprint"), "serve", "--data", p.data, "--https-port", "0", "--mqtt-port", "0")
+	p.cmd = serveCommand(bin, p.data)
+	_ = os.Remove(filepath.Join(p.data, server.EnvFile)) // of an earlier start: a new one says that it is ready
 	p.cmd.Stderr = log
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the server (make build makes it): %w", err)
@@ -57,6 +58,10 @@ func startServer(ctx context.Context, bin, dir string) (*process, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+func serveCommand(bin, data string) *exec.Cmd {
+	return exec.Command(filepath.Join(bin, "imprint"), "serve", "--data", data, "--https-port", "0", "--mqtt-port", "0")
 }
 
 // stop ends the server that was started here, gently at first.

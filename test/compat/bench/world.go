@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -33,7 +32,7 @@ type world struct {
 	tls    *tls.Config
 	claims []tls.Certificate
 
-	poolID, appID string
+	poolID, appID, identityPoolID string
 
 	serial  atomic.Int64 // of the next device
 	mu      sync.Mutex
@@ -56,31 +55,47 @@ const user, password = "installer", "Bench-pass-1a!"
 
 // prepare makes role, policy, template, user pool and one claim per worker through the public API.
 func prepare(ctx context.Context, s *process, workers int) (*world, error) {
-	anon, err := client.New(client.Config{Endpoint: s.env.Get("AWS_ENDPOINT_URL"), Region: s.env.Get("AWS_REGION"), CAFile: s.env.Get("AWS_CA_BUNDLE")})
-	if err != nil {
-		return nil, err
+	w := &world{claims: make([]tls.Certificate, workers)}
+	for _, step := range []func() error{
+		func() error { return w.meet(s) },
+		func() error { return w.template(ctx) },
+		func() error { return w.users(ctx) },
+		func() error { return w.identities(ctx) },
+		func() error { return w.renewClaims(ctx) },
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// meet makes the clients of a server.
+func (w *world) meet(s *process) (err error) {
+	w.server = s
+	if w.anon, err = client.New(client.Config{Endpoint: s.env.Get("AWS_ENDPOINT_URL"), Region: s.env.Get("AWS_REGION"), CAFile: s.env.Get("AWS_CA_BUNDLE")}); err != nil {
+		return err
 	}
 	roots, err := os.ReadFile(s.env.Get("AWS_CA_BUNDLE"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(roots)
-	w := &world{server: s, anon: anon, addr: net.JoinHostPort(s.env.Get("IOT_ENDPOINT"), s.env.Get("IOT_PORT")),
-		admin: anon.As(client.Credentials{AccessKeyID: s.env.Get("AWS_ACCESS_KEY_ID"), Secret: fleet.Secret(s.env.Get("AWS_SECRET_ACCESS_KEY"))}),
-		tls: &tls.Config{RootCAs: pool, ServerName: s.env.Get("IOT_ENDPOINT"), MinVersion: tls.VersionTLS13,
-			CurvePreferences: []tls.CurveID{tls.X25519}}}
-	if err := errors.Join(w.template(ctx), w.users(ctx)); err != nil {
-		return nil, err
-	}
-	for range workers {
-		c, err := w.claim(ctx)
-		if err != nil {
-			return nil, err
+	w.addr = net.JoinHostPort(s.env.Get("IOT_ENDPOINT"), s.env.Get("IOT_PORT"))
+	w.admin = w.anon.As(client.Credentials{AccessKeyID: s.env.Get("AWS_ACCESS_KEY_ID"), Secret: fleet.Secret(s.env.Get("AWS_SECRET_ACCESS_KEY"))})
+	w.tls = &tls.Config{RootCAs: pool, ServerName: s.env.Get("IOT_ENDPOINT"), MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519}}
+	return nil
+}
+
+// renewClaims gets a claim for each worker: they live five minutes.
+func (w *world) renewClaims(ctx context.Context) (err error) {
+	for i := range w.claims {
+		if w.claims[i], err = w.claim(ctx); err != nil {
+			return err
 		}
-		w.claims = append(w.claims, c)
 	}
-	return w, nil
+	return nil
 }
 
 func document(v any) string {
@@ -148,13 +163,15 @@ func (w *world) users(ctx context.Context) error {
 	return idp("AdminSetUserPassword", object{"UserPoolId": w.poolID, "Username": user, "Password": password, "Permanent": true}, nil)
 }
 
-// claim asks for a claim, as an installer does.
-func (w *world) claim(ctx context.Context) (tls.Certificate, error) {
+// claim asks for a claim, as an administrator.
+func (w *world) claim(ctx context.Context) (tls.Certificate, error) { return w.claimAs(ctx, w.admin) }
+
+func (w *world) claimAs(ctx context.Context, who *client.Client) (tls.Certificate, error) {
 	var out struct {
 		CertificatePem string
 		KeyPair        struct{ PrivateKey string }
 	}
-	if err := w.admin.REST(ctx, "iot", http.MethodPost, "/provisioning-templates/"+templateName+"/provisioning-claim", nil, &out); err != nil {
+	if err := who.REST(ctx, "iot", http.MethodPost, "/provisioning-templates/"+templateName+"/provisioning-claim", nil, &out); err != nil {
 		return tls.Certificate{}, err
 	}
 	return tls.X509KeyPair([]byte(out.CertificatePem), []byte(out.KeyPair.PrivateKey))

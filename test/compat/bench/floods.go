@@ -176,19 +176,6 @@ func (w *world) steady(d time.Duration) (took []time.Duration, failed int) {
 	return took, failed
 }
 
-// renewClaims gives the workers claims that last for the next minutes.
-func (w *world) renewClaims(ctx context.Context, n int) error {
-	w.claims = nil
-	for range n {
-		c, err := w.claim(ctx)
-		if err != nil {
-			return err
-		}
-		w.claims = append(w.claims, c)
-	}
-	return nil
-}
-
 // A floodOrder tells a process of its own which flood to make.
 type floodOrder struct {
 	Kind, MQTT, HTTPS, Host, Roots string

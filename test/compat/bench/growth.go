@@ -48,7 +48,7 @@ func measureGrowth(ctx context.Context, o options, w *world) (*figures, error) {
 		return nil, err
 	}
 	for _, x := range []*world{large, w} {
-		if err := x.renewClaims(ctx); err != nil {
+		if err := x.renewClaims(ctx, o.workers); err != nil {
 			return nil, err
 		}
 	}

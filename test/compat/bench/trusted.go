@@ -142,7 +142,7 @@ func times(n, workers int, do task) ([]time.Duration, error) {
 // measureRSA lets devices ask for keys as fast as the server can make them, with an empty pool: the rate of key generation is the limit.
 // Beside them devices with keys of their own provision; how fast, compared to without, is Share.
 func measureRSA(ctx context.Context, o options, w *world) (*figures, error) {
-	if err := w.renewClaims(ctx); err != nil {
+	if err := w.renewClaims(ctx, o.workers); err != nil {
 		return nil, err
 	}
 	w.server.settle()

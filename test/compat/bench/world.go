@@ -55,13 +55,13 @@ const user, password = "installer", "Bench-pass-1a!"
 
 // prepare makes role, policy, template, user pool and one claim per worker through the public API.
 func prepare(ctx context.Context, s *process, workers int) (*world, error) {
-	w := &world{claims: make([]tls.Certificate, workers)}
+	w := &world{}
 	for _, step := range []func() error{
 		func() error { return w.meet(s) },
 		func() error { return w.template(ctx) },
 		func() error { return w.users(ctx) },
 		func() error { return w.identities(ctx) },
-		func() error { return w.renewClaims(ctx) },
+		func() error { return w.renewClaims(ctx, workers) },
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -88,12 +88,15 @@ func (w *world) meet(s *process) (err error) {
 	return nil
 }
 
-// renewClaims gets a claim for each worker: they live five minutes.
-func (w *world) renewClaims(ctx context.Context) (err error) {
-	for i := range w.claims {
-		if w.claims[i], err = w.claim(ctx); err != nil {
+// renewClaims gives the workers claims that last for the next minutes.
+func (w *world) renewClaims(ctx context.Context, n int) error {
+	w.claims = nil
+	for range n {
+		c, err := w.claim(ctx)
+		if err != nil {
 			return err
 		}
+		w.claims = append(w.claims, c)
 	}
 	return nil
 }

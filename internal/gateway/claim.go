@@ -90,7 +90,7 @@ func (g *Gateway) checkClaim(ctx context.Context, a *arrival) error {
 		err = refuse("the claim exists no more")
 		fallthrough
 	case fleet.KindDenied:
-		a.trace.SetCure("enable the template if it is disabled, then ask for a new claim, as somebody who may do so")
+		a.trace.SetCure("enable the template, or make it anew if it is gone, then ask for a new claim, as somebody who may do so")
 	}
 	return err
 }

@@ -65,7 +65,7 @@ func TestCertificatesThatMayNotConnectGetAnAlertAndATrace(t *testing.T) {
 		}, "is valid from", "clock"},
 		"of an expired claim":   {func(s *site) device { d := s.claim("lamps"); s.pass(6 * time.Minute); return d }, "the claim expired", "new claim"},
 		"of a withdrawn claim":  {func(s *site) device { d := s.claim("lamps"); s.withdraw(d); return d }, "was revoked", "new claim"},
-		"of a deleted template": {func(s *site) device { d := s.claim("lamps"); s.dropTemplate("lamps"); return d }, "was revoked", "new claim"},
+		"of a deleted template": {func(s *site) device { d := s.claim("lamps"); s.dropTemplate("lamps"); return d }, "does not exist any more", "new claim"},
 		"of a disabled template": {func(s *site) device {
 			d := s.claim("lamps")
 			s.disable("lamps")

@@ -28,7 +28,8 @@ var (
 	SealedVerifiers    = SealedColumn{"pool_users", "verifier", []string{"pool", "sub"}}
 	SealedHistories    = SealedColumn{"pool_users", "history", []string{"pool", "sub"}}
 	SealedPoolCodes    = SealedColumn{"pool_user_codes", "code", []string{"pool", "sub", "purpose"}}
-	sealedColumnsKnown = []SealedColumn{SealedAccessKeys, SealedPoolSecrets, SealedPoolKeys, SealedPoolClients, SealedVerifiers, SealedHistories, SealedPoolCodes}
+	SealedFunctions    = SealedColumn{"functions", "secret", []string{"name"}}
+	sealedColumnsKnown = []SealedColumn{SealedAccessKeys, SealedPoolSecrets, SealedPoolKeys, SealedPoolClients, SealedVerifiers, SealedHistories, SealedPoolCodes, SealedFunctions}
 )
 
 // A SealedValue is one value of a SealedColumn; Keys are the values of its keys, in their order.

@@ -1,5 +1,5 @@
 // Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey,
-// backup, restore, admin, account, explain, demo.
+// backup, restore, admin, account, function, table, explain, demo.
 // Begin with cli in this file; each verb has a file of its own.
 package main
 
@@ -18,19 +18,21 @@ import (
 )
 
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Run the service."`
-	Config  configCmd  `cmd:"" help:"Print the effective configuration and where each value comes from; check a file."`
-	Env     envCmd     `cmd:"" help:"Print shell exports that point AWS clients at this server: eval \"$(imprint env)\"."`
-	AWS     awsCmd     `cmd:"" name:"aws" passthrough:"" help:"Run the AWS CLI against this server, whatever its version."`
-	CA      caCmd      `cmd:"" name:"ca" help:"Print the root certificates that devices and clients must trust; rotate them, take their keys offline."`
-	Admin   adminCmd   `cmd:"" help:"Administration on the machine of the server."`
-	Account accountCmd `cmd:"" help:"Accounts: tenants that cannot see each other."`
-	Rekey   rekeyCmd   `cmd:"" help:"Change the master key that seals every secret."`
-	Backup  backupCmd  `cmd:"" help:"Write a backup of the data folder, while the server runs or not."`
-	Restore restoreCmd `cmd:"" help:"Make a data folder from a backup."`
-	Explain explainCmd `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`
-	Demo    demoCmd    `cmd:"" help:"Play the whole story: an installer provisions a device."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" help:"Run the service."`
+	Config   configCmd   `cmd:"" help:"Print the effective configuration and where each value comes from; check a file."`
+	Env      envCmd      `cmd:"" help:"Print shell exports that point AWS clients at this server: eval \"$(imprint env)\"."`
+	AWS      awsCmd      `cmd:"" name:"aws" passthrough:"" help:"Run the AWS CLI against this server, whatever its version."`
+	CA       caCmd       `cmd:"" name:"ca" help:"Print the root certificates that devices and clients must trust; rotate them, take their keys offline."`
+	Admin    adminCmd    `cmd:"" help:"Administration on the machine of the server."`
+	Account  accountCmd  `cmd:"" help:"Accounts: tenants that cannot see each other."`
+	Rekey    rekeyCmd    `cmd:"" help:"Change the master key that seals every secret."`
+	Backup   backupCmd   `cmd:"" help:"Write a backup of the data folder, while the server runs or not."`
+	Restore  restoreCmd  `cmd:"" help:"Make a data folder from a backup."`
+	Function functionCmd `cmd:"" help:"Functions that pre-provisioning hooks call."`
+	Table    tableCmd    `cmd:"" help:"Tables that the rules of hooks ask, such as allow-lists."`
+	Explain  explainCmd  `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`
+	Demo     demoCmd     `cmd:"" help:"Play the whole story: an installer provisions a device."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // dataFolder is the place of the verbs that speak to the administration socket. They find it as serve does (settings.go).

@@ -8,6 +8,8 @@ package egress
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -28,9 +30,10 @@ type Config struct {
 	// each with or without a port (hooks.lan:8080, [fd00::1]:443). A listed host may be at any address.
 	Allow []string
 
-	Proxy   string        // URL of an HTTP proxy for all calls; it has to be listed, too, unless it is public. The environment does not count.
-	Timeout time.Duration // of a whole call, its answer included; 0: 10 s
-	MaxBody int64         // bytes of an answer, uncompressed; 0: 1 MiB
+	Proxy   string         // URL of an HTTP proxy for all calls; it has to be listed, too, unless it is public. The environment does not count.
+	Roots   *x509.CertPool // that servers must stand under; nil: those of the system
+	Timeout time.Duration  // of a whole call, its answer included; 0: 10 s
+	MaxBody int64          // bytes of an answer, uncompressed; 0: 1 MiB
 
 	Resolver *net.Resolver // nil: the system's
 }
@@ -81,7 +84,7 @@ func New(c Config) (*Client, error) {
 	if c.MaxBody <= 0 {
 		c.MaxBody = defaultBody
 	}
-	tr := &http.Transport{DialContext: p.dial(c.Resolver), ForceAttemptHTTP2: true, TLSHandshakeTimeout: connectTimeout, MaxIdleConns: 64,
+	tr := &http.Transport{DialContext: p.dial(c.Resolver), ForceAttemptHTTP2: true, TLSHandshakeTimeout: connectTimeout, TLSClientConfig: &tls.Config{RootCAs: c.Roots}, MaxIdleConns: 64,
 		MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxHeader}
 	if c.Proxy != "" {
 		u, err := url.Parse(c.Proxy)

@@ -3,7 +3,6 @@ package egress
 import (
 	"compress/gzip"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
@@ -54,16 +53,15 @@ func TestDestinationsAreChecked(t *testing.T) {
 // trusting lets a client trust the test server.
 func trusting(t *testing.T, c Config, s *httptest.Server) *http.Client {
 	t.Helper()
+	if s != nil && s.Certificate() != nil {
+		c.Roots = x509.NewCertPool()
+		c.Roots.AddCert(s.Certificate())
+	}
 	client, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr := client.Transport.(*transport).next.(*http.Transport)
-	if s != nil && s.Certificate() != nil {
-		pool := x509.NewCertPool()
-		pool.AddCert(s.Certificate())
-		tr.TLSClientConfig = &tls.Config{RootCAs: pool}
-	}
 	t.Cleanup(tr.CloseIdleConnections)
 	return client
 }

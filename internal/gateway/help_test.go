@@ -95,6 +95,9 @@ func newSite(t testing.TB) *site {
 	return s
 }
 
+// Known implements provision.Hook.
+func (s *site) Known(*store.Tx, fleet.Scope, string) error { return nil }
+
 // Invoke implements provision.Hook: it waits until the test lets it go.
 func (s *site) Invoke(ctx context.Context, _ provision.HookEvent) (provision.HookAnswer, error) {
 	select {

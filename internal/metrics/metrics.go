@@ -25,6 +25,7 @@ type Sources struct {
 	Traces       func() Traces
 	KeyPool      func() KeyPool
 	Pending      func() int                  // connections of which nothing is known yet
+	Circuits     func() map[string]int       // functions that hooks called, by the state of their circuit
 	Certificates func() map[string]time.Time // the ends of those that the service lives on, by what they are for
 }
 
@@ -60,6 +61,7 @@ type Metrics struct {
 	group         prometheus.Histogram
 	refused       *prometheus.CounterVec
 	slowed        *prometheus.CounterVec
+	hookTime      *prometheus.HistogramVec
 
 	codes words
 }
@@ -98,6 +100,7 @@ func New(s Sources) *Metrics {
 	m.group = histogram("imprint_store_commit_group_size", "Write transactions that share a commit.", []float64{1, 2, 4, 8, 16, 32, 64}).WithLabelValues().(prometheus.Histogram)
 	m.refused = counter("imprint_refusals_total", "Work of strangers that was refused, by budget.", "budget")
 	m.slowed = counter("imprint_slowed_total", "Work of strangers that had to wait for everybody else's, by budget.", "budget")
+	m.hookTime = histogram("imprint_hook_duration_seconds", "Time of a pre-provisioning hook by kind (webhook, lambda, rule) and outcome (allowed, denied, failed, broken).", slow, "kind", "outcome")
 	m.sources(s)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -142,7 +145,7 @@ func (m *Metrics) sources(s Sources) {
 	gauge("imprint_pending_connections", "Connections of which nothing is known yet.", func() float64 { return float64(s.Pending()) })
 	counter("imprint_keypool_refused_total", "Requests for an RSA key that found too many waiting.", func() float64 { return float64(s.KeyPool().Refused) })
 	counter("imprint_keypool_made_total", "RSA keys made.", func() float64 { return float64(s.KeyPool().Made) })
-	m.registry.MustRegister(certificates{s.Certificates})
+	m.registry.MustRegister(certificates{s.Certificates}, circuits{s.Circuits})
 }
 
 // certificates collects when each certificate ends.
@@ -157,6 +160,21 @@ func (certificates) Describe(out chan<- *prometheus.Desc) { out <- certificateEn
 func (c certificates) Collect(out chan<- prometheus.Metric) {
 	for name, end := range c.ends() {
 		out <- prometheus.MustNewConstMetric(certificateEnd, prometheus.GaugeValue, float64(end.Unix()), name)
+	}
+}
+
+// circuits collects the states of circuits.
+type circuits struct{ states func() map[string]int }
+
+var circuitStates = prometheus.NewDesc("imprint_hook_circuits", "Functions that hooks called, by the state of their circuit (closed, open, half_open).", []string{"state"}, nil)
+
+// Describe implements prometheus.Collector.
+func (circuits) Describe(out chan<- *prometheus.Desc) { out <- circuitStates }
+
+// Collect implements prometheus.Collector.
+func (c circuits) Collect(out chan<- prometheus.Metric) {
+	for state, n := range c.states() {
+		out <- prometheus.MustNewConstMetric(circuitStates, prometheus.GaugeValue, float64(n), state)
 	}
 }
 
@@ -224,6 +242,11 @@ func (m *Metrics) Commit(group int, took time.Duration, err error) {
 	m.commits.WithLabelValues(okOrError(err)).Inc()
 	m.commitTime.Observe(took.Seconds())
 	m.group.Observe(float64(group))
+}
+
+// Hook counts a call of a pre-provisioning hook. kind and outcome are words of package hook.
+func (m *Metrics) Hook(kind, outcome string, took time.Duration) {
+	m.hookTime.WithLabelValues(kind, outcome).Observe(took.Seconds())
 }
 
 // Refused counts work that was refused because a budget is used up; the budget is a word of ours.

@@ -23,10 +23,12 @@ func used() *Metrics {
 		Traces:       func() Traces { return Traces{Bytes: 10, Dropped: 11, Sampled: 12, Old: 13, Surplus: 14} },
 		KeyPool:      func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
 		Pending:      func() int { return 9 },
+		Circuits:     func() map[string]int { return map[string]int{"open": 15} },
 		Certificates: func() map[string]time.Time { return map[string]time.Time{"server": time.Unix(1e9, 0)} },
 	})
 	m.Handshake("", time.Millisecond)
 	m.Refused("requests")
+	m.Hook("webhook", "allowed", 2*time.Millisecond)
 	m.Slowed("handshakes")
 	m.Handshake("revoked", time.Millisecond)
 	m.Handshake("timeout", 10*time.Second)

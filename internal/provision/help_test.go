@@ -77,6 +77,8 @@ type hookFunc func(context.Context, HookEvent) (HookAnswer, error)
 
 func (f hookFunc) Invoke(ctx context.Context, e HookEvent) (HookAnswer, error) { return f(ctx, e) }
 
+func (f hookFunc) Known(*store.Tx, fleet.Scope, string) error { return nil }
+
 // fixture is a service on a real store and authority, with a clock that moves by hand.
 type fixture struct {
 	*Service

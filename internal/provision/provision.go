@@ -36,6 +36,8 @@ type Permissions interface {
 // is refused. Invoke is called concurrently.
 type Hook interface {
 	Invoke(ctx context.Context, e HookEvent) (HookAnswer, error)
+	// Known checks that the scope has what the target of a hook names. Errors of KindInvalid say how to mend it.
+	Known(tx *store.Tx, s fleet.Scope, targetARN string) error
 }
 
 // HookEvent is what a hook is told.
@@ -56,6 +58,7 @@ type HookAnswer struct {
 	Allow     bool
 	Overrides map[string]string // added to the device's parameters, and stronger
 	Reason    string            // for the trace
+	Cure      string            // for the trace: how to mend a denial or an error
 }
 
 // Config is what a Service needs. Hook and Recorder may be nil.
@@ -90,8 +93,9 @@ func (l Limits) withDefaults() Limits {
 // iotService is the principal that a provisioning role must trust (provisioning spec 1.5).
 const iotService = "iot.amazonaws.com"
 
-// hookTime is how long a hook may take (provisioning spec 5).
-const hookTime = 5 * time.Second
+// MaxHookTime is how long a hook may take at most. What it may take is the hook's to know: five seconds, unless somebody said
+// otherwise (provisioning spec 5).
+const MaxHookTime = 10 * time.Second
 
 // A Service holds the rules of provisioning. It is safe for concurrent use.
 type Service struct {

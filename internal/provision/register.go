@@ -168,24 +168,36 @@ func (g *registration) askHook(ctx context.Context, pem string) error {
 	if event.Parameters == nil {
 		event.Parameters = map[string]string{}
 	}
-	ctx, cancel := context.WithTimeout(ctx, hookTime)
+	ctx, cancel := context.WithTimeout(ctx, MaxHookTime)
 	defer cancel()
+	g.Trace.Step("hook", "asking %s about %s", hook.TargetARN, namesOf(g.params))
 	answer, err := g.Hook.Invoke(ctx, event)
+	if (err != nil || !answer.Allow) && answer.Cure != "" {
+		g.Trace.SetCure("%s", answer.Cure)
+	}
 	switch {
 	case err != nil:
-		g.Trace.Step("hook", "%s failed: %s", hook.TargetARN, cause(err))
-		e := fleet.Denied("Access Denied: the pre-provisioning hook failed or took longer than %v", hookTime)
+		g.Trace.Step("hook", "failed: %s", cause(err))
+		e := fleet.Denied("Access Denied: the pre-provisioning hook failed or gave no answer in time")
 		e.Err = err
 		return e
 	case !answer.Allow:
-		g.Trace.Step("hook", "%s denied: %s", hook.TargetARN, answer.Reason)
+		g.Trace.Step("hook", "denied: %s", answer.Reason)
 		return fleet.Denied("Access Denied: the pre-provisioning hook did not allow this device")
 	}
-	g.Trace.Step("hook", "%s allowed, %d overrides", hook.TargetARN, len(answer.Overrides))
+	g.Trace.Step("hook", "allowed, and overrides %s: %s", namesOf(answer.Overrides), answer.Reason)
 	g.evaluated = map[string]string{}
 	maps.Copy(g.evaluated, g.params)
 	maps.Copy(g.evaluated, answer.Overrides)
 	return nil
+}
+
+// namesOf tells parameters for a trace: their names, never their values.
+func namesOf(params map[string]string) string {
+	if len(params) == 0 {
+		return "no parameters"
+	}
+	return strings.Join(slices.Sorted(maps.Keys(params)), ", ")
 }
 
 // cause shortens an error for a trace.

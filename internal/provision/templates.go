@@ -62,6 +62,9 @@ func (p *Service) CreateTemplate(ctx context.Context, caller *fleet.Caller, n Ne
 	s := caller.Scope
 	err := p.Store.Tx(ctx, func(tx *store.Tx) error {
 		t.Created, t.Modified = tx.Now(), tx.Now()
+		if err := p.knownHook(tx, s, t.Hook); err != nil {
+			return err
+		}
 		if err := tx.CreateTemplate(s, t); err != nil {
 			return err
 		}
@@ -107,6 +110,14 @@ func checkTemplate(t *fleet.Template) error {
 	return nil
 }
 
+// knownHook checks that a hook that somebody sets can be called, so that a mistake shows here and not in the field.
+func (p *Service) knownHook(tx *store.Tx, s fleet.Scope, h *fleet.Hook) error {
+	if h == nil || p.Hook == nil {
+		return nil
+	}
+	return p.Hook.Known(tx, s, h.TargetARN)
+}
+
 func roleARN(s string) bool {
 	a, ok := fleet.ParseARN(s)
 	return ok && a.Service == "iam" && a.Region == "" && strings.HasPrefix(a.Resource, "role/") && len(s) <= 2048
@@ -150,6 +161,9 @@ func (p *Service) UpdateTemplate(ctx context.Context, caller *fleet.Caller, name
 			return err
 		}
 		if err := c.apply(tx, s, &t); err != nil {
+			return err
+		}
+		if err := p.knownHook(tx, s, c.Hook); err != nil {
 			return err
 		}
 		return tx.UpdateTemplate(s, t)

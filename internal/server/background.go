@@ -26,6 +26,7 @@ func (s *Server) sweep(ctx context.Context) {
 		now := s.clock.Now()
 		for what, f := range map[string]func() error{
 			"provisioning": func() error { return s.provision.Sweep(ctx, now) },
+			"tables":       func() error { return s.hooks.Sweep(ctx, now) },
 			"user pools":   func() error { return s.userpools.Sweep(ctx) },
 			"traces":       func() error { return s.trimTraces(ctx, now) },
 		} {

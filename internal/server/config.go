@@ -53,6 +53,7 @@ type Config struct {
 	TrustedAddresses []string `help:"Addresses and networks that no budget by address holds for." placeholder:"NET"`
 	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`
 	EgressAllow      []string `help:"Destinations that may be called although they are not public, or by plain HTTP: networks, addresses, hosts, with or without a port." placeholder:"DEST"`
+	EgressCA         string   `name:"egress-ca" help:"File with further roots (PEM) that calls to others trust beside those of the system." type:"path" placeholder:"FILE"`
 	EgressProxy      string   `help:"HTTP proxy for calls to others; the environment's does not count." placeholder:"URL"`
 	Budgets
 	TraceKeep     Period `help:"How long traces are kept." default:"30d" placeholder:"TIME"`

@@ -26,6 +26,7 @@ func (s *Server) newMetrics() *metrics.Metrics {
 		},
 		Pending:      func() int { return s.strangers.door.Room.Taken() },
 		Certificates: s.certificateEnds,
+		Circuits:     func() map[string]int { return s.hooks.Circuits() },
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/gateway"
+	"github.com/imprint-iot/imprint/internal/hook"
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/metrics"
@@ -55,6 +56,7 @@ type Server struct {
 	userpools  *userpool.Service
 	identities *identitypool.Service
 	registry   *registry.Service
+	hooks      *hook.Service
 	provision  *provision.Service
 	gateway    *gateway.Gateway
 	verifier   *sigv4.Verifier
@@ -92,7 +94,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, failed: make(chan error, 4)}
 	s.metrics = s.newMetrics()
-	if s.egress, err = egress.New(egress.Config{Allow: cfg.EgressAllow, Proxy: cfg.EgressProxy}); err != nil {
+	if s.egress, err = cfg.egress(); err != nil {
 		return nil, err
 	}
 	if s.strangers, err = newStrangers(cfg, s.metrics.Refused, s.metrics.Slowed); err != nil {
@@ -191,8 +193,11 @@ func (s *Server) openRules(ctx context.Context) error {
 		IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
 	s.iam.SetTokens(webIdentities{s})
 	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host})
+	s.hooks = hook.New(hook.Config{Store: s.db, Sealer: sealer, HTTP: s.egress, Clock: s.clock, OnCall: func(kind fleet.FunctionKind, outcome string, took time.Duration) {
+		s.metrics.Hook(string(kind), outcome, took)
+	}})
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
-		Recorder: s.recorder, Clock: s.clock})
+		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock})
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, OnFull: func() { s.metrics.Refused(budgetConnections) },
 		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnEnd: s.countEnd, OnIngest: s.metrics.RuleNotFound, Limits: s.cfg.limits(), Denied: s.cfg.denied(),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/hook"
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -199,6 +200,7 @@ func (k *rekeyer) reseal(ctx context.Context) (total int, err error) {
 			func() (int, error) { return k.keys.Reseal(ctx, k.step) },
 			func() (int, error) { return iam.Reseal(ctx, k.db, r) },
 			func() (int, error) { return userpool.Reseal(ctx, k.db, r) },
+			func() (int, error) { return hook.Reseal(ctx, k.db, r) },
 		} {
 			n, err := part()
 			pass, total = pass+n, total+n

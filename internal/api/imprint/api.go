@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/hook"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/trace"
 	"github.com/imprint-iot/imprint/internal/wire"
@@ -18,6 +19,7 @@ type Administrators interface {
 type Config struct {
 	Store  *store.DB
 	Admins Administrators
+	Hooks  *hook.Service
 	Home   fleet.Scope // only its callers may make accounts and see their list
 }
 
@@ -30,10 +32,20 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("CreateAccount", a.createAccount),
 		wire.Do("ListAccounts", a.listAccounts),
 		wire.Do("ListTraces", a.listTraces),
+		wire.Do("PutFunction", a.putFunction).On(func(s fleet.Scope, in *PutFunctionInput) []string { return function(s, in.Name) }),
+		wire.Do("ListFunctions", a.listFunctions),
+		wire.Do("DeleteFunction", a.deleteFunction).On(func(s fleet.Scope, in *DeleteFunctionInput) []string { return function(s, in.Name) }),
+		wire.Do("CreateTable", a.createTable).On(func(s fleet.Scope, in *CreateTableInput) []string { return table(s, in.Name) }),
+		wire.Do("ListTables", a.listTables),
+		wire.Do("DeleteTable", a.deleteTable).On(func(s fleet.Scope, in *DeleteTableInput) []string { return table(s, in.Name) }),
+		wire.Do("PutTableKeys", a.putTableKeys).On(func(s fleet.Scope, in *PutTableKeysInput) []string { return table(s, in.Name) }),
+		wire.Do("ListTableKeys", a.listTableKeys).On(func(s fleet.Scope, in *ListTableKeysInput) []string { return table(s, in.Name) }),
+		wire.Do("DeleteTableKeys", a.deleteTableKeys).On(func(s fleet.Scope, in *DeleteTableKeysInput) []string { return table(s, in.Name) }),
 	}, wire.ErrorTable{
 		fleet.KindInvalid:  "InvalidRequestException",
 		fleet.KindExists:   "ResourceAlreadyExistsException",
 		fleet.KindNotFound: "ResourceNotFoundException",
+		fleet.KindLimit:    "LimitExceededException",
 	})
 }
 

@@ -1,5 +1,6 @@
-// Package imprint is the edge for what AWS has no operation for: accounts, and the traces behind `imprint explain`. It is
-// a restJson1 service like iot, signed and authorised the same way, with IAM actions of its own (imprint:ListTraces …).
+// Package imprint is the edge for what AWS has no operation for: accounts, the traces behind `imprint explain`, the functions that
+// hooks call and the tables that rules ask. It is a restJson1 service like iot, signed and authorised the same way, with IAM actions of its
+// own (imprint:ListTraces …) on resources like arn:aws:imprint:REGION:ACCOUNT:table/NAME.
 //
 // Begin with Model, which is written by hand here, then Service in api.go.
 package imprint
@@ -19,19 +20,34 @@ var Model = wire.Model{
 		{Name: "CreateAccount", Method: "POST", URI: "/imprint/accounts"},
 		{Name: "ListAccounts", Method: "GET", URI: "/imprint/accounts"},
 		{Name: "ListTraces", Method: "GET", URI: "/imprint/traces"},
+		{Name: "PutFunction", Method: "PUT", URI: "/imprint/functions/{name}"},
+		{Name: "ListFunctions", Method: "GET", URI: "/imprint/functions"},
+		{Name: "DeleteFunction", Method: "DELETE", URI: "/imprint/functions/{name}"},
+		{Name: "CreateTable", Method: "PUT", URI: "/imprint/tables/{name}"},
+		{Name: "ListTables", Method: "GET", URI: "/imprint/tables"},
+		{Name: "DeleteTable", Method: "DELETE", URI: "/imprint/tables/{name}"},
+		{Name: "PutTableKeys", Method: "POST", URI: "/imprint/tables/{name}/keys"},
+		{Name: "ListTableKeys", Method: "GET", URI: "/imprint/tables/{name}/keys"},
+		{Name: "DeleteTableKeys", Method: "POST", URI: "/imprint/tables/{name}/delete-keys"},
 	},
 	Errors: map[string]int{
 		"InvalidRequestException":        400,
 		"AccessDeniedException":          403,
 		"ResourceNotFoundException":      404,
 		"ResourceAlreadyExistsException": 409,
+		"LimitExceededException":         410,
 		"InternalFailureException":       500,
 	},
 	Shapes: map[string]wire.Shape{
-		"AccountName": {Range: "1..128", Pattern: `[\w .@-]+`, RE2: `[\w .@-]+`},
-		"AccountId":   {Range: "12..12", Pattern: `[0-9]+`},
-		"Subject":     {Range: "1..4096"},
-		"MaxResults":  {Range: "1..100"},
+		"AccountName":  {Range: "1..128", Pattern: `[\w .@-]+`, RE2: `[\w .@-]+`},
+		"AccountId":    {Range: "12..12", Pattern: `[0-9]+`},
+		"Subject":      {Range: "1..4096"},
+		"MaxResults":   {Range: "1..100"},
+		"Name":         {Range: "1..64", Pattern: `[A-Za-z0-9_.-]+`, RE2: `[A-Za-z0-9_.-]+`},
+		"NextToken":    {Range: "1..256"},
+		"Milliseconds": {Range: "100..10000"},
+		"Keys":         {Range: "1..1000"},
+		"MaxKeys":      {Range: "1..1000"},
 	},
 }
 

@@ -169,7 +169,7 @@ func (s *site) attempts(pick func(attempt) bool) (list []attempt) {
 }
 
 func (at attempt) makes() bool {
-	return strings.Contains(at.operation, "Create") || strings.HasPrefix(at.operation, "Register")
+	return strings.Contains(at.operation, "Create") || strings.HasPrefix(at.operation, "Register") || at.operation == "PutFunction"
 }
 
 func (at attempt) deletes() bool { return strings.Contains(at.operation, "Delete") }

@@ -79,6 +79,7 @@ func newTenant(s *site, admin sigv4.Credentials, account string) *tenant {
 	a.furnishRegistry()
 	a.furnishUserPool()
 	a.furnishIdentityPool()
+	a.furnishHooks()
 	return a
 }
 
@@ -159,6 +160,17 @@ func (a *tenant) furnishRegistry() {
 		"ThingTypeProperties": object{"thingTypeDescription": "changed"}, "UpdateThingGroup.ThingGroupProperties": object{"thingGroupDescription": "changed"},
 		"BillingGroupProperties": object{"billingGroupDescription": "changed"}, "CreateBillingGroup.BillingGroupProperties": absent{}, "CreateThingType.ThingTypeProperties": absent{},
 		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic, "GetRetainedMessage.Topic": "lamps/kept",
+	})
+}
+
+func (a *tenant) furnishHooks() {
+	a.do("imprint", "CreateTable", object{"name": "serials"})
+	a.do("imprint", "PutTableKeys", object{"name": "serials", "keys": []any{a.private}})
+	a.do("imprint", "PutFunction", object{"name": "check", "kind": "rule", "rule": "in_table('serials', '" + a.private + "')"})
+	maps.Copy(a.values, values{
+		"PutFunction.Name": "check", "PutFunction.Kind": "rule", "PutFunction.Rule": "true", "DeleteFunction.Name": "check", "PutFunction.Url": absent{}, "PutFunction.AccessKeyId": absent{},
+		"CreateTable.Name": "serials", "DeleteTable.Name": "serials", "PutTableKeys.Name": "serials", "ListTableKeys.Name": "serials", "DeleteTableKeys.Name": "serials",
+		"PutTableKeys.Keys": []any{"another"}, "DeleteTableKeys.Keys": []any{"another"},
 	})
 }
 

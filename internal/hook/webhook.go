@@ -1,0 +1,105 @@
+package hook
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/provision"
+)
+
+// Headers of a webhook's request (docs/hooks.md). The signature is "v1=" and the hexadecimal HMAC-SHA256, under the function's
+// secret, of the timestamp's text, a dot and the body. The receiver refuses timestamps that are more than five minutes off.
+const (
+	TimestampHeader = "Imprint-Timestamp" // seconds since 1970
+	SignatureHeader = "Imprint-Signature"
+)
+
+// sign returns the values of both headers.
+func sign(secret, body []byte, now time.Time) (timestamp, signature string) {
+	timestamp = strconv.FormatInt(now.Unix(), 10)
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(timestamp + "."))
+	mac.Write(body)
+	return timestamp, "v1=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+func (s *Service) callWebhook(ctx context.Context, f fleet.Function, e provision.HookEvent) (provision.HookAnswer, error) {
+	secret, err := s.open(e.Scope, f)
+	if err != nil {
+		return provision.HookAnswer{}, err
+	}
+	body := payload(e)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.URL, bytes.NewReader(body))
+	if err != nil {
+		return provision.HookAnswer{}, wrong("its URL cannot be called")
+	}
+	timestamp, signature := sign(secret, body, s.Clock.Now())
+	req.Header.Set(TimestampHeader, timestamp)
+	req.Header.Set(SignatureHeader, signature)
+	res, answer, err := s.post(req)
+	if err != nil {
+		return provision.HookAnswer{}, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return provision.HookAnswer{}, byStatus(res.StatusCode, "it answered %s: %s", res.Status, masked(string(answer), e))
+	}
+	return decide(answer)
+}
+
+// post sends a request and reads its answer.
+func (s *Service) post(req *http.Request) (*http.Response, []byte, error) {
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "imprint")
+	res, err := s.HTTP.Do(req)
+	if err != nil {
+		return nil, nil, failure(req.Context(), err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return nil, nil, failure(req.Context(), err)
+	}
+	if len(answer) > maxAnswer {
+		return nil, nil, wrong("its answer is larger than %d KiB", maxAnswer>>10)
+	}
+	return res, answer, nil
+}
+
+// failure takes the URL out of an error of net/http, which may hold a secret, and tells the end of the deadline from that of the device.
+func failure(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var about *url.Error
+	if errors.As(err, &about) {
+		err = about.Err
+	}
+	return noAnswer("it cannot be reached: %w", err)
+}
+
+// byStatus makes an error of an HTTP status: those by which a server says that it cannot work count as no answer.
+func byStatus(status int, format string, args ...any) error {
+	if status >= 500 || status == http.StatusTooManyRequests {
+		return noAnswer(format, args...)
+	}
+	return wrong(format, args...)
+}
+
+// origin is a URL without path, query and user.
+func origin(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "an unreadable URL"
+	}
+	return u.Scheme + "://" + u.Host
+}

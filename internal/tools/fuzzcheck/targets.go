@@ -68,6 +68,9 @@ var targets = []target{
 	{"internal/rulesql", "FuzzJSON", []string{"json.go"},
 		bug{"json.go", "if r.i+5 > len(r.s) {", "if r.i+4 > len(r.s) {"}},
 
+	{"internal/hook", "FuzzDecide", []string{"event.go decide isTrue members"},
+		bug{"event.go", "if _, err := dec.Token(); err != io.EOF {", "if _, err := dec.Token(); err != io.EOF && len(doc) > 40 {"}},
+
 	// What lies on disks, and what other processes of ours say.
 	{"internal/server", "FuzzBackup", []string{"archive.go readBackup readSmall checkManifest"},
 		bug{"archive.go", "twice || !backupName.MatchString(h.Name) || len(found)", "twice || len(found)"}},

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,34 @@ func (s *Server) sweep(ctx context.Context) {
 				s.log.Error("sweeping", "what", what, "error", err)
 			}
 		}
+	}
+}
+
+const (
+	settleEvery = 15 * time.Second
+	manyArrived = 500 // handshakes whose remains are worth a collection
+)
+
+// settle gives memory back to the system when many have connected and it has become quiet, until ctx ends. A handshake leaves garbage
+// and a grown stack behind, and the collector comes for them when as much again has been asked for: perhaps never.
+func (s *Server) settle(ctx context.Context) {
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	var settled, before int64
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := s.handshakes.Load()
+		if quiet := now-before < manyArrived/10; quiet && now-settled >= manyArrived {
+			for range 3 { // a collection halves a stack at most
+				debug.FreeOSMemory()
+			}
+			settled = now
+		}
+		before = now
 	}
 }
 

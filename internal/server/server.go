@@ -62,6 +62,7 @@ type Server struct {
 	verifier   *sigv4.Verifier
 	requests   atomic.Int64 // HTTP requests in work
 	devices    atomic.Int64 // handshakes and provisioning requests of devices in work
+	handshakes atomic.Int64 // so far
 
 	ports     listeners
 	http      *http.Server
@@ -228,6 +229,7 @@ func (s *Server) listen(context.Context) error {
 	s.stop = cancel
 	s.wg.Go(func() { s.sweep(background) })
 	s.wg.Go(func() { s.renew(background) })
+	s.wg.Go(func() { s.settle(background) })
 	return nil
 }
 

@@ -24,6 +24,7 @@ func (s *Server) openTelemetry(ctx context.Context) (err error) {
 // The functions below hear of work that is done and tell both who counts and who traces.
 
 func (s *Server) handshakeDone(cause string, took time.Duration) {
+	s.handshakes.Add(1)
 	s.metrics.Handshake(cause, took)
 	if s.spans != nil {
 		s.spans.Send(telemetry.Span{Name: "handshake", Took: took, Failed: ours(cause == "internal", cause), Attributes: map[string]string{"imprint.cause": cause}})

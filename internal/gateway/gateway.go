@@ -216,15 +216,25 @@ func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
 }
 
 // serveDevice speaks MQTT with whoever the handshake has let in.
+//
+// The stack from here to the read that waits for the next packet is under 4 KiB, a quarter of what CONNECT makes it grow to: the
+// collector halves a stack of which less than a quarter is used, and an idle connection keeps 8 KiB in place of 16. Hence the
+// functions of their own for what comes before and after.
 func (g *Gateway) serveDevice(tc *tls.Conn, a *arrival) {
+	a.noteTLS(tc)
+	if a.who.claim != nil {
+		g.ended(a, g.serveClaim(tc, a))
+	} else {
+		g.ended(a, g.serveCertificate(tc, a))
+	}
+}
+
+func (a *arrival) noteTLS(tc *tls.Conn) {
 	st := tc.ConnectionState()
 	a.trace.Step("tls", "%s, %s, server name %q, ALPN %q", tls.VersionName(st.Version), tls.CipherSuiteName(st.CipherSuite), st.ServerName, st.NegotiatedProtocol)
-	var end mqtt.End
-	if a.who.claim != nil {
-		end = g.serveClaim(tc, a)
-	} else {
-		end = g.serveCertificate(tc, a)
-	}
+}
+
+func (g *Gateway) ended(a *arrival, end mqtt.End) {
 	if g.OnEnd != nil {
 		g.OnEnd(end.Reason)
 	}

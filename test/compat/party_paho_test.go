@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"sync/atomic"
@@ -49,8 +50,10 @@ func (p *paho3) connect(j join) (welcome, error) {
 		}).
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt3.ClientOptions) (net.Conn, error) {
 			var err error
-			p.conn, err = p.stage.dial(j)
-			return p.conn, err
+			if p.conn, err = p.stage.dial(j); err != nil {
+				return nil, err
+			}
+			return part(p.conn, over), nil
 		})
 	if w := j.Will; w != nil {
 		options.SetWill(w.Topic, w.Payload, w.QoS, w.Retain)
@@ -117,7 +120,7 @@ func (p *paho5) connect(j join) (welcome, error) {
 	}
 	over := new(atomic.Bool)
 	p.conn, p.over, p.held = conn, over, make(chan *paho.Publish, 1000)
-	p.client = paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn), EnableManualAcknowledgment: j.Hold,
+	p.client = paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(part(conn, over)), EnableManualAcknowledgment: j.Hold,
 		OnServerDisconnect: func(d *paho.Disconnect) { p.post.loss(over, d.ReasonCode) },
 		OnClientError:      func(error) { p.post.loss(over, 0) },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
@@ -234,6 +237,23 @@ func (p *paho5) disconnect(expiry *uint32) error {
 func (p *paho5) cut() error {
 	p.over.Store(true)
 	return p.conn.Close()
+}
+
+// parting is a connection that closes behind the server once its client has left: whoever comes back at once would otherwise take over
+// from a connection whose DISCONNECT the server has not read yet.
+type parting struct {
+	net.Conn
+	left *atomic.Bool
+}
+
+func part(c net.Conn, left *atomic.Bool) *parting { return &parting{c, left} }
+
+func (c *parting) Close() error {
+	if c.left.Load() {
+		_ = c.SetReadDeadline(time.Now().Add(answerTimeout))
+		_, _ = io.Copy(io.Discard, c.Conn) // until the server has closed
+	}
+	return c.Conn.Close()
 }
 
 // loss tells of the end of a connection that the party itself did not end.

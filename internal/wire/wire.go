@@ -79,3 +79,11 @@ func Value[T any](p *T) T {
 	}
 	return *p
 }
+
+// Optional returns a pointer to s; nil if it is empty, for members that are absent then.
+func Optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -6,7 +6,6 @@ package cognitoidentity
 
 import (
 	"context"
-	"encoding/base64"
 	"strings"
 	"time"
 
@@ -103,15 +102,15 @@ func (a *api) deleteIdentityPool(ctx context.Context, in *DeleteIdentityPoolInpu
 }
 
 func (a *api) listIdentityPools(ctx context.Context, in *ListIdentityPoolsInput) (*ListIdentityPoolsOutput, error) {
-	page, err := pageIn(in.MaxResults, in.NextToken)
+	l, err := list(ctx, in.NextToken, in.MaxResults, "ListIdentityPools")
 	if err != nil {
 		return nil, err
 	}
-	pools, next, err := a.Pools.Pools(ctx, scope(ctx), page)
+	pools, next, err := a.Pools.Pools(ctx, scope(ctx), l.Page)
 	if err != nil {
 		return nil, err
 	}
-	out := &ListIdentityPoolsOutput{IdentityPools: []IdentityPoolShortDescription{}, NextToken: tokenOut(next)}
+	out := &ListIdentityPoolsOutput{IdentityPools: []IdentityPoolShortDescription{}, NextToken: l.Token(next)}
 	for _, p := range pools {
 		out.IdentityPools = append(out.IdentityPools, IdentityPoolShortDescription{IdentityPoolId: new(p.ID), IdentityPoolName: new(p.Name)})
 	}
@@ -198,16 +197,16 @@ func (a *api) describeIdentity(ctx context.Context, in *DescribeIdentityInput) (
 }
 
 func (a *api) listIdentities(ctx context.Context, in *ListIdentitiesInput) (*ListIdentitiesOutput, error) {
-	page, err := pageIn(in.MaxResults, in.NextToken)
+	l, err := list(ctx, in.NextToken, in.MaxResults, "ListIdentities", in.IdentityPoolId)
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := a.Pools.Identities(ctx, scope(ctx), in.IdentityPoolId, page)
+	identities, next, err := a.Pools.Identities(ctx, scope(ctx), in.IdentityPoolId, l.Page)
 	if err != nil {
 		return nil, err
 	}
-	out := &ListIdentitiesOutput{IdentityPoolId: new(in.IdentityPoolId), Identities: []IdentityDescription{}, NextToken: tokenOut(next)}
-	for _, i := range list {
+	out := &ListIdentitiesOutput{IdentityPoolId: new(in.IdentityPoolId), Identities: []IdentityDescription{}, NextToken: l.Token(next)}
+	for _, i := range identities {
 		out.Identities = append(out.Identities, identityOut(i))
 	}
 	return out, nil
@@ -330,18 +329,12 @@ func identityOut(i store.Identity) IdentityDescription {
 
 func times(t time.Time) *time.Time { return &t }
 
-// Page tokens are the last key of the page before, in base64: opaque, and no secret.
-func pageIn(limit int, token *string) (fleet.Page, error) {
-	after, err := base64.RawURLEncoding.DecodeString(wire.Value(token))
-	if err != nil {
-		return fleet.Page{}, fleet.Invalid("", "", "NextToken is not one that this service gave").WithCode("InvalidParameterException")
+// list begins or continues a list. question is the operation and whatever else decides which entries come.
+func list(ctx context.Context, token *string, limit int, question ...string) (wire.Listing, error) {
+	s := scope(ctx)
+	l, ok := wire.NewListing(token, &limit, limit, append([]string{s.Account, s.Region}, question...)...)
+	if !ok {
+		return l, fleet.Invalid("", "", "NextToken does not continue this list; begin without one").WithCode("InvalidParameterException")
 	}
-	return fleet.Page{After: string(after), Limit: limit}, nil
-}
-
-func tokenOut(next string) *string {
-	if next == "" {
-		return nil
-	}
-	return new(base64.RawURLEncoding.EncodeToString([]byte(next)))
+	return l, nil
 }

@@ -4,47 +4,30 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"slices"
-	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/wire"
 )
 
 // defaultItems is the length of a page for which none is asked (identity spec 4).
 const defaultItems = 100
 
-// A listing is one list that is handed out in pages. Its markers hold the key of the last entry given and a mark of the
-// question, so that a marker continues only the list that it came from. They are opaque and no secret.
-type listing struct {
-	fleet.Page
-	mark [8]byte
-}
+// A listing is one list that is handed out in pages, with markers for tokens.
+type listing struct{ wire.Listing }
 
 // list begins or continues a list. question is the operation and whatever else decides which entries come.
 func list(ctx context.Context, marker *string, items *int, question ...string) (listing, error) {
-	sum := sha256.Sum256([]byte(strings.Join(append([]string{scope(ctx).Account}, question...), "\x00")))
-	l := listing{Page: fleet.Page{Limit: defaultItems}, mark: [8]byte(sum[:8])}
-	if items != nil {
-		l.Limit = *items
+	l, ok := wire.NewListing(marker, items, defaultItems, append([]string{scope(ctx).Account}, question...)...)
+	if !ok {
+		return listing{l}, fleet.Invalid("", "", "Invalid Marker: it does not continue this list; begin without one").WithCode("ValidationError")
 	}
-	if marker == nil {
-		return l, nil
-	}
-	text, err := base64.StdEncoding.DecodeString(*marker)
-	if err != nil || len(text) <= len(l.mark) || [8]byte(text[:8]) != l.mark {
-		return l, fleet.Invalid("", "", "Invalid Marker: it does not continue this list; begin without one").WithCode("ValidationError")
-	}
-	l.After = string(text[8:])
-	return l, nil
+	return listing{l}, nil
 }
 
 // rest returns IsTruncated and Marker for a list that goes on after the key next, or ends if that is "".
 func (l listing) rest(next string) (truncated *bool, marker *string) {
-	if next == "" {
-		return new(false), nil
-	}
-	return new(true), new(base64.StdEncoding.EncodeToString(append(l.mark[:], next...)))
+	return new(next != ""), l.Token(next)
 }
 
 // cut takes the page out of a whole list that it may sort, and returns IsTruncated and Marker with it.

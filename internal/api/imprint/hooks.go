@@ -132,20 +132,14 @@ func table(s fleet.Scope, name string) []string { return []string{s.ARN("imprint
 
 func scopeOf(ctx context.Context) fleet.Scope { return fleet.CallerFrom(ctx).Scope }
 
-// page reads the members of a list: tokens are names and keys, which are no secret to who may list.
-func page(token *string, limit *int) fleet.Page {
-	p := fleet.Page{After: wire.Value(token), Limit: wire.Value(limit)}
-	if p.Limit == 0 {
-		p.Limit = 100
+// list begins or continues a list of this service.
+func list(ctx context.Context, token *string, limit *int, question ...string) (wire.Listing, error) {
+	s := scopeOf(ctx)
+	l, ok := wire.NewListing(token, limit, 100, append([]string{s.Account, s.Region}, question...)...)
+	if !ok {
+		return l, fleet.Invalid("nextToken", *token, "does not continue this list; begin without one")
 	}
-	return p
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
+	return l, nil
 }
 
 func (a *api) putFunction(ctx context.Context, in *PutFunctionInput) (*PutFunctionOutput, error) {
@@ -167,14 +161,18 @@ func lambdaARN(ctx context.Context, name string) string {
 }
 
 func (a *api) listFunctions(ctx context.Context, in *ListFunctionsInput) (*ListFunctionsOutput, error) {
+	l, err := list(ctx, in.NextToken, in.MaxResults, "ListFunctions")
+	if err != nil {
+		return nil, err
+	}
 	out := &ListFunctionsOutput{Functions: []Function{}}
-	err := a.Store.View(ctx, func(tx *store.Tx) error {
-		list, next, err := tx.Functions(scopeOf(ctx), page(in.NextToken, in.MaxResults))
+	err = a.Store.View(ctx, func(tx *store.Tx) error {
+		list, next, err := tx.Functions(scopeOf(ctx), l.Page)
 		for _, f := range list {
-			out.Functions = append(out.Functions, Function{f.Name, lambdaARN(ctx, f.Name), string(f.Kind), optional(f.URL), optional(f.Remote), optional(f.Region),
-				optional(f.AccessKeyID), optional(f.Rule), int(f.Timeout.Milliseconds()), f.Modified})
+			out.Functions = append(out.Functions, Function{f.Name, lambdaARN(ctx, f.Name), string(f.Kind), wire.Optional(f.URL), wire.Optional(f.Remote), wire.Optional(f.Region),
+				wire.Optional(f.AccessKeyID), wire.Optional(f.Rule), int(f.Timeout.Milliseconds()), f.Modified})
 		}
-		out.NextToken = optional(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return out, err
@@ -190,13 +188,17 @@ func (a *api) createTable(ctx context.Context, in *CreateTableInput) (*CreateTab
 }
 
 func (a *api) listTables(ctx context.Context, in *ListTablesInput) (*ListTablesOutput, error) {
+	l, err := list(ctx, in.NextToken, in.MaxResults, "ListTables")
+	if err != nil {
+		return nil, err
+	}
 	out := &ListTablesOutput{Tables: []Table{}}
-	err := a.Store.View(ctx, func(tx *store.Tx) error {
-		list, next, err := tx.Tables(scopeOf(ctx), page(in.NextToken, in.MaxResults))
+	err = a.Store.View(ctx, func(tx *store.Tx) error {
+		list, next, err := tx.Tables(scopeOf(ctx), l.Page)
 		for _, t := range list {
 			out.Tables = append(out.Tables, Table{t.Name, t.Size, t.Created})
 		}
-		out.NextToken = optional(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return out, err
@@ -217,11 +219,15 @@ func (a *api) deleteTableKeys(ctx context.Context, in *DeleteTableKeysInput) (*D
 }
 
 func (a *api) listTableKeys(ctx context.Context, in *ListTableKeysInput) (*ListTableKeysOutput, error) {
+	l, err := list(ctx, in.NextToken, in.MaxResults, "ListTableKeys", in.Name)
+	if err != nil {
+		return nil, err
+	}
 	out := &ListTableKeysOutput{Keys: []string{}}
-	err := a.Store.View(ctx, func(tx *store.Tx) error {
-		list, next, err := tx.TableKeys(scopeOf(ctx), in.Name, page(in.NextToken, in.MaxResults))
+	err = a.Store.View(ctx, func(tx *store.Tx) error {
+		list, next, err := tx.TableKeys(scopeOf(ctx), in.Name, l.Page)
 		out.Keys = append(out.Keys, list...)
-		out.NextToken = optional(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return out, err

@@ -44,7 +44,7 @@ var Model = wire.Model{
 		"Subject":      {Range: "1..4096"},
 		"MaxResults":   {Range: "1..100"},
 		"Name":         {Range: "1..64", Pattern: `[A-Za-z0-9_.-]+`, RE2: `[A-Za-z0-9_.-]+`},
-		"NextToken":    {Range: "1..256"},
+		"NextToken":    {Range: "1..512"},
 		"Milliseconds": {Range: "100..10000"},
 		"Keys":         {Range: "1..1000"},
 		"MaxKeys":      {Range: "1..1000"},

@@ -77,7 +77,7 @@ func (a *API) attachedPolicies(ctx context.Context, target string, recursive, de
 		page = policyRefs(s, names)
 		return err
 	})
-	return page, l.token(next), err
+	return page, l.Token(next), err
 }
 
 func (a *API) listAttachedPolicies(ctx context.Context, in *ListAttachedPoliciesInput) (*ListAttachedPoliciesOutput, error) {
@@ -107,7 +107,7 @@ func (a *API) policyTargets(ctx context.Context, name string, desc bool, marker 
 		page, next = append(page, targets...), n
 		return err
 	})
-	return page, l.token(next), err
+	return page, l.Token(next), err
 }
 
 func (a *API) listTargetsForPolicy(ctx context.Context, in *ListTargetsForPolicyInput) (*ListTargetsForPolicyOutput, error) {

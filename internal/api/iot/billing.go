@@ -50,7 +50,7 @@ func (a *API) describeBillingGroup(ctx context.Context, in *DescribeBillingGroup
 	err := a.read(ctx, func(tx *store.Tx, s fleet.Scope) error {
 		g, err := tx.BillingGroup(s, in.BillingGroupName)
 		out = DescribeBillingGroupOutput{BillingGroupName: &g.Name, BillingGroupId: &g.ID, BillingGroupArn: new(s.IoT("billinggroup", g.Name)),
-			Version: &g.Version, BillingGroupProperties: &BillingGroupProperties{BillingGroupDescription: optional(g.Description)},
+			Version: &g.Version, BillingGroupProperties: &BillingGroupProperties{BillingGroupDescription: wire.Optional(g.Description)},
 			BillingGroupMetadata: &BillingGroupMetadata{CreationDate: &g.Created}}
 		return err
 	})
@@ -83,7 +83,7 @@ func (a *API) listBillingGroups(ctx context.Context, in *ListBillingGroupsInput)
 		for _, g := range groups {
 			out.BillingGroups = append(out.BillingGroups, groupRef(s, "billinggroup", g.Name))
 		}
-		out.NextToken = l.token(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return &out, err
@@ -100,7 +100,7 @@ func (a *API) listThingsInBillingGroup(ctx context.Context, in *ListThingsInBill
 			return err
 		}
 		things, next, err := tx.BilledThings(s, in.BillingGroupName, l.Page)
-		out.Things, out.NextToken = append([]string{}, things...), l.token(next)
+		out.Things, out.NextToken = append([]string{}, things...), l.Token(next)
 		return err
 	})
 	return &out, err

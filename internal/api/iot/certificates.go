@@ -70,7 +70,7 @@ func (a *API) describeCertificate(ctx context.Context, in *DescribeCertificateIn
 	err := a.read(ctx, func(tx *store.Tx, s fleet.Scope) error {
 		c, err := tx.Certificate(s, certificateID(in.CertificateId))
 		out.CertificateDescription = &CertificateDescription{CertificateArn: new(s.IoT("cert", c.ID)), CertificateId: &c.ID, CertificatePem: &c.PEM,
-			CaCertificateId: optional(c.CAID), Status: new(string(c.Status)), CertificateMode: new(string(c.Mode)), OwnedBy: &s.Account,
+			CaCertificateId: wire.Optional(c.CAID), Status: new(string(c.Status)), CertificateMode: new(string(c.Mode)), OwnedBy: &s.Account,
 			CreationDate: &c.Created, LastModifiedDate: &c.Modified, CustomerVersion: new(int(c.Version)), GenerationId: &c.Generation,
 			Validity: &CertificateValidity{NotBefore: &c.NotBefore, NotAfter: &c.NotAfter}}
 		return err
@@ -108,7 +108,7 @@ func (a *API) certificates(ctx context.Context, operation string, f store.Certif
 		next = n
 		return err
 	})
-	return out, l.token(next), err
+	return out, l.Token(next), err
 }
 
 func (a *API) listCertificates(ctx context.Context, in *ListCertificatesInput) (*ListCertificatesOutput, error) {

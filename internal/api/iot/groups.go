@@ -60,13 +60,13 @@ func (a *API) describeThingGroup(ctx context.Context, in *DescribeThingGroupInpu
 	var out DescribeThingGroupOutput
 	err := a.read(ctx, func(tx *store.Tx, s fleet.Scope) error {
 		g, err := tx.Group(s, in.ThingGroupName)
-		meta := &ThingGroupMetadata{ParentGroupName: optional(g.Parent), RootToParentThingGroups: []GroupNameAndArn{}, CreationDate: &g.Created}
+		meta := &ThingGroupMetadata{ParentGroupName: wire.Optional(g.Parent), RootToParentThingGroups: []GroupNameAndArn{}, CreationDate: &g.Created}
 		for _, name := range g.Path {
 			meta.RootToParentThingGroups = append(meta.RootToParentThingGroups, groupRef(s, "thinggroup", name))
 		}
 		out = DescribeThingGroupOutput{ThingGroupName: &g.Name, ThingGroupId: &g.ID, ThingGroupArn: new(s.IoT("thinggroup", g.Name)),
 			Version: &g.Version, ThingGroupMetadata: meta,
-			ThingGroupProperties: &ThingGroupProperties{ThingGroupDescription: optional(g.Description),
+			ThingGroupProperties: &ThingGroupProperties{ThingGroupDescription: wire.Optional(g.Description),
 				AttributePayload: &AttributePayload{Attributes: present(g.Attributes)}}}
 		return err
 	})
@@ -115,7 +115,7 @@ func (a *API) listThingGroups(ctx context.Context, in *ListThingGroupsInput) (*L
 		for _, g := range groups {
 			out.ThingGroups = append(out.ThingGroups, groupRef(s, "thinggroup", g.Name))
 		}
-		out.NextToken = l.token(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return &out, err
@@ -175,7 +175,7 @@ func (a *API) listThingGroupsForThing(ctx context.Context, in *ListThingGroupsFo
 		for _, g := range groups {
 			out.ThingGroups = append(out.ThingGroups, groupRef(s, "thinggroup", g.Name))
 		}
-		out.NextToken = l.token(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return &out, err
@@ -194,7 +194,7 @@ func (a *API) listThingsInThingGroup(ctx context.Context, in *ListThingsInThingG
 			return err
 		}
 		things, next, err := tx.Members(s, g, recursive, l.Page)
-		out.Things, out.NextToken = append([]string{}, things...), l.token(next)
+		out.Things, out.NextToken = append([]string{}, things...), l.Token(next)
 		return err
 	})
 	return &out, err

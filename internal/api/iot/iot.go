@@ -57,14 +57,6 @@ func (a *API) write(ctx context.Context, f func(*store.Tx, fleet.Scope) error) e
 
 func scope(ctx context.Context) fleet.Scope { return fleet.CallerFrom(ctx).Scope }
 
-// optional is absent when s is empty.
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
 // present never gives nil, so that an empty map is shown.
 func present(m map[string]string) map[string]string {
 	if m == nil {

@@ -74,7 +74,7 @@ func (a *API) listPolicies(ctx context.Context, in *ListPoliciesInput) (*ListPol
 		for _, p := range page {
 			names = append(names, p.Name)
 		}
-		out = ListPoliciesOutput{Policies: policyRefs(s, names), NextMarker: l.token(next)}
+		out = ListPoliciesOutput{Policies: policyRefs(s, names), NextMarker: l.Token(next)}
 		return err
 	})
 	return &out, err

@@ -73,11 +73,11 @@ func (a *API) describeProvisioningTemplate(ctx context.Context, in *DescribeProv
 	var out DescribeProvisioningTemplateOutput
 	err := a.read(ctx, func(tx *store.Tx, s fleet.Scope) error {
 		t, err := tx.Template(s, in.TemplateName)
-		out = DescribeProvisioningTemplateOutput{TemplateArn: new(s.IoT(templateKind, t.Name)), TemplateName: &t.Name, Description: optional(t.Description),
+		out = DescribeProvisioningTemplateOutput{TemplateArn: new(s.IoT(templateKind, t.Name)), TemplateName: &t.Name, Description: wire.Optional(t.Description),
 			Type: new(string(t.Type)), TemplateBody: &t.Body, DefaultVersionId: &t.Default, Enabled: new(wire.Value(t.Enabled)),
 			ProvisioningRoleArn: &t.RoleARN, CreationDate: &t.Created, LastModifiedDate: &t.Modified}
 		if t.Hook != nil {
-			out.PreProvisioningHook = &ProvisioningHook{PayloadVersion: optional(t.Hook.PayloadVersion), TargetArn: t.Hook.TargetARN}
+			out.PreProvisioningHook = &ProvisioningHook{PayloadVersion: wire.Optional(t.Hook.PayloadVersion), TargetArn: t.Hook.TargetARN}
 		}
 		return err
 	})
@@ -103,9 +103,9 @@ func (a *API) listProvisioningTemplates(ctx context.Context, in *ListProvisionin
 		templates, next, err := tx.Templates(s, l.Page)
 		for _, t := range templates {
 			out.Templates = append(out.Templates, ProvisioningTemplateSummary{TemplateArn: new(s.IoT(templateKind, t.Name)), TemplateName: &t.Name,
-				Description: optional(t.Description), Type: new(string(t.Type)), Enabled: new(wire.Value(t.Enabled)), CreationDate: &t.Created, LastModifiedDate: &t.Modified})
+				Description: wire.Optional(t.Description), Type: new(string(t.Type)), Enabled: new(wire.Value(t.Enabled)), CreationDate: &t.Created, LastModifiedDate: &t.Modified})
 		}
-		out.NextToken = l.token(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return &out, err
@@ -144,7 +144,7 @@ func (a *API) listProvisioningTemplateVersions(ctx context.Context, in *ListProv
 		for _, v := range versions {
 			out.Versions = append(out.Versions, ProvisioningTemplateVersionSummary{VersionId: &v.ID, IsDefaultVersion: &v.Default, CreationDate: &v.Created})
 		}
-		out.NextToken = l.token(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return &out, err
@@ -169,5 +169,5 @@ func (a *API) registerThing(ctx context.Context, in *RegisterThingInput) (*Regis
 	if err != nil {
 		return nil, err
 	}
-	return &RegisterThingOutput{CertificatePem: optional(r.CertificatePEM), ResourceArns: r.ResourceARNs}, nil
+	return &RegisterThingOutput{CertificatePem: wire.Optional(r.CertificatePEM), ResourceArns: r.ResourceARNs}, nil
 }

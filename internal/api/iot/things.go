@@ -56,7 +56,7 @@ func (a *API) describeThing(ctx context.Context, in *DescribeThingInput) (*Descr
 	err := a.read(ctx, func(tx *store.Tx, s fleet.Scope) error {
 		t, err := tx.Thing(s, in.ThingName)
 		out = DescribeThingOutput{DefaultClientId: &t.Name, ThingName: &t.Name, ThingId: &t.ID, ThingArn: new(s.IoT("thing", t.Name)),
-			ThingTypeName: optional(t.Type), Attributes: present(t.Attributes), Version: &t.Version, BillingGroupName: optional(t.BillingGroup)}
+			ThingTypeName: wire.Optional(t.Type), Attributes: present(t.Attributes), Version: &t.Version, BillingGroupName: wire.Optional(t.BillingGroup)}
 		return err
 	})
 	return &out, err
@@ -99,10 +99,10 @@ func (a *API) listThings(ctx context.Context, in *ListThingsInput) (*ListThingsO
 	err = a.read(ctx, func(tx *store.Tx, s fleet.Scope) error {
 		things, next, err := tx.Things(s, filter, l.Page)
 		for _, t := range things {
-			out.Things = append(out.Things, ThingAttribute{ThingName: &t.Name, ThingTypeName: optional(t.Type), ThingArn: new(s.IoT("thing", t.Name)),
+			out.Things = append(out.Things, ThingAttribute{ThingName: &t.Name, ThingTypeName: wire.Optional(t.Type), ThingArn: new(s.IoT("thing", t.Name)),
 				Attributes: present(t.Attributes), Version: &t.Version})
 		}
-		out.NextToken = l.token(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return &out, err
@@ -135,7 +135,7 @@ func (a *API) thingPrincipals(ctx context.Context, thing string, only *string, t
 		page, next, err = tx.PrincipalsOf(s, thing, fleet.PrincipalType(wire.Value(only)), l.Page)
 		return err
 	})
-	return page, l.token(next), err
+	return page, l.Token(next), err
 }
 
 func (a *API) listThingPrincipals(ctx context.Context, in *ListThingPrincipalsInput) (*ListThingPrincipalsOutput, error) {
@@ -171,7 +171,7 @@ func (a *API) principalThings(ctx context.Context, principal string, only *strin
 		page, next, err = tx.ThingsOf(s, principal, fleet.PrincipalType(wire.Value(only)), l.Page)
 		return err
 	})
-	return page, l.token(next), err
+	return page, l.Token(next), err
 }
 
 func (a *API) listPrincipalThings(ctx context.Context, in *ListPrincipalThingsInput) (*ListPrincipalThingsOutput, error) {

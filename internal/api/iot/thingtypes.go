@@ -25,13 +25,13 @@ func thingTypeSpec(p *ThingTypeProperties) (spec registry.ThingTypeSpec) {
 }
 
 func thingTypeProperties(t fleet.ThingType) *ThingTypeProperties {
-	p := &ThingTypeProperties{ThingTypeDescription: optional(t.Description), SearchableAttributes: t.Searchable}
+	p := &ThingTypeProperties{ThingTypeDescription: wire.Optional(t.Description), SearchableAttributes: t.Searchable}
 	for _, a := range t.Propagating {
 		if p.Mqtt5Configuration == nil {
 			p.Mqtt5Configuration = &Mqtt5Configuration{}
 		}
 		p.Mqtt5Configuration.PropagatingAttributes = append(p.Mqtt5Configuration.PropagatingAttributes, PropagatingAttribute{
-			UserPropertyKey: &a.UserPropertyKey, ThingAttribute: optional(a.ThingAttribute), ConnectionAttribute: optional(a.ConnectionAttribute)})
+			UserPropertyKey: &a.UserPropertyKey, ThingAttribute: wire.Optional(a.ThingAttribute), ConnectionAttribute: wire.Optional(a.ConnectionAttribute)})
 	}
 	return p
 }
@@ -96,7 +96,7 @@ func (a *API) listThingTypes(ctx context.Context, in *ListThingTypesInput) (*Lis
 			out.ThingTypes = append(out.ThingTypes, ThingTypeDefinition{ThingTypeName: &t.Name, ThingTypeArn: new(s.IoT("thingtype", t.Name)),
 				ThingTypeProperties: thingTypeProperties(t), ThingTypeMetadata: thingTypeMetadata(t)})
 		}
-		out.NextToken = l.token(next)
+		out.NextToken = l.Token(next)
 		return err
 	})
 	return &out, err

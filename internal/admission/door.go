@@ -100,6 +100,13 @@ func (v *Visit) Welcome() {
 	}
 }
 
+// Regret says that the visitor was welcomed and was not worth it after all. It may be called on a nil Visit.
+func (v *Visit) Regret() {
+	if v != nil && v.door.Queue.cfg.Meter != nil {
+		v.door.Queue.cfg.Meter.Charge(v.from)
+	}
+}
+
 // Close implements net.Conn.
 func (v *Visit) Close() error {
 	v.seat.Leave()

@@ -140,6 +140,25 @@ func TestHandshakesThatLeadNowhereAreCharged(t *testing.T) {
 	check(t, h.visit().err) // slowly, but served
 }
 
+func TestAVisitorWhoMisbehavesIsChargedInTheEnd(t *testing.T) {
+	t.Parallel()
+	m := NewMeter(Rate{0.0001, 3}, Rate{}, nil, nil)
+	h := newHouse(t, 100, QueueConfig{Running: 1, Meter: m, Slow: 0.5})
+	for i := range 3 {
+		if !good(m, at("127.0.0.1")) {
+			t.Fatalf("in bad standing after %d", i)
+		}
+		r := h.visit()
+		check(t, r.err)
+		r.v.Welcome()
+		r.v.Regret()
+	}
+	if good(m, at("127.0.0.1")) {
+		t.Error("who connects only to misbehave stays in good standing")
+	}
+	(*Visit)(nil).Regret()
+}
+
 func TestAFullRoomAsksTheOldestToLeave(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 3, QueueConfig{})

@@ -65,8 +65,8 @@ type site struct {
 // keys are shared: making RSA keys is what takes time.
 var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolConfig{Size: -1}) })
 
-// newSite starts a gateway. Names other than these are none of ours.
-func newSite(t testing.TB) *site {
+// newSite starts a gateway with a configuration that the test may change. Names other than these are none of ours.
+func newSite(t testing.TB, change ...func(*Config)) *site {
 	t.Helper()
 	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan struct{}),
 		handshakes: make(chan string, 10000), requests: make(chan string, 10000), ends: make(chan mqtt.Reason, 10000)}
@@ -86,10 +86,14 @@ func newSite(t testing.TB) *site {
 	s.reg = registry.New(registry.Config{Store: s.db, Authority: s.ca, Keys: keys(), Host: "iot.lan"})
 	s.prov = provision.New(provision.Config{Store: s.db, Authority: s.ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: s.iam,
 		Hook: s, Recorder: recorder, Clock: clock})
-	s.gw = New(Config{Store: s.db, Authority: s.ca, Provision: s.prov, Recorder: recorder, Home: here, HostNames: []string{"localhost", "iot.lan"}, Clock: clock,
+	config := Config{Store: s.db, Authority: s.ca, Provision: s.prov, Recorder: recorder, Home: here, HostNames: []string{"localhost", "iot.lan"}, Clock: clock,
 		OnHandshake: func(cause string, _ time.Duration) { s.handshakes <- cause },
 		OnRequest:   func(kind, code, _ string, _ time.Duration) { s.requests <- kind + " " + code },
-		OnEnd:       func(r mqtt.Reason) { s.ends <- r }})
+		OnEnd:       func(r mqtt.Reason) { s.ends <- r }}
+	for _, f := range change {
+		f(&config)
+	}
+	s.gw = New(config)
 	s.listen()
 	s.people()
 	return s

@@ -47,6 +47,9 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 			a.trace.Step("connected", "as client %s, MQTT %s", e.Client.ID, map[byte]string{4: "3.1.1", 5: "5"}[e.Client.Version])
 			a.finish(g, nil)
 		case mqtt.Disconnected:
+			if e.End.Reason == mqtt.ClientError || e.End.Reason == mqtt.AuthError {
+				a.visit.Regret()
+			}
 			g.flows.gone(e.Client)
 			g.left(e.Client, version)
 		case mqtt.ConnectFailed:

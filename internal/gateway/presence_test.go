@@ -8,7 +8,9 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 	"github.com/imprint-iot/imprint/internal/registry"
 )
@@ -122,4 +124,33 @@ func TestCountsOfConnectionsBeginAnewAfterAnHour(t *testing.T) {
 	visit(0, session)
 	s.pass(30 * time.Minute)
 	visit(1, session)
+}
+
+func TestConnectionsThatEndInAViolationAreHeldAgainstTheirAddress(t *testing.T) {
+	t.Parallel()
+	meter := admission.NewMeter(admission.Rate{PerSecond: 0.0001, Burst: 3}, admission.Rate{}, nil, nil)
+	s := newSite(t, func(c *Config) {
+		c.Door = &admission.Door{Room: admission.NewRoom(100, nil), Queue: admission.NewQueue(admission.QueueConfig{Meter: meter, Slow: 0.5})}
+	})
+	d := s.device(allow("iot:*"))
+	standing := func() admission.Standing {
+		got, _ := meter.Standing(admission.AddressOf("127.0.0.1"))
+		return got
+	}
+	for range 5 {
+		s.open(d, 5).Connected("lamp").Disconnect()
+		if r := <-s.ends; r != mqtt.ClientInitiated || standing() != admission.Known {
+			t.Fatalf("after a connection that ended with %v its address is in standing %v", r, standing())
+		}
+	}
+	for range 3 {
+		c := s.open(d, 5).Connected("lamp")
+		c.Raw(0x30, 0xff, 0xff, 0xff, 0xff)
+		if r := <-s.ends; r != mqtt.ClientError {
+			t.Fatalf("it ended with %v", r)
+		}
+	}
+	if got := standing(); got != admission.Bad {
+		t.Errorf("after three violations the address is in standing %v", got)
+	}
 }

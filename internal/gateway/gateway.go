@@ -2,7 +2,7 @@
 // handshake who is there (a registered certificate, or a temporary claim), holds each connection to its policies, serves the
 // reserved provisioning topics, and ends connections whose right has ended.
 //
-// Begin with Gateway and ServeMQTT here. identity.go says who is let in, access.go and claim.go what they may do, provisioning.go speaks the
+// Begin with Gateway and ServeMQTT here. identity.go says who is let in and strangers.go what was wrong with the rest, access.go and claim.go what they may do, provisioning.go speaks the
 // provisioning topics, presence.go tells the fleet who came and went, drain.go ends in order. Messages themselves are internal/mqtt's business.
 package gateway
 
@@ -205,11 +205,15 @@ func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
 		g.OnHandshake(a.causeOf(err), time.Since(start))
 	}
 	if err == nil {
+		a.hello, a.serial = nil, nil
 		return true
 	}
 	tc.Close()
 	if a.refusal != nil {
+		a.trace.Fact("certificateSerial", fmt.Sprintf("%x", a.serial))
 		g.Recorder.Finish(a.trace, a.refusal)
+	} else {
+		g.finishStranger(a, err)
 	}
 	g.Log.Debug("handshake failed", "address", a.address, "error", err)
 	return false

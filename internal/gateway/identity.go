@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"slices"
 	"strings"
@@ -34,9 +35,13 @@ type arrival struct {
 	visit   *admission.Visit // nil for a WebSocket
 	who     identity
 	trace   *trace.Trace
-	refusal error  // why the handshake was refused
-	cause   string // of the refusal, in a word
-	thing   string // the thing that the certificate stands for whatever the client id is
+	refusal error    // why the handshake was refused
+	cause   string   // of the refusal, in a word
+	serial  *big.Int // of the certificate, until the handshake is over
+	hello   *hello   // until the handshake is over
+	// unknownName is the server name that the client asked for, if it is none of ours.
+	unknownName string
+	thing       string // the thing that the certificate stands for whatever the client id is
 
 	once sync.Once
 }
@@ -72,7 +77,8 @@ func (g *Gateway) mqttTLS(a *arrival) *tls.Config {
 		a.who, a.refusal = g.identify(a, st)
 		return a.refusal
 	}
-	c.GetCertificate = g.certificateFor
+	c.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certificateFor(a, h) }
+	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { a.greet(h); return nil, nil }
 	return c
 }
 
@@ -81,6 +87,7 @@ func (g *Gateway) eitherTLS(a *arrival) *tls.Config {
 	c := g.baseTLS()
 	c.NextProtos = []string{"h2", "http/1.1"}
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		a.greet(hello)
 		if slices.ContainsFunc(hello.SupportedProtos, isMQTT) {
 			return g.mqttTLS(a), nil
 		}
@@ -94,13 +101,13 @@ func (g *Gateway) eitherTLS(a *arrival) *tls.Config {
 
 // certificateFor gives no certificate for a server name that is none of ours, which crypto/tls answers with the alert
 // unrecognized_name: a device that names the wrong host should learn so at once (iot-core spec 6.3).
-func (g *Gateway) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (g *Gateway) certificateFor(a *arrival, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	cert, err := g.Authority.GetCertificate(hello)
 	name := serverName(hello.ServerName)
 	if err != nil || name == "" || slices.Contains(g.HostNames, name) || cert.Leaf != nil && cert.Leaf.VerifyHostname(name) == nil {
 		return cert, err
 	}
-	g.Log.Debug("unknown server name", "name", name)
+	a.unknownName = name
 	return nil, nil
 }
 
@@ -165,6 +172,7 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 	a.trace = trace.New(g.Home, trace.Connect, g.Clock)
 	a.trace.Fact("sourceIp", a.address)
 	a.trace.Fact("certificateId", i.principal)
+	a.serial = leaf.SerialNumber
 	facts, err := pki.NewFacts(leaf)
 	if err != nil {
 		return i, a.refuse(causeUnreadable, "the certificate cannot be read: %v", err)

@@ -52,6 +52,7 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 			}
 			g.flows.gone(e.Client)
 			g.left(e.Client, version)
+			g.toldEnd(a, e.Client, e.End)
 		case mqtt.ConnectFailed:
 			a.finish(g, fleet.Denied("%s", e.End.Text).WithCode("AUTHORIZATION_FAILED"))
 		}

@@ -53,7 +53,7 @@ func (s *Server) messages(authorize func(context.Context, *fleet.Caller, wire.Ac
 // handler serves the HTTPS port: what is no AWS operation first, the AWS protocols behind.
 func (s *Server) handler() http.Handler {
 	services := s.Services()
-	front := &wire.Frontend{Services: services, Observe: s.countRequests(services), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
+	front := &wire.Frontend{Services: services, Observe: s.traceSignIns(s.countRequests(services)), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
@@ -118,6 +118,11 @@ func (s *Server) caller(ctx context.Context, r *http.Request, body []byte, names
 		return c.Secret, nil
 	})
 	if err != nil {
+		scope := s.site.Scope
+		if caller.ARN != "" { // the key is known
+			scope = caller.Scope
+		}
+		s.unproven(ctx, r, scope, err)
 		return nil, err
 	}
 	s.strangers.proven(r.Context())
@@ -132,10 +137,13 @@ func (s *Server) authorize(ctx context.Context, caller *fleet.Caller, a wire.Acc
 	for k, v := range a.Conditions {
 		facts.Set(k, v...)
 	}
+	ask := s.iam.Authorize
 	if a.AnyOf {
-		return s.iam.AuthorizeAny(ctx, caller, a.Action, a.Resources, facts)
+		ask = s.iam.AuthorizeAny
 	}
-	return s.iam.Authorize(ctx, caller, a.Action, a.Resources, facts)
+	err := ask(ctx, caller, a.Action, a.Resources, facts)
+	s.denied(ctx, caller, a, err)
+	return err
 }
 
 // identityKey is the key that signs the tokens of identity pools.

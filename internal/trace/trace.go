@@ -19,10 +19,12 @@ import (
 
 // Kinds of attempt.
 const (
-	Connect  = "connect"  // TLS handshake and CONNECT
-	Claim    = "claim"    // CreateProvisioningClaim
-	Create   = "create"   // CreateKeysAndCertificate or CreateCertificateFromCsr over MQTT
-	Register = "register" // RegisterThing
+	Connect    = "connect"    // TLS handshake and CONNECT, and what a connection was refused later
+	Disconnect = "disconnect" // the end of an accepted connection that somebody should mend
+	Claim      = "claim"      // CreateProvisioningClaim
+	Create     = "create"     // CreateKeysAndCertificate or CreateCertificateFromCsr over MQTT
+	Register   = "register"   // RegisterThing
+	Request    = "request"    // a signed request or a sign-in that was refused
 )
 
 // Outcomes.
@@ -116,7 +118,7 @@ func (t *Trace) Rewind(mark int) {
 	t.rec.Steps = t.rec.Steps[:min(mark, len(t.rec.Steps))]
 }
 
-// Fact notes who or what the attempt is about; the facts named in subjectFacts can be searched by their value.
+// Fact notes who or what the attempt is about; the facts named in subjectFacts and refusalFacts can be searched by their value.
 func (t *Trace) Fact(name, value string) {
 	if t == nil || value == "" {
 		return
@@ -137,6 +139,10 @@ func (t *Trace) file(subject string) {
 }
 
 var subjectFacts = map[string]bool{"thing": true, "certificateId": true, "claimId": true, "clientId": true}
+
+// refusalFacts can be searched by their value, too, if the attempt failed: nobody who failed is known by more than an address yet, and
+// who succeeded needs not be found by it.
+var refusalFacts = []string{"sourceIp", "certificateSerial", "requestId", "accessKeyId", "user", "template"}
 
 // Parameter makes the trace searchable by the value of a device's parameter (a serial number) without storing the value.
 func (t *Trace) Parameter(value string) {
@@ -178,6 +184,11 @@ func (t *Trace) Finish(err error) (Record, []string) {
 			bare := *e
 			bare.Err = nil
 			t.rec.Cause = clip(bare.Error())
+		}
+		for _, name := range refusalFacts {
+			if v := t.rec.Facts[name]; v != "" {
+				t.file(v)
+			}
 		}
 	}
 	return t.rec, t.subjects

@@ -58,6 +58,7 @@ type Event struct {
 	Status    int
 	Code      string     // error code; empty: success
 	Kind      fleet.Kind // of the error
+	Err       error      // as the handler returned it; nil: success
 	Caller    *fleet.Caller
 	Duration  time.Duration
 }
@@ -249,6 +250,7 @@ func (x *exchange) answer(out any) {
 func (x *exchange) fail(err error) {
 	f := translate(x.call.service, x.call.protocol, err)
 	x.event.Status, x.event.Code, x.event.Kind = f.status, f.code, f.kind
+	x.event.Err = err
 	if f.kind == fleet.KindInternal || f.kind == fleet.KindUnavailable {
 		x.log().Error("request failed", "request_id", x.id, "service", x.event.Service, "operation", x.event.Operation, "cause", err)
 	}

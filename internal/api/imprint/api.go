@@ -6,7 +6,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/hook"
 	"github.com/imprint-iot/imprint/internal/store"
-	"github.com/imprint-iot/imprint/internal/trace"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -88,35 +87,4 @@ func (a *api) listAccounts(ctx context.Context, _ *ListAccountsInput) (*ListAcco
 		return err
 	})
 	return out, err
-}
-
-const defaultTraces = 10
-
-func (a *api) listTraces(ctx context.Context, in *ListTracesInput) (*ListTracesOutput, error) {
-	limit := wire.Value(in.MaxResults)
-	if limit == 0 {
-		limit = defaultTraces
-	}
-	var records []trace.Record
-	err := a.Store.View(ctx, func(tx *store.Tx) (err error) {
-		records, err = tx.Traces(fleet.CallerFrom(ctx).Scope, wire.Value(in.Subject), limit)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	out := &ListTracesOutput{Traces: []Trace{}}
-	for _, r := range records {
-		out.Traces = append(out.Traces, traceOut(r))
-	}
-	return out, nil
-}
-
-func traceOut(r trace.Record) Trace {
-	t := Trace{TraceId: r.ID, Kind: r.Kind, Start: r.Start, Microsecond: r.Took.Microseconds(), Outcome: r.Outcome,
-		Code: r.Code, Cause: r.Cause, Cure: r.Cure, Facts: r.Facts, Steps: []Step{}}
-	for _, s := range r.Steps {
-		t.Steps = append(t.Steps, Step{s.At.Microseconds(), s.Name, s.Text})
-	}
-	return t
 }

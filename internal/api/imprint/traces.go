@@ -1,0 +1,75 @@
+package imprint
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
+	"github.com/imprint-iot/imprint/internal/wire"
+)
+
+const defaultTraces = 10
+
+func (a *api) listTraces(ctx context.Context, in *ListTracesInput) (*ListTracesOutput, error) {
+	limit := wire.Value(in.MaxResults)
+	if limit == 0 {
+		limit = defaultTraces
+	}
+	var records []trace.Record
+	err := a.Store.View(ctx, func(tx *store.Tx) (err error) {
+		records, err = about(tx, scopeOf(ctx), wire.Value(in.Subject), limit)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &ListTracesOutput{Traces: []Trace{}}
+	for _, r := range records {
+		out.Traces = append(out.Traces, traceOut(r))
+	}
+	return out, nil
+}
+
+// about finds the newest traces about a subject. Who asks for a serial number, a claim or a thing means the device: what its newest
+// certificate has met with since belongs to it.
+func about(tx *store.Tx, s fleet.Scope, subject string, limit int) ([]trace.Record, error) {
+	records, err := tx.Traces(s, plainSerial(subject), limit)
+	if err != nil || subject == "" || len(records) == 0 || records[0].ID == subject {
+		return records, err
+	}
+	certificate := records[0].Facts["certificateId"]
+	if certificate == "" || certificate == subject {
+		return records, nil
+	}
+	more, err := tx.Traces(s, certificate, limit)
+	for _, r := range more {
+		if !slices.ContainsFunc(records, func(have trace.Record) bool { return have.ID == r.ID }) {
+			records = append(records, r)
+		}
+	}
+	slices.SortStableFunc(records, func(a, b trace.Record) int { return b.Start.Compare(a.Start) })
+	return records[:min(limit, len(records))], err
+}
+
+var serialForm = regexp.MustCompile(`^([0-9A-Fa-f]{2}:)+[0-9A-Fa-f]{2}$`)
+
+// plainSerial takes a certificate's serial number as openssl prints it. Anything else stays.
+func plainSerial(s string) string {
+	if !serialForm.MatchString(s) {
+		return s
+	}
+	return strings.TrimLeft(strings.ToLower(strings.ReplaceAll(s, ":", "")), "0")
+}
+
+func traceOut(r trace.Record) Trace {
+	t := Trace{TraceId: r.ID, Kind: r.Kind, Start: r.Start, Microsecond: r.Took.Microseconds(), Outcome: r.Outcome,
+		Code: r.Code, Cause: r.Cause, Cure: r.Cure, Facts: r.Facts, Steps: []Step{}}
+	for _, s := range r.Steps {
+		t.Steps = append(t.Steps, Step{s.At.Microseconds(), s.Name, s.Text})
+	}
+	return t
+}

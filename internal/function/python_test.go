@@ -1,0 +1,58 @@
+package function
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// sample is the handler of AWS's blog post on fleet provisioning, with its serial check filled in. It keeps its answer in a global.
+const sample = `
+import json
+
+provision_response = {'allowProvisioning': False}
+
+def isWhitelisted(serial_number):
+    #check serial against database of approved serials
+    return serial_number in ("4711", "4712")
+
+def lambda_handler(event, context):
+    print("Received event: " + json.dumps(event, indent=2))
+    # Assume Device has sent a device_serial attribute
+    device_serial = event["parameters"]["SerialNumber"]
+    # Check serial against an isWhitelisted() function
+    if isWhitelisted(device_serial):
+        provision_response["allowProvisioning"] = True
+    return provision_response
+`
+
+func TestTheSampleHandlerLetsNoUnlistedSerialInAfterAListedOne(t *testing.T) {
+	t.Parallel()
+	r := New(Config{Unsafe: true})
+	t.Cleanup(r.Close)
+	code := Code{Name: "check", Dir: write(t, map[string]string{"app.py": sample}), Runtime: "python3.11", Handler: "app.lambda_handler"}
+	for _, step := range []struct{ serial, want string }{
+		{"4711", `{"allowProvisioning": true}`}, {"666", `{"allowProvisioning": false}`}, {"4712", `{"allowProvisioning": true}`},
+	} {
+		res, err := r.Invoke(context.Background(), code, []byte(`{"parameters": {"SerialNumber": "`+step.serial+`"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(res.Payload) != step.want || res.FunctionError != "" {
+			t.Errorf("serial %s: %s %s\n%s", step.serial, res.FunctionError, res.Payload, res.Log)
+		}
+		t.Logf("%v %v %v\n%s", res.Cold, res.Init, res.Duration, res.Log)
+	}
+}

@@ -1,0 +1,20 @@
+//go:build !linux
+
+package function
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+)
+
+type sandbox struct{}
+
+// Available tells that functions cannot run.
+func (r *Runner) Available() error {
+	return fmt.Errorf("%w: the sandbox is made of what Linux has, this is %s", ErrUnavailable, runtime.GOOS)
+}
+
+func (r *Runner) spawn(Code) (process, error) { return process{}, r.Available() }
+
+func killTree(p *os.Process) { _ = p.Kill() }

@@ -1,0 +1,160 @@
+package function
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// A worker is a process that runs one function. The Runner hands it an invocation at a time.
+type worker struct {
+	code Code
+	key  string
+	cmd  *exec.Cmd
+	out  *output
+	http *http.Server
+	work chan *invocation
+	once sync.Once
+
+	ready chan struct{} // closed when the code is loaded
+	gone  chan struct{} // closed when the process and all that it started have ended; exit is known then
+	exit  *os.ProcessState
+
+	mu      sync.Mutex
+	broken  *answer     // the code could not be loaded
+	forks   bool        // the process stays clean: it may answer another event
+	current *invocation // that waits for its answer
+	last    string      // id of the one before
+
+	since time.Time // idle, guarded by the Runner
+	timer *time.Timer
+}
+
+// start starts a process for code. It does not wait for the code to be loaded.
+func (r *Runner) start(code Code, key string) (*worker, error) {
+	w := &worker{code: code, key: key, work: make(chan *invocation), ready: make(chan struct{}), gone: make(chan struct{})}
+	p, err := r.spawn(code)
+	if err != nil {
+		return nil, err
+	}
+	w.cmd, w.out = p.cmd, collect(p.output)
+	w.http = &http.Server{Handler: w.api(), MaxHeaderBytes: 16 << 10, ErrorLog: discard}
+	go func() { _ = w.http.Serve(p.listener) }()
+	go func() {
+		_ = w.cmd.Wait()
+		w.out.end()
+		_ = w.http.Close()
+		p.clean()
+		w.exit = w.cmd.ProcessState
+		close(w.gone)
+		r.ended(w)
+	}()
+	return w, nil
+}
+
+// kill ends the process and all that it started, and waits for that.
+func (w *worker) kill() {
+	killTree(w.cmd.Process)
+	<-w.gone
+}
+
+// loaded waits for the code to be loaded. The answer is what the function says if it could not be.
+func (w *worker) loaded(ctx context.Context) (*answer, error) {
+	late := time.NewTimer(initTimeout)
+	defer late.Stop()
+	select {
+	case <-w.ready:
+		return nil, nil
+	case <-w.gone:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.broken != nil {
+			return w.broken, nil
+		}
+		a := failed("Runtime.ExitError", "Error: Runtime exited with error: %s", w.exit)
+		return &a, nil
+	case <-late.C:
+		w.kill()
+		a := failed("Sandbox.Timedout", "Error: Init timed out after %v", initTimeout)
+		return &a, nil
+	case <-ctx.Done():
+		w.kill()
+		return nil, ctx.Err()
+	}
+}
+
+// run hands the invocation over and waits for its answer. kept: the worker may be given another one. errGone: it ended before it was
+// given this one.
+func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration) (a answer, outcome string, kept bool, err error) {
+	late := time.NewTimer(timeout)
+	defer late.Stop()
+	select {
+	case w.work <- inv:
+	case <-w.gone:
+		return a, Errored, false, errGone
+	case <-ctx.Done():
+		w.kill()
+		return a, Canceled, false, ctx.Err()
+	}
+	outcome = Answered
+	select {
+	case a = <-inv.done:
+		kept = w.code.Reuse || w.forks
+	case <-w.gone:
+		select {
+		case a = <-inv.done: // it answered, and ended at once
+		default:
+			a = failed("Runtime.ExitError", "RequestId: %s Error: Runtime exited with error: %s", inv.id, w.exit)
+		}
+	case <-late.C:
+		outcome = TimedOut
+		a = failed("Sandbox.Timedout", "RequestId: %s Error: Task timed out after %.2f seconds", inv.id, timeout.Seconds())
+	case <-ctx.Done():
+		w.kill()
+		return a, Canceled, false, ctx.Err()
+	}
+	if kept {
+		w.out.drain()
+	} else {
+		w.kill()
+	}
+	if a.functionError != "" && outcome == Answered {
+		outcome = Errored
+	}
+	return a, outcome, kept, nil
+}
+
+var errGone = fmt.Errorf("the worker has ended")
+
+// one is a listener with a single connection.
+type one struct {
+	conn chan net.Conn
+	net.Conn
+}
+
+func listenOne(c net.Conn) net.Listener {
+	l := &one{make(chan net.Conn, 1), c}
+	l.conn <- c
+	return l
+}
+
+func (l *one) Accept() (net.Conn, error) {
+	c, ok := <-l.conn
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (l *one) Close() error {
+	defer func() { _ = recover() }()
+	close(l.conn)
+	return nil
+}
+
+func (l *one) Addr() net.Addr { return l.LocalAddr() }

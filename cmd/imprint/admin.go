@@ -35,7 +35,7 @@ func (c *createKeyCmd) Run(ctx context.Context) error {
 }
 
 type profileCmd struct {
-	Data    string `help:"Data folder of the server." default:"imprint-data" type:"path" placeholder:"DIR"`
+	dataFolder
 	Kind    string `arg:"" help:"What of (cpu, heap, allocs, goroutine)." default:"cpu" enum:"cpu,heap,allocs,goroutine"`
 	Seconds int    `help:"How long, for cpu." default:"30" placeholder:"N"`
 }

@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -76,38 +76,19 @@ func (c *functionPutCmd) Run(ctx context.Context) error {
 type functionListCmd struct{ place }
 
 func (c *functionListCmd) Run(ctx context.Context) error {
-	cl, err := c.client()
-	if err != nil {
-		return err
+	type page struct {
+		Functions []struct {
+			Name, Kind, URL, FunctionName, Rule string
+			TimeoutMilliseconds                 int64
+		}
+		NextToken string
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	for token := ""; ; {
-		var out struct {
-			Functions []struct {
-				Name, Kind, URL, FunctionName, Rule string
-				TimeoutMilliseconds                 int64
-			}
-			NextToken string
-		}
-		if err := cl.REST(ctx, "imprint", http.MethodGet, "/imprint/functions"+after(token, 100), nil, &out); err != nil {
-			return err
-		}
-		for _, f := range out.Functions {
+	return printPages(ctx, c.place, "/imprint/functions", 100, func(w io.Writer, p page) string {
+		for _, f := range p.Functions {
 			fmt.Fprintf(w, "%s\t%s\t%v\t%s\n", f.Name, f.Kind, time.Duration(f.TimeoutMilliseconds)*time.Millisecond, strings.TrimSpace(f.URL+" "+f.FunctionName+f.Rule))
 		}
-		if token = out.NextToken; token == "" {
-			return w.Flush()
-		}
-	}
-}
-
-// after is the query that continues a list.
-func after(token string, limit int) string {
-	q := url.Values{"maxResults": {fmt.Sprint(limit)}}
-	if token != "" {
-		q.Set("nextToken", token)
-	}
-	return "?" + q.Encode()
+		return p.NextToken
+	})
 }
 
 type functionDeleteCmd struct {

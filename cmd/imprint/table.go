@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/imprint-iot/imprint/internal/client"
 )
@@ -218,37 +217,27 @@ type tableListCmd struct {
 }
 
 func (c *tableListCmd) Run(ctx context.Context) error {
-	cl, err := c.client()
-	if err != nil {
-		return err
+	type page struct {
+		Tables []struct {
+			Name string
+			Keys int
+		}
+		Keys      []string
+		NextToken string
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	for token := ""; ; {
-		var out struct {
-			Tables []struct {
-				Name string
-				Keys int
-			}
-			Keys      []string
-			NextToken string
-		}
-		path := "/imprint/tables" + after(token, 100)
-		if c.Table != "" {
-			path = keysPath(c.Table) + "/keys" + after(token, keysPerRequest)
-		}
-		if err := cl.REST(ctx, "imprint", http.MethodGet, path, nil, &out); err != nil {
-			return err
-		}
-		for _, t := range out.Tables {
+	path, limit := "/imprint/tables", 100
+	if c.Table != "" {
+		path, limit = keysPath(c.Table)+"/keys", keysPerRequest
+	}
+	return printPages(ctx, c.place, path, limit, func(w io.Writer, p page) string {
+		for _, t := range p.Tables {
 			fmt.Fprintf(w, "%s\t%d keys\n", t.Name, t.Keys)
 		}
-		for _, key := range out.Keys {
+		for _, key := range p.Keys {
 			fmt.Fprintln(w, key)
 		}
-		if token = out.NextToken; token == "" {
-			return w.Flush()
-		}
-	}
+		return p.NextToken
+	})
 }
 
 type tableDeleteCmd struct {

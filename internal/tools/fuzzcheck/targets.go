@@ -61,7 +61,7 @@ var targets = []target{
 	{"internal/userpool", "FuzzParseSRPA", []string{"srp.go parseSRPA"},
 		bug{"srp.go", "if !ok || a.Sign() == 0 || a.Cmp(srpN) >= 0 {", "if !ok || a.Cmp(srpN) >= 0 {"}},
 
-	{"internal/rulesql", "FuzzParse", []string{"parse.go", "lex.go"},
+	{"internal/rulesql", "FuzzParse", []string{"parse.go", "parseoperator.go", "parsevalue.go", "lex.go"},
 		bug{"lex.go", "strings.ReplaceAll(src[pos+1:i-1], quote+quote, quote)", "src[pos+1:i-1]"}},
 	{"internal/rulesql", "FuzzRun", []string{"eval.go", "function.go", "textfunc.go", "numberfunc.go", "timefunc.go"},
 		bug{"json.go", "if c >= ' ' && c != '\"' && c != '\\\\' {", "if c >= ' ' && c != '\"' {"}},

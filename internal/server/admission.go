@@ -192,7 +192,7 @@ func (s *strangers) forwarded(r *http.Request) {
 	for i := len(hops) - 1; i >= 0; i-- {
 		hop := strings.TrimSpace(hops[i])
 		ip, err := netip.ParseAddr(hop)
-		if err != nil {
+		if err != nil || ip.Zone() != "" {
 			return
 		}
 		if !listed(s.proxies, hop) {

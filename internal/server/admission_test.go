@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -185,4 +186,33 @@ func certificate(t testing.TB, c *client.Client) tls.Certificate {
 		"Statement": object{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}})}, nil))
 	noError(t, c.REST(t.Context(), "iot", "PUT", "/target-policies/all", object{"target": out.CertificateArn}, nil))
 	return pairOf(t, out.CertificatePem, out.KeyPair.PrivateKey)
+}
+
+// FuzzForwarded gives requests of a proxy any header: what they are counted as is an address, and none of the proxy's.
+func FuzzForwarded(f *testing.F) {
+	for _, header := range []string{"", "203.0.113.9", "1.2.3.4, 203.0.113.9 ,10.0.0.2", "::ffff:203.0.113.9", "fe80::1%eth0", "2001:db8::1", "10.0.0.2,,", "unknown", "[2001:db8::1]:80"} {
+		f.Add(header)
+	}
+	proxies, err := admission.ParseTrusted([]string{"10.0.0.0/8"})
+	noError(f, err)
+	const proxy = "10.0.0.1:80"
+	f.Fuzz(func(t *testing.T, header string) {
+		s := &strangers{proxies: proxies}
+		r := &http.Request{RemoteAddr: proxy, Header: http.Header{"X-Forwarded-For": {header}}}
+		if s.forwarded(r); r.RemoteAddr == proxy {
+			return
+		}
+		at, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || at.Port() != 80 || at.Addr().Is4In6() || at.Addr().Zone() != "" || proxies[0].Contains(at.Addr()) {
+			t.Errorf("%q: counted as %s", header, r.RemoteAddr)
+		}
+		if last := header[strings.LastIndex(header, ",")+1:]; !listed(proxies, strings.TrimSpace(last)) && netip.MustParseAddr(strings.TrimSpace(last)).Unmap() != at.Addr() {
+			t.Errorf("%q: counted as %s, which the client wrote", header, r.RemoteAddr)
+		}
+		s.proxies = nil
+		r.RemoteAddr = proxy
+		if s.forwarded(r); r.RemoteAddr != proxy {
+			t.Errorf("%q is believed though nobody trusts the proxy", header)
+		}
+	})
 }

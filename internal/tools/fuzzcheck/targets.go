@@ -74,6 +74,8 @@ var targets = []target{
 	// What lies on disks, and what other processes of ours say.
 	{"internal/server", "FuzzBackup", []string{"archive.go readBackup readSmall checkManifest"},
 		bug{"archive.go", "twice || !backupName.MatchString(h.Name) || len(found)", "twice || len(found)"}},
+	{"internal/server", "FuzzForwarded", []string{"admission.go strangers.forwarded listed"},
+		bug{"admission.go", "ip.Unmap().String(), port", "hop, port"}},
 	{"cmd/imprint", "FuzzConfigFile", []string{"settings.go parseConfig yamlError pairs scalar kindOf line"},
 		bug{"settings.go", "case !slices.Contains(known, key):", "case !slices.Contains(known, strings.TrimSpace(key)):"}},
 	{"internal/pki", "FuzzSealerOpen", []string{"sealer.go Sealer.Open sealedUnder bound"},

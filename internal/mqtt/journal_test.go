@@ -214,10 +214,7 @@ func TestAPubackFollowsTheCommitAndNothingElseWaits(t *testing.T) {
 		j := newPaper()
 		s := serve(t, Config{Journal: j})
 		p := &peer{}
-		away := s.dial(p, v).Connected("away", persistent)
-		away.Subscribe("t")
-		away.Disconnect()
-		s.gone()
+		s.leave(p, v, "away", "t")
 		live := s.dial(p, v).Connected("live")
 		live.Subscribe("t", "other")
 		pub := s.dial(p, v).Connected("pub")
@@ -344,10 +341,7 @@ func TestOneHundredMessagesMayBeUnacknowledged(t *testing.T) {
 		j := newPaper()
 		s := serve(t, Config{Journal: j})
 		p := &peer{}
-		away := s.dial(p, v).Connected("away", persistent)
-		away.Subscribe("t")
-		away.Disconnect()
-		s.gone()
+		s.leave(p, v, "away", "t")
 		pub, live := s.dial(p, v).Connected("pub"), s.dial(p, v).Connected("live")
 		live.Subscribe("t")
 		resume := j.stop()
@@ -456,10 +450,7 @@ func TestAGroupsMessagesAreNotLost(t *testing.T) {
 		s := serve(t, Config{Journal: before})
 		p := &peer{}
 		for _, id := range []string{"a", "b"} {
-			c := s.dial(p, v).Connected(id, persistent)
-			c.Subscribe("$share/g/work/#")
-			c.Disconnect()
-			s.gone()
+			s.leave(p, v, id, "$share/g/work/#")
 		}
 		pub := s.dial(p, v).Connected("pub")
 		for i := range 5 {

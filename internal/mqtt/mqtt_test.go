@@ -148,6 +148,14 @@ func wantList[T comparable](t testing.TB, what string, got []T, want ...T) {
 	}
 }
 
+// leave has a client make a session, subscribe and go.
+func (s *server) leave(p *peer, version byte, id string, filters ...string) {
+	c := s.dial(p, version).Connected(id, persistent)
+	c.Subscribe(filters...)
+	c.Disconnect()
+	s.gone()
+}
+
 // both runs a test for each protocol version.
 func both(t *testing.T, f func(t *testing.T, version byte)) {
 	for name, version := range map[string]byte{"3.1.1": 4, "5": 5} {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
+	"github.com/imprint-iot/imprint/internal/reserved"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
 
@@ -29,8 +30,10 @@ const claimGrace = 5 * time.Minute
 
 func (g *Gateway) serveClaim(tc *tls.Conn, a *arrival) mqtt.End {
 	c := &claimAccess{g: g, a: a}
-	for _, format := range []string{"json", "cbor"} {
-		c.topics = append(c.topics, topicCreate+format, topicCreateCSR+format, topicTemplates+a.who.claim.Template+"/provision/"+format)
+	for _, f := range reserved.Formats {
+		for _, o := range []reserved.Operation{reserved.Create, reserved.CreateFromCSR, reserved.Register} {
+			c.topics = append(c.topics, o.Topic(a.who.claim.Template, f))
+		}
 	}
 	g.mu.Lock()
 	g.claims[c] = true
@@ -74,12 +77,7 @@ func (c *claimAccess) Subscribe(filter string) error {
 
 // Receive implements mqtt.Access.
 func (c *claimAccess) Receive(topic string) bool {
-	for _, suffix := range []string{"/accepted", "/rejected"} {
-		if t, ok := strings.CutSuffix(topic, suffix); ok && slices.Contains(c.topics, t) {
-			return true
-		}
-	}
-	return slices.Contains(c.topics, topic)
+	return slices.Contains(c.topics, reserved.Request(topic))
 }
 
 // checkClaim checks that the claim of an arrival may still be used. A refusal is of KindDenied and its trace says what to do.

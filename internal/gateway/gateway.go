@@ -91,7 +91,7 @@ func New(c Config) *Gateway {
 	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]count{},
 		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows()}
 	g.ctx, g.stop = context.WithCancel(context.Background())
-	g.broker = mqtt.New(mqtt.Config{Reserved: g.reserved(), Journal: journal{c.Store}, Limits: c.Limits, Denied: c.Denied, Ingest: g.ingested, Log: c.Log})
+	g.broker = mqtt.New(mqtt.Config{Reserved: g.handlers(), Journal: journal{c.Store}, Limits: c.Limits, Denied: c.Denied, Ingest: g.ingested, Log: c.Log})
 	c.Store.Listen(g.changed)
 	g.wg.Go(g.expireClaims)
 	g.wg.Go(g.loadMessages)

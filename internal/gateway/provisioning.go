@@ -8,50 +8,16 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/provision"
+	"github.com/imprint-iot/imprint/internal/reserved"
 	"github.com/imprint-iot/imprint/internal/trace"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
-// The reserved topics of provisioning (provisioning spec 3.1); the last level names the format.
-const (
-	topicCreate    = "$aws/certificates/create/"
-	topicCreateCSR = "$aws/certificates/create-from-csr/"
-	topicTemplates = "$aws/provisioning-templates/"
-)
-
-// Requests and answers (provisioning spec 3.3 to 3.8).
-type (
-	createRequest struct{}
-	csrRequest    struct {
-		CertificateSigningRequest string `wire:"certificateSigningRequest,required"`
-	}
-	registerRequest struct {
-		Token      *string           `wire:"certificateOwnershipToken"`
-		Parameters map[string]string `wire:"parameters"`
-	}
-	createAccepted struct {
-		ID         string        `wire:"certificateId,required"`
-		PEM        string        `wire:"certificatePem,required"`
-		PrivateKey *fleet.Secret `wire:"privateKey"`
-		Token      fleet.Secret  `wire:"certificateOwnershipToken,required"`
-	}
-	registerAccepted struct {
-		Configuration map[string]string `wire:"deviceConfiguration,required"`
-		ThingName     *string           `wire:"thingName"`
-	}
-	rejected struct {
-		StatusCode   int     `wire:"statusCode,required"`
-		ErrorCode    string  `wire:"errorCode,required"`
-		ErrorMessage string  `wire:"errorMessage,required"`
-		TraceID      *string `wire:"traceId"` // ours: `imprint explain` takes it
-	}
-)
-
-func (g *Gateway) reserved() map[string]mqtt.Handler {
+func (g *Gateway) handlers() map[string]mqtt.Handler {
 	return map[string]mqtt.Handler{
-		topicCreate:    g.handle(trace.Create, topicCreate, "", g.create),
-		topicCreateCSR: g.handle(trace.Create, topicCreateCSR, "", g.createFromCSR),
-		topicTemplates: g.handle(trace.Register, topicTemplates, "/provision/", g.register),
+		reserved.PrefixCreate:        g.handle(trace.Create, reserved.PrefixCreate, "", g.create),
+		reserved.PrefixCreateFromCSR: g.handle(trace.Create, reserved.PrefixCreateFromCSR, "", g.createFromCSR),
+		reserved.PrefixTemplates:     g.handle(trace.Register, reserved.PrefixTemplates, reserved.InfixProvision, g.register),
 	}
 }
 
@@ -83,7 +49,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		if who.IsClaim {
 			who.Trace.Fact("claimId", who.PrincipalID)
 		}
-		if prefix == topicCreate { // a private key is of use to nobody else
+		if prefix == reserved.PrefixCreate { // a private key is of use to nobody else
 			if ctx = r.Present(); ctx.Err() != nil {
 				return
 			}
@@ -91,7 +57,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		start := time.Now() // a duration; the clock may be moved
 		g.flows.begin(r.Client)
 		answer, err := serve(ctx, who, template, f, r.Message.Payload)
-		refusal, suffix := "", "/accepted"
+		refusal, suffix := "", reserved.Accepted
 		if err != nil {
 			status, code, message := provision.Refusal(err)
 			refusal = code
@@ -99,7 +65,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 				g.Log.Error("provisioning", "topic", topic, "trace", who.Trace.ID(), "error", err)
 			}
 			g.Recorder.Finish(who.Trace, err)
-			suffix, answer = "/rejected", &rejected{status, code, message, new(who.Trace.ID())}
+			suffix, answer = reserved.Rejected, &reserved.Refused{StatusCode: status, ErrorCode: code, ErrorMessage: message, TraceID: new(who.Trace.ID())}
 		}
 		if g.OnRequest != nil {
 			g.OnRequest(kind, refusal, who.Trace.ID(), time.Since(start))
@@ -116,7 +82,7 @@ func (g *Gateway) reply(r *mqtt.Request, topic string, f wire.Format, answer any
 		g.Log.Error("encoding an answer", "topic", topic, "error", err)
 		return false
 	}
-	props := &mqtt.Properties{ContentType: "application/" + string(f), User: []mqtt.UserProperty{{Key: "traceId", Value: traceID}}}
+	props := &mqtt.Properties{ContentType: reserved.ContentTypePrefix + string(f), User: []mqtt.UserProperty{{Key: reserved.TraceProperty, Value: traceID}}}
 	if p := r.Message.Props; p != nil { // harmless for clients that did not ask, welcome to those that did
 		props.CorrelationData = p.CorrelationData
 	}
@@ -156,7 +122,7 @@ func decode(r provision.Requester, f wire.Format, payload []byte, into any) erro
 
 func (g *Gateway) create(ctx context.Context, r provision.Requester, _ string, f wire.Format, payload []byte) (any, error) {
 	if len(payload) > 0 { // junk members are ignored, malformed payloads are not
-		if err := decode(r, f, payload, &createRequest{}); err != nil {
+		if err := decode(r, f, payload, &reserved.CreateRequest{}); err != nil {
 			return nil, err
 		}
 	}
@@ -164,11 +130,11 @@ func (g *Gateway) create(ctx context.Context, r provision.Requester, _ string, f
 	if err != nil {
 		return nil, err
 	}
-	return &createAccepted{c.ID, c.PEM, &c.PrivateKeyPEM, c.Token}, nil
+	return &reserved.CreateAccepted{ID: c.ID, PEM: c.PEM, PrivateKey: &c.PrivateKeyPEM, Token: c.Token}, nil
 }
 
 func (g *Gateway) createFromCSR(ctx context.Context, r provision.Requester, _ string, f wire.Format, payload []byte) (any, error) {
-	var in csrRequest
+	var in reserved.CSRRequest
 	if err := decode(r, f, payload, &in); err != nil {
 		return nil, err
 	}
@@ -176,7 +142,7 @@ func (g *Gateway) createFromCSR(ctx context.Context, r provision.Requester, _ st
 	if err != nil {
 		return nil, err
 	}
-	return &createAccepted{c.ID, c.PEM, nil, c.Token}, nil
+	return &reserved.CreateAccepted{ID: c.ID, PEM: c.PEM, Token: c.Token}, nil
 }
 
 func (g *Gateway) register(ctx context.Context, r provision.Requester, template string, f wire.Format, payload []byte) (any, error) {
@@ -184,7 +150,7 @@ func (g *Gateway) register(ctx context.Context, r provision.Requester, template 
 		return nil, fleet.NotFound("template", template).WithCode("ResourceNotFound")
 	}
 	r.Trace.Fact("template", template)
-	var in registerRequest
+	var in reserved.RegisterRequest
 	if err := decode(r, f, payload, &in); err != nil {
 		return nil, err
 	}
@@ -195,7 +161,7 @@ func (g *Gateway) register(ctx context.Context, r provision.Requester, template 
 	if err != nil {
 		return nil, err
 	}
-	answer := &registerAccepted{Configuration: out.DeviceConfiguration}
+	answer := &reserved.RegisterAccepted{Configuration: out.DeviceConfiguration}
 	if out.ThingName != "" {
 		answer.ThingName = &out.ThingName
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
+	"github.com/imprint-iot/imprint/internal/reserved"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
 
@@ -129,7 +130,7 @@ func endCure(end mqtt.End) string {
 	case end.Code == tooLarge:
 		return fmt.Sprintf("send at most %d KiB at once; larger things go in parts, or over HTTPS to a store of your own", mqtt.MaxPayload>>10)
 	case end.Code == topicInvalid:
-		return "look at the topic's spelling: provisioning listens on " + topicCreate + "json, " + topicCreateCSR + "json and " + topicTemplates +
+		return "look at the topic's spelling: provisioning listens on " + reserved.PrefixCreate + "json, " + reserved.PrefixCreateFromCSR + "json and " + reserved.PrefixTemplates +
 			"TEMPLATE/provision/json, or cbor in place of json, and answers on the same with /accepted or /rejected behind"
 	case end.Reason == mqtt.ClientError:
 		return "mend the client: it broke a rule of MQTT or a limit of the service"

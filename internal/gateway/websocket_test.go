@@ -22,6 +22,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/registry"
+	"github.com/imprint-iot/imprint/internal/reserved"
 	"github.com/imprint-iot/imprint/internal/sigv4"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -544,7 +545,7 @@ func TestProvisioningIsForClaimsAndCertificates(t *testing.T) {
 	t.Parallel()
 	s := newWebSite(t)
 	c := s.come(s.user("ada", allow("iot:*")), 5).Connected("c")
-	c.Send(c.PublishPacket(topicCreate+"json", "{}", 0))
+	c.Send(c.PublishPacket(reserved.PrefixCreate+"json", "{}", 0))
 	c.WantDisconnect(0x90)
 }
 

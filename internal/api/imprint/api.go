@@ -5,6 +5,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/hook"
+	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
@@ -16,10 +17,11 @@ type Administrators interface {
 
 // Config says what the edge stands on.
 type Config struct {
-	Store  *store.DB
-	Admins Administrators
-	Hooks  *hook.Service
-	Home   fleet.Scope // only its callers may make accounts and see their list
+	Store     *store.DB
+	Admins    Administrators
+	Hooks     *hook.Service
+	Provision *provision.Service
+	Home      fleet.Scope // only its callers may make accounts and see their list
 }
 
 type api struct{ Config }
@@ -31,6 +33,7 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("CreateAccount", a.createAccount),
 		wire.Do("ListAccounts", a.listAccounts),
 		wire.Do("ListTraces", a.listTraces),
+		wire.Do("GetClaimPolicy", a.getClaimPolicy).On(func(s fleet.Scope, in *GetClaimPolicyInput) []string { return templates(s, in.TemplateNames...) }),
 		wire.Do("PutFunction", a.putFunction).On(func(s fleet.Scope, in *PutFunctionInput) []string { return function(s, in.Name) }),
 		wire.Do("ListFunctions", a.listFunctions),
 		wire.Do("DeleteFunction", a.deleteFunction).On(func(s fleet.Scope, in *DeleteFunctionInput) []string { return function(s, in.Name) }),

@@ -20,6 +20,7 @@ var Model = wire.Model{
 		{Name: "CreateAccount", Method: "POST", URI: "/imprint/accounts"},
 		{Name: "ListAccounts", Method: "GET", URI: "/imprint/accounts"},
 		{Name: "ListTraces", Method: "GET", URI: "/imprint/traces"},
+		{Name: "GetClaimPolicy", Method: "POST", URI: "/imprint/claim-policy"},
 		{Name: "PutFunction", Method: "PUT", URI: "/imprint/functions/{name}"},
 		{Name: "ListFunctions", Method: "GET", URI: "/imprint/functions"},
 		{Name: "DeleteFunction", Method: "DELETE", URI: "/imprint/functions/{name}"},
@@ -48,6 +49,7 @@ var Model = wire.Model{
 		"Milliseconds": {Range: "100..10000"},
 		"Keys":         {Range: "1..1000"},
 		"MaxKeys":      {Range: "1..1000"},
+		"Templates":    {Range: "1..16"},
 	},
 }
 

@@ -152,7 +152,7 @@ func (a *tenant) furnishRegistry() {
 		"BillingGroupName": "bulbs", "BillingGroupArn": a.arn("iot", "billinggroup/bulbs"), "ListThings.ThingTypeName": absent{},
 		"PolicyVersionId": "2", "CertificateId": made.dig("certificateId"), "CaCertificateId": made.dig("certificateId"),
 		"CertificatePem": made.dig("certificatePem"), "RegisterCertificateWithoutCA.Status": "ACTIVE", "NewStatus": "INACTIVE", "Principal": certificate, "Target": certificate,
-		"TemplateName": "lamps", "TemplateBody": emptyBody, "ProvisioningRoleArn": a.arn("iam", "role/keeper"),
+		"TemplateName": "lamps", "TemplateNames": []any{"lamps"}, "TemplateBody": emptyBody, "ProvisioningRoleArn": a.arn("iam", "role/keeper"),
 		"DescribeProvisioningTemplateVersion.VersionId": 2, "DeleteProvisioningTemplateVersion.VersionId": 2, "DefaultVersionId": 2,
 		"UpdateProvisioningTemplate.Description": "changed", "UpdateThing.AttributePayload": object{"attributes": object{"new": "x"}},
 		"ThingGroupsToAdd": []any{"garden"}, "ForceDelete": true, "ResourceArn": a.arn("iot", "thinggroup/garden"), "Tags": []any{object{"Key": "new", "Value": "x"}},

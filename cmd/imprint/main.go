@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/imprint-iot/imprint/internal/function"
 	"github.com/imprint-iot/imprint/internal/server"
 )
 
@@ -84,6 +85,7 @@ func (versionCmd) Run() error {
 }
 
 func main() {
+	function.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the first signal ends in order, a second one at once
 	var c cli

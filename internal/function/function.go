@@ -81,6 +81,8 @@ type Config struct {
 	Queue      int  // invocations that may wait for their turn; 0: 16 for each that may run
 	Workers    int  // processes, those that wait for work included; 0: twice Concurrent
 	Unsafe     bool // run functions even without the layers of the sandbox that this machine lacks
+	// Hide lists folders that no function may see, the data folder among them.
+	Hide []string
 	// IdleTime is how long a worker waits for work before it is ended; 0: five minutes.
 	IdleTime time.Duration
 	// Folders where interpreters are looked for; nil: those of the system.
@@ -90,4 +92,6 @@ type Config struct {
 	OnInvoke func(outcome string, cold bool, took time.Duration)
 	// OnWorkers is told how many processes there are, when that changes.
 	OnWorkers func(n int)
+
+	without layers // that tests take off
 }

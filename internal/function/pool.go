@@ -94,7 +94,9 @@ func (r *Runner) Invoke(ctx context.Context, code Code, payload []byte) (res Res
 			res.Init = time.Since(asked)
 		}
 		if err != nil {
-			outcome = Canceled
+			if ctx.Err() != nil {
+				outcome = Canceled
+			}
 			return res, err
 		}
 		if broken != nil {

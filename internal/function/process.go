@@ -1,10 +1,13 @@
 package function
 
 import (
+	"cmp"
 	_ "embed"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -12,25 +15,68 @@ import (
 //go:embed bootstrap/bootstrap.py
 var bootstrapPython []byte
 
+//go:embed bootstrap/bootstrap.mjs
+var bootstrapNode []byte
+
 // A process is what spawn has started.
 type process struct {
 	cmd      *exec.Cmd
 	output   *os.File
+	status   *os.File     // what the sandbox says if it could not be built
 	listener net.Listener // of its Runtime API
+	prefix   string       // of its paths
 	clean    func()       // removes what it needed, after its end
+}
+
+// Bounds of a worker.
+const (
+	scratchSize = 64 << 20 // bytes of its scratch folder, which is memory
+	maxTasks    = 100      // processes and threads
+)
+
+// slack is what a process of a language has of its own, in bytes, before it holds anything: stacks of threads, code that is made at run time.
+var slack = map[language]int64{python: 64 << 20, node: 1 << 30, provided: 256 << 20}
+
+// arguments is what is executed.
+func arguments(code Code, lang language, program string, s *spec) []string {
+	boot := func(name string) string {
+		if s.Layers&namespaces != 0 {
+			return filepath.Join(runtimeRoot, name)
+		}
+		return filepath.Join(s.Runtime[len(s.Runtime)-1], name)
+	}
+	var args []string
+	switch lang {
+	case python:
+		args = []string{program, "-B", boot("bootstrap.py")}
+	case node:
+		args = []string{program, "--max-old-space-size=" + strconv.Itoa(code.Memory*3/4), boot("bootstrap.mjs")}
+	default:
+		return []string{filepath.Join(s.task(), "bootstrap")}
+	}
+	if code.Reuse {
+		args = append(args, "reuse")
+	}
+	return args
 }
 
 // environment is that of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html): the function's own variables,
 // and those that it cannot change.
-func environment(code Code, task, scratch string) []string {
+func environment(code Code, s *spec) []string {
 	region := "us-east-1"
 	if f := strings.Split(code.ARN, ":"); len(f) > 3 && f[3] != "" {
 		region = f[3]
 	}
-	reserved := map[string]string{
+	env := map[string]string{
+		"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": ":UTC",
+		"LD_LIBRARY_PATH": s.task() + ":" + s.task() + "/lib",
+	}
+	maps.Copy(env, code.Environment)
+	maps.Copy(env, map[string]string{
 		"_HANDLER":                        code.Handler,
-		"LAMBDA_TASK_ROOT":                task,
-		"TMPDIR":                          scratch,
+		"LAMBDA_TASK_ROOT":                s.task(),
+		"LAMBDA_RUNTIME_DIR":              runtimeRoot,
+		"TMPDIR":                          s.scratch(),
 		"AWS_REGION":                      region,
 		"AWS_DEFAULT_REGION":              region,
 		"AWS_EXECUTION_ENV":               "AWS_Lambda_" + code.Runtime,
@@ -40,20 +86,13 @@ func environment(code Code, task, scratch string) []string {
 		"AWS_LAMBDA_LOG_GROUP_NAME":       "/aws/lambda/" + code.Name,
 		"AWS_LAMBDA_LOG_STREAM_NAME":      "$LATEST",
 		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
+	})
+	if s.Inet {
+		env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:" + strconv.Itoa(cmp.Or(s.Port, apiPort)) + s.Token
 	}
-	var env []string
-	for k, v := range map[string]string{"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": ":UTC"} {
-		if _, own := code.Environment[k]; !own {
-			env = append(env, k+"="+v)
-		}
+	var list []string
+	for k, v := range env {
+		list = append(list, k+"="+v)
 	}
-	for k, v := range code.Environment {
-		if _, taken := reserved[k]; !taken {
-			env = append(env, k+"="+v)
-		}
-	}
-	for k, v := range reserved {
-		env = append(env, k+"="+v)
-	}
-	return env
+	return list
 }

@@ -40,7 +40,7 @@ def lambda_handler(event, context):
 
 func TestTheSampleHandlerLetsNoUnlistedSerialInAfterAListedOne(t *testing.T) {
 	t.Parallel()
-	r := New(Config{Unsafe: true})
+	r := New(Config{})
 	t.Cleanup(r.Close)
 	code := Code{Name: "check", Dir: write(t, map[string]string{"app.py": sample}), Runtime: "python3.11", Handler: "app.lambda_handler"}
 	for _, step := range []struct{ serial, want string }{

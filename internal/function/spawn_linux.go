@@ -1,78 +1,370 @@
 package function
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
-type sandbox struct{}
+// sandbox is what a Runner knows about the sandbox of this machine.
+type sandbox struct {
+	probe   sync.Once
+	layers  layers // in use
+	missing error
 
-// Available tells which layer of the sandbox is missing on this machine; nil: functions may run. Errors are ErrUnavailable.
-func (r *Runner) Available() error {
-	if r.Unsafe {
-		return nil
-	}
-	return fmt.Errorf("%w: this version has no sandbox yet; unsafe-functions runs them without", ErrUnavailable)
+	mu   sync.Mutex
+	uids map[int]bool // taken
 }
 
+// User ids. As root, each worker has one from firstUID on: a range that systemd and others leave free
+// (https://systemd.io/UIDS-GIDS). As an ordinary user, workers have that user's id outside and sandboxUID inside.
+const (
+	firstUID   = 1_900_000_000
+	sandboxUID = 993
+)
+
+// Available tells which layer of the sandbox is missing on this machine; nil: functions may run. The first call finds out, by
+// building one. Errors are ErrUnavailable.
+func (r *Runner) Available() error {
+	r.sandbox.probe.Do(func() { r.sandbox.layers, r.sandbox.missing = r.probe() })
+	return r.sandbox.missing
+}
+
+func (r *Runner) probe() (layers, error) {
+	use := allLayers &^ r.without
+	if os.Geteuid() != 0 {
+		use &^= ownUser
+	}
+	for {
+		err := r.try(use)
+		var f *layerError
+		switch {
+		case err == nil:
+			return use, nil
+		case errors.As(err, &f) && r.Unsafe && use&f.layer != 0:
+			r.Log.Warn("functions run without a layer of their sandbox", "layer", f.layer.String(), "error", err)
+			use &^= f.layer
+		case r.Unsafe:
+			return 0, nil
+		default:
+			return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+}
+
+// A layerError says which layer of the sandbox could not be had.
+type layerError struct {
+	layer layers
+	cause string
+}
+
+func (e *layerError) Error() string {
+	return fmt.Sprintf("the sandbox lacks its layer %q: %s: %s", e.layer, e.cause, cures[e.layer])
+}
+
+// try builds a sandbox with nothing in it.
+func (r *Runner) try(use layers) error {
+	dir, err := os.MkdirTemp("", "imprint-function-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	s := spec{Layers: use, Task: dir, Scratch: dir, Size: 1 << 20, Memory: 1 << 30, Tasks: 64, Probe: true}
+	if use&ownUser != 0 {
+		s.UID = firstUID
+	}
+	cmd, status, err := r.helper(&s, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer status.Close()
+	err = cmd.Wait()
+	if said := said(status); said != nil {
+		return said
+	}
+	if err != nil {
+		return fmt.Errorf("trying the sandbox: %w", err)
+	}
+	return nil
+}
+
+// said is what the process that builds a sandbox has said, if that failed.
+func said(status *os.File) error {
+	b, _ := io.ReadAll(io.LimitReader(status, 4<<10))
+	if len(b) == 0 {
+		return nil
+	}
+	var f failure
+	if err := json.Unmarshal(b, &f); err != nil {
+		return fmt.Errorf("building the sandbox: %s", b)
+	}
+	if f.Layer == 0 {
+		return errors.New(f.Error)
+	}
+	return &layerError{f.Layer, f.Error}
+}
+
+// helper starts this program again, as the process that builds the sandbox of s and then becomes the function. status is what it says
+// when that fails, to be read after its end.
+func (r *Runner) helper(s *spec, api, out *os.File) (cmd *exec.Cmd, status *os.File, err error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Not a pipe: nobody must wait until it is read.
+	fd, err := unix.MemfdCreate("spec", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, nil, err
+	}
+	input := os.NewFile(uintptr(fd), "spec")
+	defer input.Close()
+	if _, err := io.Copy(input, bytes.NewReader(b)); err != nil {
+		return nil, nil, err
+	}
+	if _, err := input.Seek(0, io.SeekStart); err != nil {
+		return nil, nil, err
+	}
+	status, say, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer say.Close()
+	cmd = &exec.Cmd{Path: "/proc/self/exe", Args: []string{"imprint", Verb}, Env: []string{"GOMAXPROCS=1"}, ExtraFiles: []*os.File{api, input, say}}
+	if out != nil {
+		cmd.Stdout, cmd.Stderr = out, out
+	}
+	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if s.Layers&namespaces != 0 {
+		attr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		if os.Geteuid() != 0 {
+			attr.Cloneflags |= unix.CLONE_NEWUSER
+			attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: sandboxUID, HostID: os.Geteuid(), Size: 1}}
+			attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: sandboxUID, HostID: os.Getegid(), Size: 1}}
+			attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN}
+		}
+	}
+	cmd.SysProcAttr = attr
+	if err := cmd.Start(); err != nil {
+		status.Close()
+		return nil, nil, &layerError{namespaces, err.Error()}
+	}
+	return cmd, status, nil
+}
+
+// spawn starts a process that loads code.
 func (r *Runner) spawn(code Code) (p process, err error) {
 	lang, program, err := r.interpreter(code.Runtime)
 	if err != nil {
 		return p, err
 	}
-	if lang != python {
-		return p, fmt.Errorf("%w: this version runs Python only", ErrRuntime)
+	var undo []func()
+	p.clean = func() {
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
 	}
-	dir, err := os.MkdirTemp("", "function-")
-	if err != nil {
-		return p, err
-	}
-	scratch := filepath.Join(dir, "tmp")
-	boot := filepath.Join(dir, "bootstrap.py")
-	p.clean = func() { _ = os.RemoveAll(dir) }
 	defer func() {
 		if err != nil {
 			p.clean()
 		}
 	}()
-	if err := os.Mkdir(scratch, 0o700); err != nil {
+	s := r.specOf(code, lang, program)
+	dir := "" // of what cannot be inside of the sandbox
+	if s.Layers&namespaces == 0 {
+		if dir, err = os.MkdirTemp("", "imprint-function-"); err != nil {
+			return p, err
+		}
+		undo = append(undo, func() { _ = os.RemoveAll(dir) })
+	}
+	if s.Layers&ownUser != 0 {
+		s.UID = r.sandbox.takeUID()
+		undo = append(undo, func() { r.sandbox.giveUID(s.UID) })
+	}
+	if err := s.place(dir); err != nil {
 		return p, err
 	}
-	if err := os.WriteFile(boot, bootstrapPython, 0o600); err != nil {
-		return p, err
-	}
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	ours, theirs, err := socketPair()
 	if err != nil {
 		return p, err
 	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "api"), os.NewFile(uintptr(fds[1]), "api")
 	defer theirs.Close()
-	defer ours.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return p, err
+	switch {
+	case lang != provided:
+		p.listener = listenOne(ours)
+	case s.Layers&namespaces != 0:
+		p.listener = handedOver(ours)
+		s.Listen = true
+	default: // whoever may connect here must know the path
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return p, err
+		}
+		p.listener, s.Port = l, l.Addr().(*net.TCPAddr).Port
+		s.Token = "/" + fleet.RandomString(32, fleet.AlphaAlnum)
+		p.prefix = s.Token
 	}
+	s.Args, s.Env = arguments(code, lang, program, s), environment(code, s)
 	out, in, err := os.Pipe()
 	if err != nil {
 		return p, err
 	}
 	defer in.Close()
-	args := []string{"-B", boot}
-	if code.Reuse {
-		args = append(args, "reuse")
-	}
-	p.cmd = exec.Command(program, args...)
-	p.cmd.Env = environment(code, code.Dir, scratch)
-	p.cmd.Dir = code.Dir
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = in, in, []*os.File{theirs}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	p.output, p.listener = out, listenOne(conn)
-	return p, p.cmd.Start()
+	p.output = out
+	p.cmd, p.status, err = r.helper(s, theirs, in)
+	return p, err
 }
 
-// killTree ends a process and what it started.
-func killTree(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
+// specOf says what a function may use.
+func (r *Runner) specOf(code Code, lang language, program string) *spec {
+	s := &spec{
+		Layers: r.sandbox.layers, Task: code.Dir, Hide: r.Hide, Size: scratchSize, Tasks: maxTasks,
+		Memory: int64(code.Memory)<<20 + slack[lang], Inet: lang == provided,
+	}
+	if !code.Reuse {
+		s.Time = int64((code.Timeout+initTimeout).Seconds()+1) * 4 // several threads may be busy
+	}
+	if lang == python && !code.Reuse {
+		s.Time = 0 // the process that forks lives long
+	}
+	if program != "" && !slices.ContainsFunc(systemFolders, func(dir string) bool { return below(program, dir) }) {
+		s.Runtime = []string{filepath.Dir(filepath.Dir(program))}
+	}
+	switch lang {
+	case python:
+		s.Files = map[string][]byte{"bootstrap.py": bootstrapPython}
+	case node:
+		s.Files = map[string][]byte{"bootstrap.mjs": bootstrapNode}
+	}
+	return s
+}
+
+// place puts the files of a function without namespaces below dir.
+func (s *spec) place(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	s.Scratch = filepath.Join(dir, "tmp")
+	s.Runtime = append(s.Runtime, filepath.Join(dir, "runtime"))
+	for _, sub := range []string{"tmp", "runtime"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	for name, content := range s.Files {
+		if err := os.WriteFile(filepath.Join(dir, "runtime", name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	if s.UID != 0 {
+		return os.Chown(s.Scratch, s.UID, s.UID)
+	}
+	return nil
+}
+
+func (b *sandbox) takeUID() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.uids == nil {
+		b.uids = map[int]bool{}
+	}
+	id := firstUID + os.Getpid()%10000*1000 // two servers on one machine should not share any
+	for b.uids[id] {
+		id++
+	}
+	b.uids[id] = true
+	return id
+}
+
+func (b *sandbox) giveUID(id int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.uids, id)
+}
+
+func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := os.NewFile(uintptr(fds[0]), "api")
+	defer f.Close()
+	theirs = os.NewFile(uintptr(fds[1]), "api")
+	c, err := net.FileConn(f)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return c.(*net.UnixConn), theirs, nil
+}
+
+// handed is a listener that the function's process makes in its own network and hands over.
+type handed struct {
+	from *net.UnixConn
+	once sync.Once
+	l    net.Listener
+	err  error
+}
+
+func handedOver(from *net.UnixConn) net.Listener { return &handed{from: from} }
+
+func (h *handed) Accept() (net.Conn, error) {
+	h.once.Do(func() { h.l, h.err = receiveListener(h.from) })
+	if h.err != nil {
+		return nil, h.err
+	}
+	return h.l.Accept()
+}
+
+func receiveListener(from *net.UnixConn) (net.Listener, error) {
+	defer from.Close()
+	oob := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := from.ReadMsgUnix(make([]byte, 1), oob)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	f := os.NewFile(uintptr(fds[0]), "runtime api")
+	defer f.Close()
+	return net.FileListener(f)
+}
+
+func (h *handed) Close() error {
+	_ = h.from.Close() // ends receiveListener
+	h.once.Do(func() { h.err = net.ErrClosed })
+	if h.l != nil {
+		return h.l.Close()
+	}
+	return nil
+}
+
+func (h *handed) Addr() net.Addr { return h.from.LocalAddr() }
+
+// killTree ends a process and what it started. With namespaces it is the first process of its own, and all others end with it; without,
+// those that have left its group stay.
+func killTree(p *os.Process) {
+	_ = p.Kill()
+	_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+}

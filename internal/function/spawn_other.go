@@ -8,7 +8,7 @@ import (
 	"runtime"
 )
 
-type sandbox struct{}
+type sandbox struct{ layers layers }
 
 // Available tells that functions cannot run.
 func (r *Runner) Available() error {
@@ -18,3 +18,7 @@ func (r *Runner) Available() error {
 func (r *Runner) spawn(Code) (process, error) { return process{}, r.Available() }
 
 func killTree(p *os.Process) { _ = p.Kill() }
+
+func said(*os.File) error { return nil }
+
+func become() {}

@@ -25,6 +25,8 @@ type worker struct {
 	gone  chan struct{} // closed when the process and all that it started have ended; exit is known then
 	exit  *os.ProcessState
 
+	unbuilt error // the sandbox could not be built; known when gone
+
 	mu      sync.Mutex
 	broken  *answer     // the code could not be loaded
 	forks   bool        // the process stays clean: it may answer another event
@@ -43,11 +45,13 @@ func (r *Runner) start(code Code, key string) (*worker, error) {
 		return nil, err
 	}
 	w.cmd, w.out = p.cmd, collect(p.output)
-	w.http = &http.Server{Handler: w.api(), MaxHeaderBytes: 16 << 10, ErrorLog: discard}
+	w.http = &http.Server{Handler: http.StripPrefix(p.prefix, w.api()), MaxHeaderBytes: 16 << 10, ErrorLog: discard}
 	go func() { _ = w.http.Serve(p.listener) }()
 	go func() {
 		_ = w.cmd.Wait()
 		w.out.end()
+		w.unbuilt = said(p.status)
+		_ = p.status.Close()
 		_ = w.http.Close()
 		p.clean()
 		w.exit = w.cmd.ProcessState
@@ -71,6 +75,9 @@ func (w *worker) loaded(ctx context.Context) (*answer, error) {
 	case <-w.ready:
 		return nil, nil
 	case <-w.gone:
+		if w.unbuilt != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, w.unbuilt)
+		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.broken != nil {

@@ -68,11 +68,19 @@ var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolCo
 // newSite starts a gateway with a configuration that the test may change. Names other than these are none of ours.
 func newSite(t testing.TB, change ...func(*Config)) *site {
 	t.Helper()
+	return newSiteOn(t, func(*store.Config) {}, change...)
+}
+
+// newSiteOn is newSite on a store that the test may change.
+func newSiteOn(t testing.TB, stored func(*store.Config), change ...func(*Config)) *site {
+	t.Helper()
 	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan struct{}),
 		handshakes: make(chan string, 10000), requests: make(chan string, 10000), ends: make(chan mqtt.Reason, 10000)}
 	clock := fleet.Clock(func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now })
 	var err error
-	s.db, err = store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: clock})
+	cfg := store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: clock}
+	stored(&cfg)
+	s.db, err = store.Open(t.Context(), cfg)
 	check(t, err)
 	t.Cleanup(func() { check(t, s.db.Close()) })
 	s.ca, err = pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock,
@@ -113,10 +121,11 @@ func (s *site) Invoke(ctx context.Context, _ provision.HookEvent) (provision.Hoo
 }
 
 func (s *site) saveTraces(ctx context.Context, batch []trace.Finished) error {
+	err := s.db.SaveTraces(ctx, batch)
 	for _, f := range batch {
 		s.traces <- f
 	}
-	return s.db.SaveTraces(ctx, batch)
+	return err
 }
 
 func (s *site) listen() {

@@ -4,9 +4,8 @@
 // Begin with DB.Tx and DB.View here, then read the file of your subject (things.go, certificates.go, iam.go …): each holds the
 // query methods of Tx for one part of the vocabulary. migrations/ has the schema.
 //
-// It runs on SQLite or PostgreSQL (engine.go). On SQLite concurrent transactions share one fsync (group commit), each in a savepoint
-// of its own; on PostgreSQL they run side by side, SERIALIZABLE, and again if they conflict. When Tx returns nil, what its body wrote
-// survives a power cut.
+// It runs on SQLite or PostgreSQL (engine.go). Concurrent transactions share one commit, and one fsync, and fail alone
+// (docs/decisions/0001-groups-of-transactions.md). When Tx returns nil, what its body wrote survives a power cut.
 package store
 
 import (
@@ -33,6 +32,8 @@ type Config struct {
 	Rehearse bool
 	// MostRows is for tests: a body that changes more rows fails. 0: any number. Bulk work goes in chunks.
 	MostRows int
+	// OnStatement is for tests: it hears each statement that goes to the database. It must be quick.
+	OnStatement func(query string)
 
 	// OnWrite, if set, hears how long each caller of DB.Tx waited, OnCommit how long each commit took and how many callers shared
 	// it, bodies and sync included. err is what became of it. Both must be quick: the writer waits for OnCommit.
@@ -56,6 +57,8 @@ type DB struct {
 
 	memory *memory
 
+	onStatement func(string)
+
 	onWrite  func(time.Duration, error)
 	onCommit func(int, time.Duration, error)
 
@@ -73,7 +76,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	db := &DB{clock: cfg.Clock, log: cfg.Log, rehearse: cfg.Rehearse, mostRows: cfg.MostRows, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}),
+	db := &DB{clock: cfg.Clock, log: cfg.Log, rehearse: cfg.Rehearse, mostRows: cfg.MostRows, onStatement: cfg.OnStatement, onWrite: cfg.OnWrite, onCommit: cfg.OnCommit, jobs: make(chan *job, 256), done: make(chan struct{}),
 		closed: make(chan struct{}), drained: make(chan struct{})}
 	var err error
 	if cfg.URL != "" {
@@ -86,7 +89,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	db.readers = make(chan *session, db.engine.readers)
 	for range db.engine.readers {
-		db.readers <- &session{connector: db.reading, engine: db.engine}
+		db.readers <- &session{connector: db.reading, engine: db.engine, heard: db.onStatement}
 	}
 	go db.writer()
 	return db, nil
@@ -94,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 
 // prepare connects the writer, which may have to be the only one, and then looks at the database and brings its schema up to date.
 func (db *DB) prepare(ctx context.Context, look func(context.Context, *sql.DB) error) error {
-	db.writes = &session{connector: db.writing, engine: db.engine}
+	db.writes = &session{connector: db.writing, engine: db.engine, heard: db.onStatement}
 	if err := db.writes.connect(ctx); err != nil {
 		return err
 	}

@@ -155,7 +155,7 @@ func TestABodySeesWhatItsGroupHasChanged(t *testing.T) {
 	seen := true
 	second := &job{ctx: t.Context(), body: func(tx *Tx) error { seen = enabled(tx); return nil }}
 	next := func() *job { j := second; second = nil; return j }
-	jobs, results, err := db.attempt(&job{ctx: t.Context(), body: set(false)}, next)
+	jobs, results, err := db.attempt(&job{ctx: t.Context(), body: set(false)}, next, false)
 	if err != nil || len(jobs) != 2 || errors.Join(results...) != nil {
 		t.Fatal(jobs, results, err)
 	}

@@ -20,6 +20,7 @@ type session struct {
 	stmts     map[string]stmt
 	args      []driver.NamedValue // of the statement that runs
 
+	heard   func(query string)
 	changed bool // the transaction has changed what a memory may keep
 }
 
@@ -88,6 +89,9 @@ func (s *session) forget() {
 
 // prepared returns the compiled form of a query in the store's words.
 func (s *session) prepared(ctx context.Context, query string) (stmt, error) {
+	if s.heard != nil {
+		s.heard(query)
+	}
 	if known := s.stmts[query]; known != nil {
 		return known, nil
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -16,41 +17,67 @@ import (
 
 // PutTrace keeps the record of an attempt and files it under the values it is found by.
 func (tx *Tx) PutTrace(s fleet.Scope, r trace.Record, subjects []string) error {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encoding trace %s: %w", r.ID, err)
+	return tx.putTraces([]trace.Finished{{Scope: s, Record: r, Subjects: subjects}})
+}
+
+// A filed is one value that a trace is found by.
+type filed struct {
+	hour, subject int64
+	id            string
+}
+
+func (f filed) compare(g filed) int {
+	return cmp.Or(cmp.Compare(f.hour, g.hour), cmp.Compare(f.subject, g.subject), cmp.Compare(f.id, g.id))
+}
+
+// putTraces keeps records in as few statements as may be, each table in the order of its keys.
+func (tx *Tx) putTraces(batch []trace.Finished) error {
+	var rows []any
+	var found []filed
+	for _, f := range batch {
+		body, err := json.Marshal(f.Record)
+		if err != nil {
+			return fmt.Errorf("encoding trace %s: %w", f.Record.ID, err)
+		}
+		rows = append(rows, f.Scope.Account, f.Scope.Region, f.Record.ID, millis(f.Record.Start), f.Record.Kind, f.Record.Outcome, string(body),
+			traceBytes(body, f.Subjects))
+		for _, subject := range f.Subjects {
+			found = append(found, filed{hourOf(f.Record.Start), subjectHash(f.Scope, subject), f.Record.ID})
+		}
 	}
-	_, err = tx.exec(`INSERT INTO traces (account, region, id, at, kind, outcome, body, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		s.Account, s.Region, r.ID, millis(r.Start), r.Kind, r.Outcome, string(body), traceBytes(body, subjects))
-	if err != nil {
+	if err := insertRows(tx, traceInserts, 8, rows); err != nil {
 		return err
 	}
-	hashes := make([]int64, len(subjects))
-	for i, subject := range subjects {
-		hashes[i] = subjectHash(s, subject)
+	slices.SortFunc(found, filed.compare)
+	rows = rows[:0]
+	for _, f := range slices.Compact(found) {
+		rows = append(rows, f.hour, f.subject, f.id)
 	}
-	slices.Sort(hashes)
-	for chunk := range slices.Chunk(slices.Compact(hashes), maxSubjectRows) {
-		args := make([]any, 0, 3*len(chunk))
-		for _, h := range chunk {
-			args = append(args, hourOf(r.Start), h, r.ID)
-		}
-		if _, err := tx.exec(subjectInserts[len(chunk)], args...); err != nil {
+	return insertRows(tx, subjectInserts, 3, rows)
+}
+
+// insertRows inserts rows of so many columns, several with each statement: inserts[n] takes n+1 of them.
+func insertRows(tx *Tx, inserts []string, columns int, rows []any) error {
+	for chunk := range slices.Chunk(rows, len(inserts)*columns) {
+		if _, err := tx.exec(inserts[len(chunk)/columns-1], chunk...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// subjectInserts[n] files a trace under n subjects.
-var subjectInserts = func() (inserts [maxSubjectRows + 1]string) {
-	for n := range inserts {
-		inserts[n] = `INSERT INTO trace_subjects (hour, subject, id) VALUES (?, ?, ?)` + strings.Repeat(`, (?, ?, ?)`, max(n-1, 0))
-	}
-	return inserts
-}()
+// traceInserts and subjectInserts are statements for insertRows.
+var (
+	traceInserts   = inserts(8, `INSERT INTO traces (account, region, id, at, kind, outcome, body, bytes) VALUES `, `(?, ?, ?, ?, ?, ?, ?, ?)`)
+	subjectInserts = inserts(16, `INSERT INTO trace_subjects (hour, subject, id) VALUES `, `(?, ?, ?)`)
+)
 
-const maxSubjectRows = 8
+func inserts(most int, words, row string) (statements []string) {
+	for n := range most {
+		statements = append(statements, words+row+strings.Repeat(", "+row, n))
+	}
+	return statements
+}
 
 func hourOf(t time.Time) int64 { return t.Unix() / int64(time.Hour/time.Second) }
 
@@ -128,12 +155,5 @@ func (tx *Tx) DeleteTracesBefore(t time.Time, limit int) (traces int, more bool,
 
 // SaveTraces stores a batch of finished traces: what trace.NewRecorder wants.
 func (db *DB) SaveTraces(ctx context.Context, batch []trace.Finished) error {
-	return db.Tx(ctx, func(tx *Tx) error {
-		for _, f := range batch {
-			if err := tx.PutTrace(f.Scope, f.Record, f.Subjects); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return db.Tx(ctx, func(tx *Tx) error { return tx.putTraces(batch) })
 }

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -25,6 +27,7 @@ type Tx struct {
 	changes []Change
 	looks   map[Change]look // see again
 	written int             // rows that it has changed, counted in tests
+	dirty   bool            // a statement may have changed something, or failed
 	lost    error           // the transaction can't be saved any more: a conflict, or the connection is gone
 }
 
@@ -150,12 +153,12 @@ func (db *DB) writer() {
 	for {
 		select {
 		case j := <-db.jobs:
-			db.group(j)
+			db.group(j, db.next)
 		case <-db.closed:
 			for { // whoever got in before Close is served
 				select {
 				case j := <-db.jobs:
-					db.group(j)
+					db.group(j, db.next)
 				default:
 					return
 				}
@@ -164,29 +167,58 @@ func (db *DB) writer() {
 	}
 }
 
-// group runs first and whatever else is waiting in one SQL transaction. There is no artificial delay: while one group
+// group runs first and whatever next gives in one SQL transaction. There is no artificial delay: while one group
 // syncs, the next gathers.
-func (db *DB) group(first *job) {
-	jobs, results, err := db.attempt(first, db.next)
-	if err == nil {
-		for i, j := range jobs {
-			j.result <- results[i]
-		}
+func (db *DB) group(first *job, next func() *job) {
+	jobs, results, err := db.attempt(first, next, false)
+	if err == errSpoiled {
+		db.carefully(jobs)
 		return
 	}
-	// The shared transaction was lost, perhaps through one body alone: give each its own.
-	for _, j := range jobs {
-		j.result <- db.again(j, err)
+	db.answer(jobs, results, err)
+}
+
+// errSpoiled is the error of a group of which a body has failed after it had written: bodies have savepoints the second time only,
+// since few fail so, and to keep what each page was before each body costs more than many bodies do.
+var errSpoiled = errors.New("a body has failed and left something behind")
+
+// carefully runs jobs whose group was spoiled.
+func (db *DB) carefully(jobs []*job) {
+	for len(jobs) > 0 {
+		left := jobs[1:]
+		done, results, err := db.attempt(jobs[0], func() (j *job) {
+			if len(left) > 0 {
+				j, left = left[0], left[1:]
+			}
+			return j
+		}, true)
+		db.answer(done, results, err)
+		jobs = jobs[len(done):]
 	}
 }
 
-func (db *DB) next() *job {
-	select {
-	case j := <-db.jobs:
-		return j
-	default:
-		return nil
+func (db *DB) answer(jobs []*job, results []error, err error) {
+	for i, j := range jobs {
+		if err == nil {
+			j.result <- results[i]
+		} else { // the shared transaction was lost, perhaps through one body alone: give each its own
+			j.result <- db.again(j, err)
+		}
 	}
+}
+
+// next is the next job that waits. Whoever could run and bring one gets the chance first, since all of a group share its commit; with
+// nothing else to run that takes no time.
+func (db *DB) next() *job {
+	for range 2 {
+		select {
+		case j := <-db.jobs:
+			return j
+		default:
+			runtime.Gosched()
+		}
+	}
+	return nil
 }
 
 // maxTries bounds how often a body runs that conflicts with others, and pauses how long it waits before: at most that long.
@@ -202,7 +234,7 @@ func (db *DB) again(j *job, err error) error {
 			time.Sleep(rand.N(most)) // those that conflicted begin again at different times
 		}
 		var results []error
-		if _, results, err = db.attempt(j, func() *job { return nil }); err == nil {
+		if _, results, err = db.attempt(j, func() *job { return nil }, false); err == nil {
 			return results[0]
 		}
 		if db.engine.fault(err) != faultConflict {
@@ -217,12 +249,16 @@ type unsure struct{ error }
 
 func (u unsure) Unwrap() error { return u.error }
 
-// attempt runs a group. results[i] is the outcome of jobs[i]; err is set if the shared transaction failed, and then no job
-// has taken effect, unless err is unsure.
-func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []error, err error) {
+// attempt runs a group, each body in a savepoint of its own if careful. results[i] is the outcome of jobs[i]; err is set if the shared
+// transaction failed, and then no job has taken effect, unless err is unsure.
+func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, results []error, err error) {
 	start := time.Now()
 	if db.onCommit != nil {
-		defer func() { db.onCommit(len(jobs), time.Since(start), err) }()
+		defer func() {
+			if err != errSpoiled {
+				db.onCommit(len(jobs), time.Since(start), err)
+			}
+		}()
 	}
 	ctx, cancel := db.engine.bounded()
 	defer cancel()
@@ -249,18 +285,23 @@ func (db *DB) attempt(first *job, next func() *job) (jobs []*job, results []erro
 	}
 	for j := first; j != nil; j = next() {
 		jobs = append(jobs, j)
+		j.changes = nil
 		err := j.ctx.Err() // gave up while waiting
 		if err == nil {
 			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, db: db, on: db.writes, began: began}
-			if len(jobs) == 1 { // nobody before it whose writes must stay
-				err = tx.guarded(j.body)
-			} else {
+			if careful && len(jobs) > 1 { // with somebody before it whose writes must stay
 				err = tx.inSavepoint(j.body)
+			} else {
+				err = tx.guarded(j.body)
 			}
-			if tx.lost != nil {
+			switch {
+			case tx.lost != nil:
 				return jobs, nil, tx.lost
+			case err == nil:
+				j.changes = tx.changes
+			case tx.dirty && len(jobs) > 1 && !careful:
+				return jobs, nil, errSpoiled
 			}
-			j.changes = tx.changes
 		}
 		results = append(results, err)
 		if len(jobs) == 1 && err != nil {
@@ -338,9 +379,10 @@ func (tx *Tx) exec(query string, args ...any) (r driver.Result, err error) {
 		return nil, err
 	}
 	r, err = tx.on.exec(tx.ctx, query, args...)
-	if err == nil && tx.db.mostRows > 0 {
+	if err == nil {
 		n, _ := r.RowsAffected()
-		if tx.written += int(n); tx.written > tx.db.mostRows {
+		tx.dirty = tx.dirty || n > 0
+		if tx.written += int(n); tx.db.mostRows > 0 && tx.written > tx.db.mostRows {
 			err = fmt.Errorf("a transaction changes more than %d rows: work in chunks", tx.db.mostRows)
 		}
 	}
@@ -352,6 +394,7 @@ func (tx *Tx) rows(query string, args ...any) (*rows, error) {
 		return nil, err
 	}
 	r, err := tx.on.query(tx.ctx, query, args...)
+	tx.dirty = tx.dirty || err != nil || !strings.HasPrefix(query, "SELECT")
 	return r, tx.note(err)
 }
 
@@ -379,6 +422,7 @@ func (tx *Tx) note(err error) error {
 	if err == nil {
 		return nil
 	}
+	tx.dirty = tx.dirty || !noRows(err)
 	if f := tx.db.engine.fault(err); tx.lost == nil && (f == faultConflict || f == faultGone) {
 		tx.lost = err
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
@@ -39,10 +40,12 @@ type Finished struct {
 	Subjects []string
 }
 
-// queueSize bounds the traces that wait to be written, batchSize those that share one transaction.
+// queueSize bounds the traces that wait to be written, batchSize those that share one transaction, gatherTime how long the first of
+// them waits for others: a commit costs far more than a trace.
 const (
-	queueSize = 1024
-	batchSize = 64
+	queueSize  = 1024
+	batchSize  = 64
+	gatherTime = 50 * time.Millisecond
 )
 
 // NewRecorder starts a recorder. Close ends it.
@@ -94,6 +97,7 @@ func (r *Recorder) Close() {
 func (r *Recorder) run() {
 	for first := range r.queue {
 		batch := []Finished{first}
+		late := time.NewTimer(gatherTime)
 	more:
 		for len(batch) < batchSize {
 			select {
@@ -102,10 +106,11 @@ func (r *Recorder) run() {
 					break more
 				}
 				batch = append(batch, f)
-			default:
+			case <-late.C:
 				break more
 			}
 		}
+		late.Stop()
 		if err := r.c.Save(context.Background(), batch); err != nil {
 			r.c.Log.Error("keeping traces", "error", err, "lost", len(batch))
 		}

@@ -86,6 +86,9 @@ func (d *deviceAccess) Publish(topic string, retain bool) error {
 	if strings.HasPrefix(topic, "$aws/events/") {
 		return fleet.Denied("events are published by the service alone")
 	}
+	if err := d.a.who.renews.allows(d.g.Clock.Now(), "iot:Publish", topic); err != nil {
+		return err
+	}
 	if err := d.may("iot:Publish", "topic", topic); err != nil || !retain {
 		return err
 	}
@@ -95,6 +98,9 @@ func (d *deviceAccess) Publish(topic string, retain bool) error {
 // Subscribe implements mqtt.Access. A shared subscription may be named in policies with and without its group (iot-core spec
 // 5.2): one that is allowed suffices unless the other is denied.
 func (d *deviceAccess) Subscribe(filter string) error {
+	if err := d.a.who.renews.allows(d.g.Clock.Now(), "iot:Subscribe", filter); err != nil {
+		return err
+	}
 	rest, shared := strings.CutPrefix(filter, "$share/")
 	if !shared {
 		return d.may("iot:Subscribe", "topicfilter", filter)
@@ -116,6 +122,9 @@ func (d *deviceAccess) Subscribe(filter string) error {
 
 // Receive implements mqtt.Access. Answers to the connection's own requests come here too.
 func (d *deviceAccess) Receive(topic string) bool {
+	if d.a.who.renews.allows(d.g.Clock.Now(), "iot:Receive", topic) != nil {
+		return false
+	}
 	r, err := d.current()
 	return err == nil && policy.Evaluate(r.policies, policy.Request{Action: "iot:Receive", Resource: d.topicARN("topic", topic), Context: r.facts}).Allowed()
 }

@@ -29,12 +29,7 @@ var _ mqtt.Access = (*claimAccess)(nil)
 const claimGrace = 5 * time.Minute
 
 func (g *Gateway) serveClaim(tc *tls.Conn, a *arrival) mqtt.End {
-	c := &claimAccess{g: g, a: a}
-	for _, f := range reserved.Formats {
-		for _, o := range []reserved.Operation{reserved.Create, reserved.CreateFromCSR, reserved.Register} {
-			c.topics = append(c.topics, o.Topic(a.who.claim.Template, f))
-		}
-	}
+	c := &claimAccess{g: g, a: a, topics: provisioningTopics(a.who.claim.Template)}
 	g.mu.Lock()
 	g.claims[c] = true
 	g.mu.Unlock()

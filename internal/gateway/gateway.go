@@ -72,6 +72,7 @@ type Gateway struct {
 	changes   atomic.Uint64 // counts all changes heard of
 	documents documentCache
 	flows     flows
+	arrivals  arrivals
 }
 
 // handshakeTimeout bounds TLS; the broker bounds the wait for CONNECT.
@@ -89,11 +90,12 @@ func New(c Config) *Gateway {
 		c.Work = new(atomic.Int64)
 	}
 	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]count{},
-		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows()}
+		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows(), arrivals: newArrivals()}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.broker = mqtt.New(mqtt.Config{Reserved: g.handlers(), Journal: journal{c.Store}, Limits: c.Limits, Denied: c.Denied, Ingest: g.ingested, Log: c.Log})
 	c.Store.Listen(g.changed)
 	g.wg.Go(g.expireClaims)
+	g.wg.Go(g.noteArrivals)
 	g.wg.Go(g.loadMessages)
 	return g
 }

@@ -83,8 +83,8 @@ var deviceActions = []string{"iot:Publish", "iot:RetainPublish", "iot:GetRetaine
 // Authorize asks the policies of the certificate, as they are now. There is no client id, and so no thing (iot-core spec 5.4, 9.1).
 // Why it refuses is in the trace that the answer names.
 func (d *HTTPSDevice) Authorize(ctx context.Context, action string, resources []string) error {
-	if !slices.Contains(deviceActions, action) || d.a.who.claim != nil {
-		return d.refuse(action, resources, "a claim is good for the provisioning topics over MQTT; devices publish and read retained messages",
+	if !slices.Contains(deviceActions, action) || d.a.who.claim != nil || d.a.who.renews != nil {
+		return d.refuse(action, resources, "claims and expired certificates are good for the provisioning topics over MQTT; devices publish and read retained messages",
 			fleet.Denied("%s is not for devices over HTTPS", action))
 	}
 	r, err := d.g.rightsOf(d.a, "")

@@ -58,6 +58,7 @@ type identity struct {
 	sni       string
 	facts     *pki.Facts
 	claim     *fleet.Claim // nil: a registered certificate
+	renews    *renewal     // nil: a claim, or a certificate that has not expired
 }
 
 func (i identity) arn() string { return i.scope.IoT("cert", i.principal) }
@@ -225,11 +226,17 @@ func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificat
 	case c.Status != fleet.Active:
 		a.trace.SetCure("aws iot update-certificate --certificate-id %s --new-status ACTIVE, if it may be used again", i.principal)
 		return i, a.refuse(causeInactive, "the certificate is %s", c.Status)
-	case now.Before(leaf.NotBefore) || now.After(leaf.NotAfter):
-		a.trace.SetCure("provision the device anew, with a new certificate, unless it is the server's clock that is wrong")
-		return i, a.refuse(causeNotValid, "the certificate is valid from %s to %s, and it is %s", leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339), now.Format(time.RFC3339))
+	case now.After(leaf.NotAfter):
+		return g.admitExpired(a, i, leaf, now)
+	case now.Before(leaf.NotBefore):
+		return i, a.notValid(leaf, now)
 	}
 	return i, nil
+}
+
+func (a *arrival) notValid(leaf *x509.Certificate, now time.Time) error {
+	a.trace.SetCure("provision the device anew, with a new certificate, unless it is the server's clock that is wrong")
+	return a.refuse(causeNotValid, "the certificate is valid from %s to %s, and it is %s", leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339), now.Format(time.RFC3339))
 }
 
 func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (identity, error) {

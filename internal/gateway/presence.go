@@ -46,6 +46,9 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 			version = g.version(e.Client)
 			a.trace.Step("connected", "as client %s, MQTT %s", e.Client.ID, map[byte]string{4: "3.1.1", 5: "5"}[e.Client.Version])
 			a.finish(g, nil)
+			if a.who.claim == nil && a.who.facts != nil { // a certificate, and no WebSocket
+				g.arrivals.add(a.who.scope, a.who.principal, g.Clock.Now())
+			}
 		case mqtt.Disconnected:
 			if e.End.Reason == mqtt.ClientError || e.End.Reason == mqtt.AuthError {
 				a.visit.Regret()

@@ -3,7 +3,8 @@
 //
 // Begin with Service.Register in register.go: it is the whole flow on one page. create.go makes the certificates before it,
 // token.go binds both steps together, claim.go and templates.go are the control plane, inline.go is RegisterThing over HTTPS.
-// Who may ask is decided in requester.go, and what a refusal looks like on MQTT in refusal.go.
+// Who may ask is decided in requester.go, what a device may that renews its own certificate in renewal.go, and what a refusal looks
+// like on MQTT in refusal.go.
 //
 // What a template asks for is worked out by package template and written by package registry, in one transaction with
 // everything that was checked: whatever changed while a hook was thinking counts.
@@ -116,21 +117,30 @@ const sweepChunk = 50
 const claimsKept = 30 * 24 * time.Hour
 
 // Sweep removes what has had its time: certificates that nobody registered within the hour, answers that can't be had again,
-// and old claims. The server calls it every minute or so.
+// old claims, and certificates whose successors have taken over. The server calls it every minute or so.
 func (p *Service) Sweep(ctx context.Context, now time.Time) error {
 	for _, step := range []func(*store.Tx) (int, error){
 		func(tx *store.Tx) (int, error) { return tx.DeleteExpired(now, sweepChunk) },
 		func(tx *store.Tx) (int, error) { return tx.ForgetAnswers(now, sweepChunk) },
 		func(tx *store.Tx) (int, error) { return tx.DeleteClaims(now.Add(-claimsKept), sweepChunk) },
+		func(tx *store.Tx) (int, error) { return retire(tx, p.Clock) },
 	} {
-		for n := sweepChunk; n == sweepChunk; {
-			err := p.Store.Tx(ctx, func(tx *store.Tx) (err error) {
-				n, err = step(tx)
-				return err
-			})
-			if err != nil {
-				return err
-			}
+		if err := p.sweep(ctx, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep repeats a step, each time in a transaction, while it has as much to do as it may.
+func (p *Service) sweep(ctx context.Context, step func(*store.Tx) (int, error)) error {
+	for n := sweepChunk; n == sweepChunk; {
+		err := p.Store.Tx(ctx, func(tx *store.Tx) (err error) {
+			n, err = step(tx)
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

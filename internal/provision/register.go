@@ -99,6 +99,8 @@ func (g *registration) standing(tx *store.Tx) (standing, error) {
 		return st, invalidToken("Certificate ownership token belongs to another template.")
 	case st.template != "" && st.template != g.template:
 		return st, fleet.Denied("the claim is for template %q, not %q", st.template, g.template)
+	case st.expired && st.renews != g.template:
+		return st, fleet.Denied("the certificate of this connection has expired and may be renewed with template %q alone", st.renews)
 	}
 	return st, nil
 }
@@ -263,6 +265,13 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 		return nil, err
 	}
 	snap.Requester = g.arn()
+	var own store.Registration
+	if snap.RequesterThings, own, err = g.ownThings(tx); err != nil {
+		return nil, err
+	}
+	if err := g.checkRenewal(own, d); err != nil {
+		return nil, err
+	}
 	plan, err := template.Resolve(snap, d)
 	for _, c := range plan.Decisions {
 		g.Trace.Step("plan", "%s %s", c.Verb, strings.Join(slices.DeleteFunc([]string{c.Resource, short(c.Name), c.Part}, func(s string) bool { return s == "" }), " ")+": "+c.Reason)

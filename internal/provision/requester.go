@@ -44,6 +44,8 @@ type standing struct {
 	template  string          // bound template, "" for none
 	installer fleet.Installer // behind a claim
 	requester string          // ARN that a new certificate names as its origin
+	expired   bool            // a certificate after its end: it may be renewed
+	renews    string          // the template that it may be renewed with
 }
 
 // stand checks that a requester may still provision. creating is true for requests that make certificates: those end with
@@ -63,7 +65,18 @@ func (p *Service) stand(tx *store.Tx, r Requester, creating bool) (standing, err
 		r.Trace.Step("requester", "%v", err)
 		return standing{}, denied(err, "the certificate of this connection is no longer active")
 	}
-	return standing{requester: r.arn()}, nil
+	st := standing{requester: r.arn()}
+	if now := tx.Now(); now.After(c.NotAfter) {
+		var until time.Time
+		if st.renews, until, err = p.grace(tx, r.Scope, c); err != nil {
+			return st, err
+		}
+		if st.expired = true; !now.Before(until) {
+			r.Trace.SetCure("provision the device anew; Mappings.Imprint.Settings.ExpiredGrace in its template would let it renew its certificate later")
+			return st, fleet.Denied("the certificate of this connection expired at %s", c.NotAfter.Format(time.RFC3339))
+		}
+	}
+	return st, nil
 }
 
 func (p *Service) standClaim(tx *store.Tx, r Requester, creating bool) (standing, error) {
@@ -78,7 +91,7 @@ func (p *Service) standClaim(tx *store.Tx, r Requester, creating bool) (standing
 		r.Trace.Step("requester", "%v", err)
 		return standing{}, err
 	}
-	return standing{c.Template, c.Installer, c.Installer.CallerARN}, nil
+	return standing{template: c.Template, installer: c.Installer, requester: c.Installer.CallerARN}, nil
 }
 
 // checkClaim checks everything about a claim but its expiry.

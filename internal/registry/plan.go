@@ -126,6 +126,11 @@ func Apply(tx *store.Tx, s fleet.Scope, p *template.Plan) error {
 			return err
 		}
 	}
+	for _, old := range p.Supersede {
+		if err := Supersede(tx, s, p.Thing, old, p.Certificate, p.Overlap); err != nil {
+			return err
+		}
+	}
 	if p.Status == "" {
 		return nil
 	}

@@ -76,11 +76,14 @@ func (tx *Tx) UpdateCertificate(s fleet.Scope, c fleet.Certificate) error {
 	return err
 }
 
-// DeleteCertificate removes a certificate and its policy attachments. Things must be detached before.
+// DeleteCertificate removes a certificate with its policy attachments, its use and its successions. Things must be detached before.
 func (tx *Tx) DeleteCertificate(s fleet.Scope, id string) error {
 	for q, key := range map[string]string{
-		`DELETE FROM certificates WHERE account = ? AND region = ? AND id = ?`:           id,
-		`DELETE FROM policy_attachments WHERE account = ? AND region = ? AND target = ?`: "cert/" + id,
+		`DELETE FROM certificates WHERE account = ? AND region = ? AND id = ?`:             id,
+		`DELETE FROM policy_attachments WHERE account = ? AND region = ? AND target = ?`:   "cert/" + id,
+		`DELETE FROM certificate_use WHERE account = ? AND region = ? AND certificate = ?`: id,
+		`DELETE FROM successions WHERE account = ? AND region = ? AND certificate = ?`:     id,
+		`DELETE FROM successions WHERE account = ? AND region = ? AND successor = ?`:       id,
 	} {
 		if _, err := tx.exec(q, s.Account, s.Region, key); err != nil {
 			return err

@@ -23,9 +23,9 @@ var (
 
 // registryFiles hold the queries of the registry, registryTables its tables.
 var (
-	registryFiles  = []string{"things.go", "groups.go", "principals.go", "certificates.go", "policies.go", "tags.go", "endpoints.go"}
+	registryFiles  = []string{"things.go", "groups.go", "principals.go", "certificates.go", "policies.go", "tags.go", "endpoints.go", "successions.go"}
 	registryTables = []string{"things", "thing_attributes", "thing_types", "thing_groups", "thing_group_members", "billing_groups", "certificates",
-		"thing_principals", "policies", "policy_versions", "policy_attachments", "tags", "endpoints", "event_configurations"}
+		"thing_principals", "policies", "policy_versions", "policy_attachments", "tags", "endpoints", "event_configurations", "successions", "certificate_use"}
 )
 
 // marker stands in everything that belongs to the first scope; name is shared by both.
@@ -66,7 +66,9 @@ func populate(tx *Tx, s fleet.Scope) error {
 		steps = append(steps, err)
 	}
 	_, err = tx.AddToGroup(s, shared, shared)
-	for _, err := range append(steps, err) {
+	steps = append(steps, err)
+	_, err = tx.CertificateUsed(s, shared, now)
+	for _, err := range append(steps, err, tx.AddSuccession(s, Succession{Certificate: shared, Successor: marker, Thing: shared, Overlap: time.Hour})) {
 		if err != nil {
 			return err
 		}

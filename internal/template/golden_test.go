@@ -156,6 +156,10 @@ func prune(v any) any {
 			if x == 0 {
 				delete(m, k)
 			}
+		case bool:
+			if !x {
+				delete(m, k)
+			}
 		}
 	}
 	return m

@@ -42,6 +42,10 @@ func (p *Plan) Needs(s fleet.Scope) []Need {
 	if p.AttachThing != "" {
 		need("AttachThingPrincipal", cert)
 	}
+	for _, id := range p.Supersede {
+		need("DetachThingPrincipal", s.IoT("cert", id))
+		need("UpdateCertificate", s.IoT("cert", id))
+	}
 	if p.Status != "" {
 		need("UpdateCertificate", cert)
 	}

@@ -1,6 +1,10 @@
 package template
 
-import "github.com/imprint-iot/imprint/internal/fleet"
+import (
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
 
 // A Snapshot is what exists of the resources that a Desired names, read in one transaction. A resource that doesn't exist is
 // nil, or absent from its map.
@@ -15,6 +19,9 @@ type Snapshot struct {
 	// Requester is the ARN of the certificate (or claim) whose holder asks, for the guard against takeover. Empty for callers
 	// whom IAM has authorised: they may do with their registry what they please.
 	Requester string
+	// RequesterThings are the things that Requester, a certificate, was registered for or is attached to: it is a device's. Empty for
+	// claims, bootstrap certificates and callers whom IAM has authorised.
+	RequesterThings []string
 }
 
 // ThingState is a thing with all that hangs on it.
@@ -48,6 +55,9 @@ type Plan struct {
 	CreatePolicies    []NewPolicy
 	AttachPolicies    []string            // names, to the certificate
 	AttachThing       fleet.PrincipalType // attach the certificate to the thing in this way; "": leave
+	// Supersede are ids of certificates that go when Certificate has connected, Overlap later: they become INACTIVE and are detached.
+	Supersede []string
+	Overlap   time.Duration
 	// Status is set last, so that nothing half provisioned can connect. "": leave.
 	Status fleet.CertificateStatus
 

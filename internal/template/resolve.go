@@ -23,7 +23,7 @@ const (
 // certificate that can't be used, KindLimit, KindInvalid.
 func Resolve(snap Snapshot, d *Desired) (*Plan, error) {
 	r := &resolver{snap: snap, d: d, plan: &Plan{}}
-	for _, step := range []func() error{r.guard, r.thing, r.groups, r.billing, r.certificate, r.policies, r.attachment, r.status} {
+	for _, step := range []func() error{r.guard, r.renewal, r.thing, r.groups, r.billing, r.certificate, r.policies, r.attachment, r.status} {
 		if err := step(); err != nil {
 			return r.plan, err
 		}

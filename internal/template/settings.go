@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
@@ -29,7 +30,24 @@ type Settings struct {
 	AllowedThingGroups []string
 	// Reprovision says what happens when a device asks for a thing that has a principal already. Never empty once parsed.
 	Reprovision Reprovision
+
+	// RenewalWindow is how long before its end a certificate is to be renewed; 0: DefaultRenewalWindow. A share is of its validity.
+	RenewalWindow Span
+	// RenewalJitter is over how much of the window, from its beginning, devices spread; 0: DefaultRenewalJitter. A share is of the window.
+	RenewalJitter Span
+	// RenewalOverlap is for how long the old certificate stays when the new one has connected; nil: for ever.
+	RenewalOverlap *time.Duration
+	// RenewalParameters is RenewalAny if a device that renews its certificate may send other parameters than it was registered with.
+	RenewalParameters RenewalParameters
+	// ExpiredGrace is for how long after its end a certificate may still connect, to renew itself and for nothing else.
+	ExpiredGrace time.Duration
 }
+
+// RenewalParameters is a rule for the parameters of renewals. The zero value asks for the same as before.
+type RenewalParameters string
+
+// RenewalAny allows any parameters.
+const RenewalAny RenewalParameters = "any"
 
 // Reprovision is a rule for things that have a principal already.
 type Reprovision string
@@ -63,6 +81,26 @@ var settings = []setting{
 			s.Reprovision = Reprovision(v)
 			return oneOf(v, string(ReprovisionDeny), string(ReprovisionAWS))
 		}},
+	{SettingInfo{"RenewalWindow", "a time such as 30d or 36h, or a percentage of the validity such as 33% (default)",
+		"how long before its end a certificate is to be renewed; the forecast of expiries and imprint-device go by it"},
+		func(s *Settings, v string) (err error) { s.RenewalWindow, err = parseSpan(v); return err }},
+	{SettingInfo{"RenewalJitter", "a time such as 5d, or a percentage of the window such as 50% (default)",
+		"over how much of the renewal window, from its beginning, devices spread; what is not renewed then is overdue"},
+		func(s *Settings, v string) (err error) { s.RenewalJitter, err = parseSpan(v); return err }},
+	{SettingInfo{"RenewalOverlap", "a time such as 24h (default where RenewalWindow is set), 0s, or never (default elsewhere, as in AWS)",
+		"for how long the certificate that asked for another one of its thing stays in service when that has connected; then it is deactivated and detached"},
+		parseOverlap},
+	{SettingInfo{"RenewalParameters", "same (default) or any",
+		"which parameters a device may send that renews its certificate: same wants those that the certificate was registered with"},
+		func(s *Settings, v string) error {
+			if v == string(RenewalAny) {
+				s.RenewalParameters = RenewalAny
+			}
+			return oneOf(v, "same", string(RenewalAny))
+		}},
+	{SettingInfo{"ExpiredGrace", "a time such as 14d; 0s (default): none",
+		"for how long after its end a certificate may still connect, to renew itself with this template and for nothing else"},
+		func(s *Settings, v string) (err error) { s.ExpiredGrace, err = parseTime(v); return err }},
 }
 
 // AllSettings describes every setting, in a fixed order.
@@ -91,6 +129,7 @@ func parseSettings(m map[string]map[string]string) (Settings, error) {
 			}
 		}
 	}
+	out.completeRenewal(m[settingsTop])
 	return out, nil
 }
 

@@ -24,6 +24,7 @@ const (
 	Claim      = "claim"      // CreateProvisioningClaim
 	Create     = "create"     // CreateKeysAndCertificate or CreateCertificateFromCsr over MQTT
 	Register   = "register"   // RegisterThing
+	Retire     = "retire"     // a certificate goes: its successor has connected
 	Request    = "request"    // a signed request or a sign-in that was refused
 )
 

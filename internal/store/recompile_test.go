@@ -47,6 +47,14 @@ func TestStatementsAreCompiledOnce(t *testing.T) {
 // uses are what a server does all day, with other values each time.
 var uses = []func(tx *Tx, n int) error{
 	func(tx *Tx, n int) error {
+		id := "used" + strconv.Itoa(n)
+		err := tx.AddSuccession(scopeA, Succession{Certificate: "old" + strconv.Itoa(n), Successor: id, Thing: "thing", Overlap: time.Hour})
+		if err == nil {
+			_, err = tx.CertificateUsed(scopeA, id, tx.Now())
+		}
+		return err
+	},
+	func(tx *Tx, n int) error {
 		return tx.CreateThing(scopeA, fleet.Thing{Name: "thing" + strconv.Itoa(n), Version: 1})
 	},
 	func(tx *Tx, n int) error { _, err := tx.Thing(scopeA, "thing"+strconv.Itoa(n)); return err },

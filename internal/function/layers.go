@@ -77,6 +77,11 @@ type failure struct {
 	Error string
 }
 
+// An entryError says why the program of a function could not be executed.
+type entryError string
+
+func (e entryError) Error() string { return string(e) }
+
 // Where a function finds its things. They are AWS's names.
 const (
 	taskRoot    = "/var/task"

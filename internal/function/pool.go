@@ -119,7 +119,7 @@ func (r *Runner) Invoke(ctx context.Context, code Code, payload []byte) (res Res
 		}
 		res.Duration = time.Since(began)
 		if errors.Is(err, errGone) {
-			err, a, outcome = nil, failed("Runtime.ExitError", "RequestId: %s Error: Runtime exited with error: %s", inv.id, w.exit), Errored
+			err, a, outcome = nil, w.exited("RequestId: "+inv.id+" "), Errored
 		}
 		if err != nil {
 			return res, err

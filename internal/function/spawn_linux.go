@@ -112,7 +112,7 @@ func said(status *os.File) error {
 		return fmt.Errorf("building the sandbox: %s", b)
 	}
 	if f.Layer == 0 {
-		return errors.New(f.Error)
+		return entryError(f.Error)
 	}
 	return &layerError{f.Layer, f.Error}
 }
@@ -365,6 +365,7 @@ func (h *handed) Addr() net.Addr { return h.from.LocalAddr() }
 // killTree ends a process and what it started. With namespaces it is the first process of its own, and all others end with it; without,
 // those that have left its group stay.
 func killTree(p *os.Process) {
-	_ = p.Kill()
-	_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+	if p.Kill() == nil {
+		_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+	}
 }

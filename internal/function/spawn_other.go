@@ -19,6 +19,8 @@ func (r *Runner) spawn(Code) (process, error) { return process{}, r.Available() 
 
 func killTree(p *os.Process) { _ = p.Kill() }
 
+func (w *worker) watch() {}
+
 func said(*os.File) error { return nil }
 
 func become() {}

@@ -2,12 +2,14 @@ package function
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,7 +27,9 @@ type worker struct {
 	gone  chan struct{} // closed when the process and all that it started have ended; exit is known then
 	exit  *os.ProcessState
 
-	unbuilt error // the sandbox could not be built; known when gone
+	unbuilt error         // the sandbox could not be built; known when gone
+	hog     atomic.Bool   // ended because it had too much memory
+	wake    chan struct{} // has room for one: look at the memory now and often
 
 	mu      sync.Mutex
 	broken  *answer     // the code could not be loaded
@@ -39,7 +43,7 @@ type worker struct {
 
 // start starts a process for code. It does not wait for the code to be loaded.
 func (r *Runner) start(code Code, key string) (*worker, error) {
-	w := &worker{code: code, key: key, work: make(chan *invocation), ready: make(chan struct{}), gone: make(chan struct{})}
+	w := &worker{code: code, key: key, work: make(chan *invocation), ready: make(chan struct{}), gone: make(chan struct{}), wake: make(chan struct{}, 1)}
 	p, err := r.spawn(code)
 	if err != nil {
 		return nil, err
@@ -47,6 +51,7 @@ func (r *Runner) start(code Code, key string) (*worker, error) {
 	w.cmd, w.out = p.cmd, collect(p.output)
 	w.http = &http.Server{Handler: http.StripPrefix(p.prefix, w.api()), MaxHeaderBytes: 16 << 10, ErrorLog: discard}
 	go func() { _ = w.http.Serve(p.listener) }()
+	go w.watch()
 	go func() {
 		_ = w.cmd.Wait()
 		w.out.end()
@@ -63,8 +68,12 @@ func (r *Runner) start(code Code, key string) (*worker, error) {
 
 // kill ends the process and all that it started, and waits for that.
 func (w *worker) kill() {
-	killTree(w.cmd.Process)
-	<-w.gone
+	select {
+	case <-w.gone: // its number may be somebody else's by now
+	default:
+		killTree(w.cmd.Process)
+		<-w.gone
+	}
 }
 
 // loaded waits for the code to be loaded. The answer is what the function says if it could not be.
@@ -75,6 +84,10 @@ func (w *worker) loaded(ctx context.Context) (*answer, error) {
 	case <-w.ready:
 		return nil, nil
 	case <-w.gone:
+		if e := entryError(""); errors.As(w.unbuilt, &e) {
+			a := failed("Runtime.InvalidEntrypoint", "Error: %s", e)
+			return &a, nil
+		}
 		if w.unbuilt != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, w.unbuilt)
 		}
@@ -83,7 +96,7 @@ func (w *worker) loaded(ctx context.Context) (*answer, error) {
 		if w.broken != nil {
 			return w.broken, nil
 		}
-		a := failed("Runtime.ExitError", "Error: Runtime exited with error: %s", w.exit)
+		a := w.exited("")
 		return &a, nil
 	case <-late.C:
 		w.kill()
@@ -108,6 +121,10 @@ func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration
 		w.kill()
 		return a, Canceled, false, ctx.Err()
 	}
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
 	outcome = Answered
 	select {
 	case a = <-inv.done:
@@ -116,7 +133,7 @@ func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration
 		select {
 		case a = <-inv.done: // it answered, and ended at once
 		default:
-			a = failed("Runtime.ExitError", "RequestId: %s Error: Runtime exited with error: %s", inv.id, w.exit)
+			a = w.exited("RequestId: " + inv.id + " ")
 		}
 	case <-late.C:
 		outcome = TimedOut
@@ -134,6 +151,17 @@ func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration
 		outcome = Errored
 	}
 	return a, outcome, kept, nil
+}
+
+// exited is the answer of a worker that is gone without one.
+func (w *worker) exited(prefix string) answer {
+	switch {
+	case w.hog.Load():
+		return failed("Runtime.OutOfMemory", "%sError: Runtime exited with error: signal: killed", prefix)
+	case w.exit.Success():
+		return failed("Runtime.ExitError", "%sError: Runtime exited without providing a reason", prefix)
+	}
+	return failed("Runtime.ExitError", "%sError: Runtime exited with error: %s", prefix, w.exit)
 }
 
 var errGone = fmt.Errorf("the worker has ended")

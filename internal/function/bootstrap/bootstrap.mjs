@@ -127,6 +127,11 @@ for (const [event, kind] of [['uncaughtException', undefined], ['unhandledReject
   });
 }
 
+// written waits until what the handler has printed is out: a pipe that is full makes it wait in this process.
+function written(stream) {
+  return stream.writableLength ? new Promise((done) => stream.once('drain', done).once('close', done).once('error', done)) : null;
+}
+
 let handler;
 try {
   handler = await load(env._HANDLER ?? '');
@@ -138,5 +143,7 @@ do {
   const { head, body } = await call('GET', 'invocation/next');
   const [kind, answer] = await handle(handler, head, body);
   answered = null;
+  await written(process.stdout);
+  await written(process.stderr);
   await call('POST', `invocation/${head['lambda-runtime-aws-request-id']}/${kind}`, answer);
 } while (reuse);

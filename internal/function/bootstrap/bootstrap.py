@@ -131,13 +131,15 @@ def forked(function, head, event):
 
 def ended(status):
     if os.WIFSIGNALED(status):
-        reason = "signal: " + signal.Signals(os.WTERMSIG(status)).name
+        reason = "with error: signal: " + signal.strsignal(os.WTERMSIG(status)).lower()
+    elif status:
+        reason = "with error: exit status %d" % os.WEXITSTATUS(status)
     else:
-        reason = "exit status %d" % os.WEXITSTATUS(status)
-    return b"E" + json.dumps({"errorType": "Runtime.ExitError", "errorMessage": "RequestId: %s Error: Runtime exited with error: %s" % (Logs.request, reason)}).encode()
+        reason = "without providing a reason"
+    return b"E" + json.dumps({"errorType": "Runtime.ExitError", "errorMessage": "RequestId: %s Error: Runtime exited %s" % (Logs.request, reason)}).encode()
 
 
-def sweep(keep):  # processes and files that an event has left behind
+def swept(keep):  # ends processes and removes files that an event has left behind
     if os.getpid() == 1:  # of the sandbox
         try:
             os.kill(-1, signal.SIGKILL)
@@ -152,8 +154,9 @@ def sweep(keep):  # processes and files that an event has left behind
         path = os.path.join(ENV["TMPDIR"], name)
         try:
             shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
-        except OSError as e:
-            sys.exit("cannot clear the scratch folder: %s" % e)
+        except OSError:
+            return False
+    return True
 
 
 def main():
@@ -175,9 +178,10 @@ def main():
         Logs.request = head["lambda-runtime-aws-request-id"]
         result = (forked if forks else handle)(function, head, event)
         sys.stdout.flush(), sys.stderr.flush()
-        if forks:
-            sweep(keep)
+        clean = not forks or swept(keep)
         call("POST", "invocation/" + head["lambda-runtime-aws-request-id"] + ("/response" if result[:1] == b"R" else "/error"), result[1:])
+        if not clean:
+            break  # another process takes over
 
 
 main()

@@ -1,22 +1,6 @@
 package function
 
-import (
-	"context"
-	"os"
-	"path/filepath"
-	"testing"
-)
-
-func write(t *testing.T, files map[string]string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
+import "testing"
 
 // sample is the handler of AWS's blog post on fleet provisioning, with its serial check filled in. It keeps its answer in a global.
 const sample = `
@@ -40,19 +24,20 @@ def lambda_handler(event, context):
 
 func TestTheSampleHandlerLetsNoUnlistedSerialInAfterAListedOne(t *testing.T) {
 	t.Parallel()
-	r := New(Config{})
-	t.Cleanup(r.Close)
+	r := world(t, Config{})
 	code := Code{Name: "check", Dir: write(t, map[string]string{"app.py": sample}), Runtime: "python3.11", Handler: "app.lambda_handler"}
 	for _, step := range []struct{ serial, want string }{
 		{"4711", `{"allowProvisioning": true}`}, {"666", `{"allowProvisioning": false}`}, {"4712", `{"allowProvisioning": true}`},
 	} {
-		res, err := r.Invoke(context.Background(), code, []byte(`{"parameters": {"SerialNumber": "`+step.serial+`"}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
+		res := ask(t, r, code, `{"parameters": {"SerialNumber": "`+step.serial+`"}}`)
 		if string(res.Payload) != step.want || res.FunctionError != "" {
 			t.Errorf("serial %s: %s %s\n%s", step.serial, res.FunctionError, res.Payload, res.Log)
 		}
-		t.Logf("%v %v %v\n%s", res.Cold, res.Init, res.Duration, res.Log)
+	}
+	// AWS's own behaviour can be had, and is what one would expect.
+	code.Reuse = true
+	ask(t, r, code, `{"parameters": {"SerialNumber": "4711"}}`)
+	if res := ask(t, r, code, `{"parameters": {"SerialNumber": "666"}}`); string(res.Payload) != `{"allowProvisioning": true}` {
+		t.Errorf("a process that is used again: %s", res.Payload)
 	}
 }

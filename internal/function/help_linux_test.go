@@ -1,0 +1,248 @@
+package function
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	Main()
+	if os.Getenv("TEST_HOG") != "" {
+		touch(40 << 20)
+		time.Sleep(time.Minute)
+	}
+	if os.Getenv("TEST_HANDLER") != "" {
+		goHandler()
+	}
+	_ = os.Setenv("SERVER_SECRET", "of the server")
+	os.Exit(m.Run())
+}
+
+// world is a Runner for a test.
+func world(t testing.TB, cfg Config) *Runner {
+	t.Helper()
+	r := New(cfg)
+	t.Cleanup(r.Close)
+	if err := r.Available(); err != nil && !cfg.Unsafe {
+		t.Fatalf("the tests of functions need the sandbox: %v", err)
+	}
+	return r
+}
+
+// write makes a folder of code.
+func write(t testing.TB, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+const testARN = "arn:aws:lambda:eu-central-1:000000000000:function:check"
+
+// subject is the function that the tests of behaviour call, once in each language.
+func subject(t testing.TB, name string) Code {
+	t.Helper()
+	c := Code{Name: "check", ARN: testARN, Environment: map[string]string{"OWN": "mine"}}
+	switch name {
+	case "python":
+		c.Dir, c.Runtime, c.Handler = write(t, map[string]string{"app.py": file(t, "app.py")}), "python3.12", "app.handler"
+	case "node":
+		c.Dir, c.Runtime, c.Handler = write(t, map[string]string{"index.js": file(t, "index.js")}), "nodejs22.x", "index.handler"
+	case "go": // this very program, as a handler of the Runtime API
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Dir, c.Runtime, c.Handler = t.TempDir(), "provided.al2023", "bootstrap"
+		if err := copyFile(self, filepath.Join(c.Dir, "bootstrap")); err != nil {
+			t.Fatal(err)
+		}
+		c.Environment["TEST_HANDLER"] = "1"
+	}
+	return c
+}
+
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err = io.Copy(dst, src); err != nil {
+		return err
+	}
+	return dst.Close()
+}
+
+func file(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func ask(t testing.TB, r *Runner, c Code, event string) Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	res, err := r.Invoke(ctx, c, []byte(event))
+	if err != nil {
+		t.Fatalf("%s: %v", event, err)
+	}
+	return res
+}
+
+// until waits for something that other processes bring about.
+func until(t testing.TB, done func() bool) {
+	t.Helper()
+	late := time.After(20 * time.Second)
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for !done() {
+		select {
+		case <-look.C:
+		case <-late:
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
+// goHandler speaks the Runtime API without a library.
+func goHandler() {
+	if os.Getenv("TEST_HANDLER") == "init" {
+		post("/runtime/init/error", `{"errorType":"Own.Init","errorMessage":"not today"}`)
+		os.Exit(1)
+	}
+	count := 0
+	for {
+		resp, err := http.Get(apiURL("/runtime/invocation/next"))
+		if err != nil {
+			os.Exit(1)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		id := resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
+		count++
+		answer, err := goCase(body, resp.Header, count)
+		if err != nil {
+			b, _ := json.Marshal(map[string]string{"errorType": "errorString", "errorMessage": err.Error()})
+			post("/runtime/invocation/"+id+"/error", string(b))
+			continue
+		}
+		post("/runtime/invocation/"+id+"/response", answer)
+	}
+}
+
+func apiURL(path string) string {
+	return "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01" + path
+}
+
+func post(path, body string) (status int, said string) {
+	resp, err := http.Post(apiURL(path), "application/json", strings.NewReader(body))
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(bytes.TrimSpace(b))
+}
+
+func goCase(body []byte, h http.Header, count int) (string, error) {
+	var e struct {
+		Case, Room, Path string
+		Seconds          float64
+		Lines            int
+	}
+	if err := json.Unmarshal(body, &e); err != nil {
+		return "", err
+	}
+	id := h.Get("Lambda-Runtime-Aws-Request-Id")
+	switch e.Case {
+	case "allow":
+		return `{"allowProvisioning":true}`, nil
+	case "deny":
+		return `{"allowProvisioning":false}`, nil
+	case "override":
+		return `{"allowProvisioning":true,"parameterOverrides":{"Room":"` + e.Room + `"}}`, nil
+	case "text":
+		return `"yes"`, nil
+	case "sleep":
+		began := monotonic()
+		time.Sleep(time.Duration(e.Seconds * float64(time.Second)))
+		return fmt.Sprintf("[%d,%d]", began, monotonic()), nil
+	case "loop":
+		for {
+			runtime.Gosched()
+		}
+	case "exit":
+		os.Exit(3)
+	case "crash":
+		panic("boom")
+	case "raise":
+		return "", errors.New("boom")
+	case "huge":
+		return `"` + strings.Repeat("x", 7<<20) + `"`, nil
+	case "log":
+		for i := range e.Lines {
+			fmt.Printf("line %06d of a long story\n", i)
+		}
+		return "{}", nil
+	case "count":
+		return fmt.Sprint(count), nil
+	case "closed":
+		_ = syscall.Close(1)
+		_ = syscall.Close(2)
+		return `{"allowProvisioning":true}`, nil
+	case "context":
+		return fmt.Sprintf(`{"id":%q,"name":%q,"arn":%q,"memory":%q,"left":%t,"region":%q,"own":%q,"version":%q,"root":%q}`, id, os.Getenv("AWS_LAMBDA_FUNCTION_NAME"),
+			h.Get("Lambda-Runtime-Invoked-Function-Arn"), os.Getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"), h.Get("Lambda-Runtime-Deadline-Ms") != "",
+			os.Getenv("AWS_REGION"), os.Getenv("OWN"), os.Getenv("AWS_LAMBDA_FUNCTION_VERSION"), os.Getenv("LAMBDA_TASK_ROOT")), nil
+	case "twice":
+		post("/runtime/invocation/"+id+"/response", `{"allowProvisioning":false}`)
+		status, said := post("/runtime/invocation/"+id+"/response", `{"allowProvisioning":true}`)
+		fmt.Println("second:", status, said)
+		time.Sleep(time.Minute)
+	case "another":
+		status, said := post("/runtime/invocation/00000000-0000-4000-8000-000000000000/response", `{"allowProvisioning":true}`)
+		fmt.Println("another:", status, said)
+		return `{"allowProvisioning":false}`, nil
+	case "next":
+		resp, err := http.Get(apiURL("/runtime/invocation/next"))
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprint(resp.StatusCode), nil
+	}
+	return probe(e.Case, e.Path)
+}
+
+func monotonic() int64 {
+	var ts syscall.Timespec
+	_, _, _ = syscall.Syscall(syscall.SYS_CLOCK_GETTIME, 1, uintptr(ptr(&ts)), 0)
+	return ts.Nano()
+}

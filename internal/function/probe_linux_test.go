@@ -1,0 +1,171 @@
+package function
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func ptr(ts *syscall.Timespec) unsafe.Pointer { return unsafe.Pointer(ts) }
+
+// probe tries what a function must not be able to do. It runs as the function. No error: it could. path is a file, an address or the id
+// of a process.
+func probe(name, path string) (string, error) {
+	pid, _ := strconv.Atoi(path)
+	switch name {
+	case "read":
+		b, err := os.ReadFile(path)
+		return strconv.Quote(string(b[:min(len(b), 16)])), err
+	case "write":
+		return `"written"`, os.WriteFile(path, []byte("x"), 0o600)
+	case "open":
+		f, err := os.Open(path)
+		if err == nil {
+			f.Close()
+		}
+		return `"opened"`, err
+	case "tcp", "udp", "unix":
+		c, err := net.DialTimeout(name, path, 2*time.Second)
+		if err != nil {
+			return "", err
+		}
+		return `"connected"`, c.Close()
+	case "signal":
+		return `"signalled"`, syscall.Kill(pid, syscall.SIGCONT)
+	case "ptrace":
+		_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0, 0, 0)
+		return `"attached"`, fault(errno)
+	case "process_vm_readv":
+		buf := make([]byte, 16)
+		b, err := os.ReadFile("/proc/" + path + "/maps")
+		if err != nil {
+			return "", err
+		}
+		from, err := strconv.ParseUint(strings.SplitN(string(b), "-", 2)[0], 16, 64)
+		if err != nil {
+			return "", err
+		}
+		local := []unix.Iovec{{Base: &buf[0], Len: 16}}
+		_, err = unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(from), Len: 16}}, 0)
+		return `"read"`, err
+	case "processes":
+		for i := range 2 * maxTasks {
+			if err := exec.Command("/bin/sleep", "30").Start(); err != nil {
+				return "", fmt.Errorf("after %d: %w", i, err)
+			}
+		}
+		return `"forked"`, nil
+	case "one file":
+		return `"filled"`, fill("a", scratchSize+1<<20)
+	case "two files":
+		if err := fill("a", scratchSize/2+1<<20); err != nil {
+			return "", err
+		}
+		return `"filled"`, fill("b", scratchSize/2+1<<20)
+	case "many files":
+		for i := range 5000 {
+			if err := fill(strconv.Itoa(i), 0); err != nil {
+				return "", err
+			}
+		}
+		return `"filled"`, nil
+	case "descriptors":
+		for i := range 1000 {
+			if _, err := os.Open("/dev/null"); err != nil {
+				return "", fmt.Errorf("after %d: %w", i, err)
+			}
+		}
+		return `"opened"`, nil
+	case "memory": // in one process
+		return fmt.Sprint(touch(700 << 20)), nil
+	case "memories": // in several
+		for range 6 {
+			c := exec.Command("/proc/self/exe")
+			c.Env = append(os.Environ(), "TEST_HOG=1")
+			if err := c.Start(); err != nil {
+				return "", err
+			}
+		}
+		time.Sleep(3 * time.Second)
+		return `"taken"`, nil
+	case "daemon": // as a daemon does: a session of its own, and no parent
+		c := exec.Command("/bin/sh", "-c", "sleep "+path+" & exit 0")
+		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		return `"left"`, c.Run()
+	case "mount":
+		return `"mounted"`, unix.Mount("none", os.TempDir(), "tmpfs", 0, "")
+	case "unshare":
+		return `"unshared"`, exec.Command("/usr/bin/unshare", "-U", "/bin/true").Run()
+	case "keyring":
+		_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true)
+		return `"got"`, err
+	case "memfd":
+		_, err := unix.MemfdCreate("x", 0)
+		return `"made"`, err
+	case "netlink":
+		_, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, 0)
+		return `"made"`, err
+	case "io_uring":
+		var params [120]byte
+		_, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
+		return `"made"`, fault(errno)
+	case "who":
+		b, err := os.ReadFile("/proc/self/status")
+		return strconv.Quote(string(b)), err
+	case "environment":
+		return strconv.Quote(strings.Join(os.Environ(), "\n")), nil
+	case "tree":
+		return strconv.Quote(tree()), nil
+	}
+	return "", fmt.Errorf("no case %q", name)
+}
+
+func fault(e syscall.Errno) error {
+	if e != 0 {
+		return e
+	}
+	return nil
+}
+
+func fill(name string, size int) error {
+	f, err := os.Create(filepath.Join(os.TempDir(), name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	chunk := make([]byte, 1<<20)
+	for left := size; left > 0; left -= len(chunk) {
+		if _, err := f.Write(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func touch(size int) (sum int) {
+	b := make([]byte, size)
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
+		sum += int(b[i])
+	}
+	return sum
+}
+
+// tree lists what stands in the first two levels of the files.
+func tree() string {
+	var names []string
+	for _, pattern := range []string{"/*", "/var/*", "/etc/*", "/dev/*", "/home/*", "/root/*", "/run/*", "/tmp/*", "/sys/*"} {
+		found, _ := filepath.Glob(pattern)
+		names = append(names, found...)
+	}
+	return strings.Join(names, " ")
+}

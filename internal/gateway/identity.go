@@ -222,6 +222,9 @@ func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificat
 		return i, a.refuse(causePending, "the certificate was issued but never registered (PENDING_ACTIVATION)")
 	case c.Status == fleet.Revoked:
 		a.trace.SetCure("provision the device anew, with a new certificate: a revoked one stays revoked")
+		if g.contained(c) {
+			return i, a.refuse(causeRevoked, "the certificate is REVOKED: it came from a claim that was contained")
+		}
 		return i, a.refuse(causeRevoked, "the certificate is REVOKED")
 	case c.Status != fleet.Active:
 		a.trace.SetCure("aws iot update-certificate --certificate-id %s --new-status ACTIVE, if it may be used again", i.principal)
@@ -237,6 +240,16 @@ func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificat
 func (a *arrival) notValid(leaf *x509.Certificate, now time.Time) error {
 	a.trace.SetCure("provision the device anew, with a new certificate, unless it is the server's clock that is wrong")
 	return a.refuse(causeNotValid, "the certificate is valid from %s to %s, and it is %s", leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339), now.Format(time.RFC3339))
+}
+
+// contained reports whether a certificate lost its power with the claim that it came from.
+func (g *Gateway) contained(c store.ScopedCertificate) (yes bool) {
+	_ = g.Store.View(g.ctx, func(tx *store.Tx) error { // it is refused in any case
+		reg, found, err := tx.Registration(c.Scope, c.ID)
+		yes = found && !reg.Contained.IsZero()
+		return err
+	})
+	return yes
 }
 
 func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (identity, error) {

@@ -4,7 +4,7 @@
 // Begin with Service.Register in register.go: it is the whole flow on one page. create.go makes the certificates before it,
 // token.go binds both steps together, claim.go and templates.go are the control plane, inline.go is RegisterThing over HTTPS.
 // Who may ask is decided in requester.go, what a device may that renews its own certificate in renewal.go, and what a refusal looks
-// like on MQTT in refusal.go.
+// like on MQTT in refusal.go. contain.go undoes what a stolen claim did, report.go tells what it did.
 //
 // What a template asks for is worked out by package template and written by package registry, in one transaction with
 // everything that was checked: whatever changed while a hook was thinking counts.
@@ -73,6 +73,7 @@ type Config struct {
 	Recorder    *trace.Recorder // keeps the traces of refused claims
 	Clock       fleet.Clock
 	Limits      Limits
+	OnContained func(certificates int) // nil: nobody counts
 }
 
 // Limits bound what one claim may do. Zero fields mean the default in brackets.

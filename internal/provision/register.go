@@ -285,7 +285,7 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 	if err := registry.Apply(tx, g.Scope, plan); err != nil {
 		return nil, err
 	}
-	return g.record(tx, st, t, d)
+	return g.record(tx, st, t, d, registry.TrailOf(snap, plan))
 }
 
 func sameHook(a, b *fleet.Hook) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
@@ -310,7 +310,7 @@ func (g *registration) checkRole(tx *store.Tx, role string, plan *template.Plan)
 }
 
 // record spends the token.
-func (g *registration) record(tx *store.Tx, st standing, t fleet.Template, d *template.Desired) (*Registered, error) {
+func (g *registration) record(tx *store.Tx, st standing, t fleet.Template, d *template.Desired, trail fleet.Trail) (*Registered, error) {
 	out := &Registered{DeviceConfiguration: d.Configuration}
 	if d.Thing != nil {
 		out.ThingName = d.Thing.Name
@@ -318,7 +318,7 @@ func (g *registration) record(tx *store.Tx, st standing, t fleet.Template, d *te
 	g.Trace.Fact("thing", out.ThingName)
 	return out, tx.PutRegistration(g.Scope, store.Registration{Certificate: g.owner.certificate, Thing: out.ThingName, Template: t.Name, Version: t.Default,
 		Principal: g.PrincipalID, Installer: st.installer, Parameters: g.hash, Configuration: d.Configuration,
-		Created: tx.Now(), ReplayUntil: replayUntil(g.owner, tx.Now())})
+		Created: tx.Now(), ReplayUntil: replayUntil(g.owner, tx.Now()), Trail: trail})
 }
 
 // replayUntil is how long a lost answer can be had again: while its token is good, and for an hour if a device that lost power asks for its

@@ -63,7 +63,7 @@ func (p *Service) stand(tx *store.Tx, r Requester, creating bool) (standing, err
 	}
 	if err != nil {
 		r.Trace.Step("requester", "%v", err)
-		return standing{}, denied(err, "the certificate of this connection is no longer active")
+		return standing{}, refusedAs(tx, r.Scope, r.PrincipalID, denied(err, "the certificate of this connection is no longer active"))
 	}
 	st := standing{requester: r.arn()}
 	if now := tx.Now(); now.After(c.NotAfter) {
@@ -97,7 +97,7 @@ func (p *Service) standClaim(tx *store.Tx, r Requester, creating bool) (standing
 // checkClaim checks everything about a claim but its expiry.
 func (p *Service) checkClaim(tx *store.Tx, s fleet.Scope, c fleet.Claim) error {
 	if !c.Revoked.IsZero() {
-		return fleet.Denied("the claim was revoked at %s", c.Revoked.Format(time.RFC3339))
+		return refusedAs(tx, s, c.ID, fleet.Denied("the claim was revoked at %s", c.Revoked.Format(time.RFC3339)))
 	}
 	t, err := tx.Template(s, c.Template)
 	if err != nil {

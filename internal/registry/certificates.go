@@ -126,6 +126,10 @@ func changeStatus(tx *store.Tx, s fleet.Scope, c fleet.Certificate, status fleet
 	if c.Status == fleet.Revoked || c.Status == fleet.PendingTransfer {
 		return fleet.BadState("certificate", c.ID, "is %s; it cannot become %s", c.Status, status)
 	}
+	return setStatus(tx, s, c, status)
+}
+
+func setStatus(tx *store.Tx, s fleet.Scope, c fleet.Certificate, status fleet.CertificateStatus) error {
 	c.Status, c.Modified, c.Version = status, tx.Now(), c.Version+1
 	c.Origin.Expires = time.Time{} // it has left its pending state
 	return tx.UpdateCertificate(s, c)

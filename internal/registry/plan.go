@@ -97,7 +97,8 @@ func snapshotCertificate(tx *store.Tx, s fleet.Scope, d *template.Certificate) (
 }
 
 // Apply writes a plan in its order, the certificate's status last, so that nothing half provisioned can connect. The plan comes
-// from a Snapshot of the same transaction; the rules of the operations that it is made of hold all the same.
+// from a Snapshot of the same transaction; the rules of the operations that it is made of hold all the same. A thing that it creates
+// gets its id in the plan.
 func Apply(tx *store.Tx, s fleet.Scope, p *template.Plan) error {
 	if err := applyThing(tx, s, p); err != nil {
 		return err
@@ -143,9 +144,11 @@ func Apply(tx *store.Tx, s fleet.Scope, p *template.Plan) error {
 
 func applyThing(tx *store.Tx, s fleet.Scope, p *template.Plan) error {
 	if n := p.CreateThing; n != nil {
-		if _, err := CreateThing(tx, s, ThingSpec{Name: n.Name, Type: n.Type, Attributes: n.Attributes, BillingGroup: n.BillingGroup}); err != nil {
+		made, err := CreateThing(tx, s, ThingSpec{Name: n.Name, Type: n.Type, Attributes: n.Attributes, BillingGroup: n.BillingGroup})
+		if err != nil {
 			return err
 		}
+		n.ID = made.ID
 	}
 	if u := p.UpdateThing; u != nil {
 		change := ThingChange{Attributes: u.Attributes, Expected: &u.Version}

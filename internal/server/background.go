@@ -18,6 +18,9 @@ const (
 func (s *Server) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	if err := s.provision.Resume(ctx); err != nil && ctx.Err() == nil { // what a power cut interrupted
+		s.log.Error("containing stolen claims", "error", err)
+	}
 	for {
 		select {
 		case <-tick.C:
@@ -26,6 +29,7 @@ func (s *Server) sweep(ctx context.Context) {
 		}
 		now := s.clock.Now()
 		for what, f := range map[string]func() error{
+			"containment":  func() error { return s.provision.Resume(ctx) },
 			"provisioning": func() error { return s.provision.Sweep(ctx, now) },
 			"tables":       func() error { return s.hooks.Sweep(ctx, now) },
 			"user pools":   func() error { return s.userpools.Sweep(ctx) },

@@ -108,17 +108,19 @@ type Registration struct {
 	Configuration map[string]string // the answer; forgotten after ReplayUntil
 	Created       time.Time
 	ReplayUntil   time.Time // zero: the answer can't be had again
+	Trail         fleet.Trail
+	Contained     time.Time // when what it did was undone; zero: it stands
 }
 
 func scanRegistration(s scanner) (r Registration, err error) {
-	var installer, configuration string
-	var created, until int64
-	err = s.Scan(&r.Certificate, &r.Thing, &r.Template, &r.Version, &r.Principal, &installer, &r.Parameters, &configuration, &created, &until)
-	r.Created, r.ReplayUntil = fromMillis(created), fromMillis(until)
-	return r, errors.Join(err, fromJSON(installer, &r.Installer), fromJSON(configuration, &r.Configuration))
+	var installer, configuration, trail string
+	var created, until, contained int64
+	err = s.Scan(&r.Certificate, &r.Thing, &r.Template, &r.Version, &r.Principal, &installer, &r.Parameters, &configuration, &created, &until, &trail, &contained)
+	r.Created, r.ReplayUntil, r.Contained = fromMillis(created), fromMillis(until), fromMillis(contained)
+	return r, errors.Join(err, fromJSON(installer, &r.Installer), fromJSON(configuration, &r.Configuration), readTrail(trail, &r.Trail))
 }
 
-const registrationColumns = `r.certificate, r.thing, r.template, r.version, r.principal, r.installer, r.parameters, r.configuration, r.created, r.replay_until`
+const registrationColumns = `r.certificate, r.thing, r.template, r.version, r.principal, r.installer, r.parameters, r.configuration, r.created, r.replay_until, r.trail, r.contained`
 
 // Registration returns what a certificate's token was spent on; found is false if it wasn't.
 func (tx *Tx) Registration(s fleet.Scope, certificate string) (r Registration, found bool, err error) {
@@ -134,10 +136,10 @@ func (tx *Tx) RegistrationsOf(s fleet.Scope, thing string) ([]Registration, erro
 
 // PutRegistration spends a token. It fails with KindExists if it is spent.
 func (tx *Tx) PutRegistration(s fleet.Scope, r Registration) error {
-	added, err := tx.insert(`INSERT INTO registrations (account, region, certificate, thing, template, version, principal, installer, parameters, configuration, created, replay_until)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	added, err := tx.insert(`INSERT INTO registrations (account, region, certificate, thing, template, version, principal, installer, parameters, configuration, created, replay_until, trail)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, r.Certificate, r.Thing, r.Template, r.Version, r.Principal, toJSON(r.Installer), r.Parameters, toJSON(r.Configuration),
-		millis(r.Created), millis(r.ReplayUntil))
+		millis(r.Created), millis(r.ReplayUntil), writeTrail(r.Trail))
 	if err == nil && !added {
 		return fleet.Exists("registration", r.Certificate, "the ownership token is spent")
 	}

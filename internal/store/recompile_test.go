@@ -105,6 +105,14 @@ var uses = []func(tx *Tx, n int) error{
 	},
 	func(tx *Tx, n int) error { _, _, err := tx.Policies(scopeA, page(n)); return err },
 	func(tx *Tx, n int) error {
+		_, _, err := tx.CertificatesOfClaim(scopeA, name(n), at(n), page(n))
+		return err
+	},
+	func(tx *Tx, n int) error {
+		_, _, err := tx.Orphans(scopeA, OrphanKinds[n%len(OrphanKinds)], at(n), page(n))
+		return err
+	},
+	func(tx *Tx, n int) error {
 		_, err := tx.EffectivePolicies(scopeA, scopeA.IoT("cert", name(n)), name(n))
 		return err
 	},

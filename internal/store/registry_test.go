@@ -23,9 +23,11 @@ var (
 
 // registryFiles hold the queries of the registry, registryTables its tables.
 var (
-	registryFiles  = []string{"things.go", "groups.go", "principals.go", "certificates.go", "policies.go", "tags.go", "endpoints.go", "successions.go"}
+	registryFiles = []string{"things.go", "groups.go", "principals.go", "certificates.go", "policies.go", "tags.go", "endpoints.go", "successions.go", "containments.go",
+		"orphans.go"}
 	registryTables = []string{"things", "thing_attributes", "thing_types", "thing_groups", "thing_group_members", "billing_groups", "certificates",
-		"thing_principals", "policies", "policy_versions", "policy_attachments", "tags", "endpoints", "event_configurations", "successions", "certificate_use"}
+		"thing_principals", "policies", "policy_versions", "policy_attachments", "tags", "endpoints", "event_configurations", "successions", "certificate_use",
+		"containments", "registrations"}
 )
 
 // marker stands in everything that belongs to the first scope; name is shared by both.
@@ -59,6 +61,8 @@ func populate(tx *Tx, s fleet.Scope) error {
 		tx.AttachThing(s, fleet.Attachment{Thing: shared, Principal: s.IoT("cert", shared), Type: fleet.NonExclusive}),
 		tx.PutTags(s, shared, []fleet.Tag{{Key: shared, Value: marker}}),
 		tx.PutTags(s, "policy/shared", []fleet.Tag{{Key: shared, Value: marker}}),
+		tx.PutContainment(s, Containment{Claim: shared, Root: shared, Actor: marker}),
+		tx.PutRegistration(s, Registration{Certificate: shared, Thing: shared, Template: marker, Principal: shared, Created: now}),
 		tx.PutEventConfigurations(s, EventConfigurations{Enabled: []string{marker}, Created: now}),
 	}
 	for _, target := range []string{s.IoT("cert", shared), s.IoT("thinggroup", shared), shared} {

@@ -44,7 +44,7 @@ type Plan struct {
 	Thing       string // name of the thing in question; "": none
 	Certificate string // id of the certificate in question; "": none
 
-	CreateThing *fleet.Thing // name, type, attributes and billing group; id, version and times are up to the writer
+	CreateThing *fleet.Thing // name, type, attributes and billing group; the writer fills in the id
 	UpdateThing *ThingUpdate
 	AddGroups   []string // put the thing into these groups
 	LeaveGroups []string // take the thing out of these groups

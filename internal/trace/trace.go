@@ -26,6 +26,7 @@ const (
 	Register   = "register"   // RegisterThing
 	Retire     = "retire"     // a certificate goes: its successor has connected
 	Request    = "request"    // a signed request or a sign-in that was refused
+	Contain    = "contain"    // containment of a stolen claim
 )
 
 // Outcomes.

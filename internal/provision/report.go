@@ -1,0 +1,134 @@
+package provision
+
+import (
+	"context"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
+)
+
+// A ClaimReport is everything that descended from a claim, a page at a time.
+type ClaimReport struct {
+	ID          string
+	Claim       *fleet.Claim       // nil for a certificate that serves as one, and for a claim that is forgotten
+	Certificate *fleet.Certificate // nil for a temporary claim
+	Contained   *ContainmentResult // nil if it was not
+	Refused     []trace.Record     // of the last requests that were refused, newest first; on the first page
+	Descendants []Descendant
+	Next        string
+}
+
+// A Descendant is a certificate that a claim was used to ask for.
+type Descendant struct {
+	fleet.Certificate
+	Registration *store.Registration // nil: it waits for its registration
+	Things       []DescendantThing
+	Policies     []string
+	IsClaim      bool // it has descendants itself: ask for its own report
+}
+
+// A DescendantThing is a thing that a descendant is attached to.
+type DescendantThing struct {
+	Name   string
+	Made   bool // by this certificate's registration
+	Groups []string
+}
+
+// refusalsTold is how many traces of a claim are gone through for those that were refused.
+const refusalsTold = 100
+
+// ReportClaim tells what descended from a claim, or from a certificate that served as one. It fails with KindNotFound for a claim
+// that left no trace. Pages are of certificates; one may be short, or empty, and have a next one.
+func (p *Service) ReportClaim(ctx context.Context, s fleet.Scope, id string, since time.Time, page fleet.Page) (ClaimReport, error) {
+	var out ClaimReport
+	err := p.Store.View(ctx, func(tx *store.Tx) (err error) {
+		out = ClaimReport{ID: id}
+		if err := reportHead(tx, s, &out, page.After == ""); err != nil {
+			return err
+		}
+		var list []fleet.Certificate
+		if list, out.Next, err = tx.CertificatesOfClaim(s, id, since, page); err != nil {
+			return err
+		}
+		for _, c := range list {
+			d, err := descendant(tx, s, c)
+			if err != nil {
+				return err
+			}
+			out.Descendants = append(out.Descendants, d)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func reportHead(tx *store.Tx, s fleet.Scope, out *ClaimReport, first bool) error {
+	if err := exists(tx, s, out.ID); err != nil {
+		return err
+	}
+	if c, err := tx.Claim(s, out.ID); err == nil {
+		out.Claim = &c
+	} else if fleet.KindOf(err) != fleet.KindNotFound {
+		return err
+	}
+	if c, err := tx.Certificate(s, out.ID); err == nil {
+		out.Certificate = &c
+	} else if fleet.KindOf(err) != fleet.KindNotFound {
+		return err
+	}
+	c, open, found, err := tx.ContainmentOf(s, out.ID)
+	if err != nil {
+		return err
+	}
+	if found {
+		out.Contained = &ContainmentResult{c, !open}
+	}
+	if !first {
+		return nil
+	}
+	records, err := tx.Traces(s, out.ID, refusalsTold)
+	for _, r := range records {
+		if r.Outcome != trace.OK {
+			out.Refused = append(out.Refused, r)
+		}
+	}
+	return err
+}
+
+func descendant(tx *store.Tx, s fleet.Scope, c fleet.Certificate) (Descendant, error) {
+	d := Descendant{Certificate: c}
+	reg, found, err := tx.Registration(s, c.ID)
+	if err != nil {
+		return d, err
+	}
+	if found {
+		d.Registration = &reg
+	}
+	arn := s.IoT("cert", c.ID)
+	if d.Policies, _, err = tx.PoliciesOf(s, arn, fleet.Page{}); err != nil {
+		return d, err
+	}
+	things, _, err := tx.ThingsOf(s, arn, "", fleet.Page{})
+	if err != nil {
+		return d, err
+	}
+	for _, a := range things {
+		t, err := tx.Thing(s, a.Thing)
+		if err != nil {
+			return d, err
+		}
+		groups, _, err := tx.GroupsOf(s, a.Thing, fleet.Page{})
+		if err != nil {
+			return d, err
+		}
+		thing := DescendantThing{Name: a.Thing, Made: found && reg.Trail.ThingID == t.ID}
+		for _, g := range groups {
+			thing.Groups = append(thing.Groups, g.Name)
+		}
+		d.Things = append(d.Things, thing)
+	}
+	d.IsClaim, err = tx.HasDescendants(s, c.ID)
+	return d, err
+}

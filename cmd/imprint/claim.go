@@ -8,7 +8,9 @@ import (
 )
 
 type claimCmd struct {
-	Policy claimPolicyCmd `cmd:"" help:"Print the least policy for the certificate that devices share, or for the app that hands out claims."`
+	Policy  claimPolicyCmd  `cmd:"" help:"Print the least policy for the certificate that devices share, or for the app that hands out claims."`
+	Report  claimReportCmd  `cmd:"" help:"Print what descended from a claim: certificates, things, groups, policies, and what it was refused."`
+	Contain claimContainCmd `cmd:"" help:"Contain a stolen claim: it and the certificates that came of it lose their power, the names that were taken become free."`
 }
 
 type claimPolicyCmd struct {

@@ -62,6 +62,7 @@ type Metrics struct {
 	refused       *prometheus.CounterVec
 	slowed        *prometheus.CounterVec
 	hookTime      *prometheus.HistogramVec
+	contained     prometheus.Counter
 
 	codes words
 }
@@ -101,6 +102,7 @@ func New(s Sources) *Metrics {
 	m.refused = counter("imprint_refusals_total", "Work of strangers that was refused, by budget.", "budget")
 	m.slowed = counter("imprint_slowed_total", "Work of strangers that had to wait for everybody else's, by budget.", "budget")
 	m.hookTime = histogram("imprint_hook_duration_seconds", "Time of a pre-provisioning hook by kind (webhook, lambda, rule) and outcome (allowed, denied, failed, broken).", slow, "kind", "outcome")
+	m.contained = counter("imprint_contained_certificates_total", "Certificates that lost their power with the claim that they came from.").WithLabelValues()
 	m.sources(s)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -208,6 +210,9 @@ func (m *Metrics) Handshake(cause string, took time.Duration) {
 
 // RuleNotFound counts a message of Basic Ingest that no rule takes.
 func (m *Metrics) RuleNotFound() { m.ruleless.Inc() }
+
+// Contained counts certificates that lost their power with the claim that they came from.
+func (m *Metrics) Contained(certificates int) { m.contained.Add(float64(certificates)) }
 
 // Ended counts an MQTT connection that ended.
 func (m *Metrics) Ended(reason string) { m.ended.WithLabelValues(m.codes.bound(reason)).Inc() }

@@ -21,6 +21,10 @@ var Model = wire.Model{
 		{Name: "ListAccounts", Method: "GET", URI: "/imprint/accounts"},
 		{Name: "ListTraces", Method: "GET", URI: "/imprint/traces"},
 		{Name: "GetClaimPolicy", Method: "POST", URI: "/imprint/claim-policy"},
+		{Name: "ReportClaim", Method: "GET", URI: "/imprint/claims/{claimId}"},
+		{Name: "ContainClaim", Method: "POST", URI: "/imprint/claims/{claimId}/containment"},
+		{Name: "DeprovisionThing", Method: "POST", URI: "/imprint/things/{thingName}/deprovision"},
+		{Name: "ListOrphans", Method: "GET", URI: "/imprint/orphans"},
 		{Name: "PutFunction", Method: "PUT", URI: "/imprint/functions/{name}"},
 		{Name: "ListFunctions", Method: "GET", URI: "/imprint/functions"},
 		{Name: "DeleteFunction", Method: "DELETE", URI: "/imprint/functions/{name}"},
@@ -50,6 +54,10 @@ var Model = wire.Model{
 		"Keys":         {Range: "1..1000"},
 		"MaxKeys":      {Range: "1..1000"},
 		"Templates":    {Range: "1..16"},
+		"ClaimId":      {Range: "64..64", Pattern: `[a-f0-9]+`, RE2: `[a-f0-9]+`},
+		"ThingName":    {Range: "1..128", Pattern: `[a-zA-Z0-9:_-]+`, RE2: `[a-zA-Z0-9:_-]+`},
+		"OrphanKind":   {Enum: orphanKinds()},
+		"Seconds":      {Range: "0..315360000"},
 	},
 }
 

@@ -17,6 +17,7 @@ var refusals = []string{"ResourceNotFoundException", "NoSuchEntity", "AccessDeni
 // otherwise are the operations that answer a stranger in another way, and how: "" is success, in the stranger's own account.
 var otherwise = map[attempt]string{
 	{"cognito-identity", "DeleteIdentities"}: "",                        // idempotent: identities that are not there count as deleted
+	{"imprint", "DeprovisionThing"}:          "",                        // idempotent
 	{"iot", "DeleteBillingGroup"}:            "",                        // idempotent
 	{"iot", "DeleteThing"}:                   "",                        // idempotent
 	{"iot", "DeleteThingGroup"}:              "",                        // idempotent
@@ -173,7 +174,9 @@ func (at attempt) makes() bool {
 	return strings.Contains(at.operation, "Create") || strings.HasPrefix(at.operation, "Register") || at.operation == "PutFunction"
 }
 
-func (at attempt) deletes() bool { return strings.Contains(at.operation, "Delete") }
+func (at attempt) deletes() bool {
+	return strings.Contains(at.operation, "Delete") || at.operation == "DeprovisionThing" || at.operation == "ContainClaim"
+}
 
 // reads reports whether an operation only looks.
 func (at attempt) reads() bool {

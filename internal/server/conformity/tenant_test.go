@@ -150,7 +150,7 @@ func (a *tenant) furnishRegistry() {
 		"ThingName": "lamp", "ThingArn": a.arn("iot", "thing/lamp"), "ThingTypeName": "lights",
 		"ThingGroupName": "garden", "ThingGroupArn": a.arn("iot", "thinggroup/garden"), "ParentGroup": "garden", "ParentGroupName": "garden",
 		"BillingGroupName": "bulbs", "BillingGroupArn": a.arn("iot", "billinggroup/bulbs"), "ListThings.ThingTypeName": absent{},
-		"PolicyVersionId": "2", "CertificateId": made.dig("certificateId"), "CaCertificateId": made.dig("certificateId"),
+		"PolicyVersionId": "2", "CertificateId": made.dig("certificateId"), "ClaimId": made.dig("certificateId"), "CaCertificateId": made.dig("certificateId"),
 		"CertificatePem": made.dig("certificatePem"), "RegisterCertificateWithoutCA.Status": "ACTIVE", "NewStatus": "INACTIVE", "Principal": certificate, "Target": certificate,
 		"TemplateName": "lamps", "TemplateNames": []any{"lamps"}, "TemplateBody": emptyBody, "ProvisioningRoleArn": a.arn("iam", "role/keeper"),
 		"DescribeProvisioningTemplateVersion.VersionId": 2, "DeleteProvisioningTemplateVersion.VersionId": 2, "DefaultVersionId": 2,

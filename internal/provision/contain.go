@@ -196,6 +196,9 @@ func (c *containment) revoke(cert fleet.Certificate) error {
 	if changed {
 		c.Certificates++
 	}
+	if err := c.tx.MarkContained(c.scope, cert.ID); err != nil { // all of them, before any name becomes free
+		return err
+	}
 	has, err := c.tx.HasDescendants(c.scope, cert.ID)
 	if err != nil || !has {
 		return err

@@ -160,7 +160,7 @@ func TestContainmentUndoesWhatAClaimDidSinceItWasStolen(t *testing.T) {
 func TestContainmentFollowsThievesWhoseDevicesProvisionOthers(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.template("lamps", lamps)
+	f.template("lamps", strings.Replace(lamps, `"Resources"`, `"Mappings":{"Imprint":{"Settings":{"Reprovision":"aws"}}},"Resources"`, 1))
 	r := f.claim("lamps")
 	first := f.made(r, "lamps", "1")
 	var chain []*IssuedCertificate
@@ -182,6 +182,28 @@ func TestContainmentFollowsThievesWhoseDevicesProvisionOthers(t *testing.T) {
 	}
 	_, err = f.register(Requester{Scope: here, PrincipalID: chain[2].ID}, "lamps", pending, "9")
 	refused(t, err, CodeAccessDenied)
+}
+
+func TestContainmentFindsThingsWhoseCertificateWasRenewed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.template("lamps", lamps)
+	r := f.claim("lamps")
+	for i := range 8 { // ids decide in which order they are gone through
+		serial := fmt.Sprint(i)
+		old := f.made(r, "lamps", serial)
+		fresh := f.made(Requester{Scope: here, PrincipalID: old.ID}, "lamps", serial)
+		f.write(func(tx *store.Tx) error { return registry.Retire(tx, here, "lamp-"+serial, old.ID) })
+		if p := f.principals("lamp-" + serial); len(p) != 1 || p[0].Principal != here.IoT("cert", fresh.ID) {
+			t.Fatalf("after its renewal it has %v", p)
+		}
+	}
+	if got := f.contain(r, time.Time{}); got.Certificates != 16 || got.Things != 8 {
+		t.Errorf("contained %+v", got)
+	}
+	if _, found := f.thing("lamp-3"); found {
+		t.Error("a thing is left")
+	}
 }
 
 func TestContainmentLeavesThingsThatWereThereAsTheyWere(t *testing.T) {

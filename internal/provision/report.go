@@ -24,6 +24,7 @@ type ClaimReport struct {
 type Descendant struct {
 	fleet.Certificate
 	Registration *store.Registration // nil: it waits for its registration
+	Use          store.CertificateUse
 	Things       []DescendantThing
 	Policies     []string
 	IsClaim      bool // it has descendants itself: ask for its own report
@@ -105,6 +106,9 @@ func descendant(tx *store.Tx, s fleet.Scope, c fleet.Certificate) (Descendant, e
 	}
 	if found {
 		d.Registration = &reg
+	}
+	if d.Use, _, err = tx.CertificateUse(s, c.ID); err != nil {
+		return d, err
 	}
 	arn := s.IoT("cert", c.ID)
 	if d.Policies, _, err = tx.PoliciesOf(s, arn, fleet.Page{}); err != nil {

@@ -33,8 +33,8 @@ type Undone struct {
 	ThingReleased bool // it was there before, or has other principals, and stays
 }
 
-// Undo takes back what the registration of a certificate did: the certificate loses its things and policies. A thing that a
-// registration made goes when it has no principal left and that registration is undone; one that was there before gets back
+// Undo takes back what the registration of a certificate did, which is marked as contained: the certificate loses its things and
+// policies. A thing that a contained registration made goes when it has no principal left; one that was there before gets back
 // what the registration changed of it, unless somebody else has changed it since. Policies that it made go when nothing uses them.
 // The certificate itself is left to the caller. Undoing twice does no harm.
 func Undo(tx *store.Tx, s fleet.Scope, certificate string, reg *store.Registration) (out Undone, err error) {
@@ -55,9 +55,6 @@ func Undo(tx *store.Tx, s fleet.Scope, certificate string, reg *store.Registrati
 		out.ThingReleased = len(things) > 0
 		return out, nil
 	}
-	if err := tx.MarkContained(s, certificate); err != nil {
-		return out, err
-	}
 	for _, a := range things {
 		removed, err := release(tx, s, a.Thing)
 		if err != nil {
@@ -65,8 +62,12 @@ func Undo(tx *store.Tx, s fleet.Scope, certificate string, reg *store.Registrati
 		}
 		out.ThingRemoved, out.ThingReleased = out.ThingRemoved || removed, out.ThingReleased || !removed
 	}
-	if reg.Contained.IsZero() && reg.Trail.Before != nil {
+	if reg.Trail.Before != nil {
 		if err := restore(tx, s, reg.Thing, reg.Trail.Before); err != nil {
+			return out, err
+		}
+		reg.Trail.Before = nil // once is enough: what others change later stays
+		if err := tx.PutTrail(s, certificate, reg.Trail); err != nil {
 			return out, err
 		}
 	}

@@ -86,10 +86,17 @@ func (tx *Tx) ContainmentOf(s fleet.Scope, root string) (c Containment, open, fo
 	return c, open, true, err
 }
 
-// MarkContained notes that what the registration of a certificate did is undone. A second time changes nothing.
+// MarkContained notes that what the registration of a certificate did is to be undone, and forgets its answer. A second time changes
+// nothing.
 func (tx *Tx) MarkContained(s fleet.Scope, certificate string) error {
 	_, err := tx.exec(`UPDATE registrations SET contained = ?, configuration = '', replay_until = 0 WHERE account = ? AND region = ? AND certificate = ? AND contained = 0`,
 		millis(tx.Now()), s.Account, s.Region, certificate)
+	return err
+}
+
+// PutTrail replaces what is known of what a registration did.
+func (tx *Tx) PutTrail(s fleet.Scope, certificate string, t fleet.Trail) error {
+	_, err := tx.exec(`UPDATE registrations SET trail = ? WHERE account = ? AND region = ? AND certificate = ?`, writeTrail(t), s.Account, s.Region, certificate)
 	return err
 }
 

@@ -109,7 +109,7 @@ type Registration struct {
 	Created       time.Time
 	ReplayUntil   time.Time // zero: the answer can't be had again
 	Trail         fleet.Trail
-	Contained     time.Time // when what it did was undone; zero: it stands
+	Contained     time.Time // when its claim was contained; zero: it stands
 }
 
 func scanRegistration(s scanner) (r Registration, err error) {

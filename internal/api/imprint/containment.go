@@ -42,7 +42,7 @@ type Descendant struct {
 	CertificateId    string          `wire:"certificateId,required"`
 	Status           string          `wire:"status,required"`
 	CreationDate     time.Time       `wire:"creationDate,required"`
-	LastConnection   *time.Time      `wire:"lastConnectionDate"` // to the hour
+	LastConnection   *time.Time      `wire:"lastConnectionDate"`
 	RegistrationDate *time.Time      `wire:"registrationDate"`
 	TemplateName     *string         `wire:"templateName"`
 	TemplateVersion  *int            `wire:"templateVersion"`
@@ -171,7 +171,7 @@ func (a *api) claimFacts(r provision.ClaimReport, out *ReportClaimOutput) {
 }
 
 func descendantOut(d provision.Descendant) Descendant {
-	out := Descendant{CertificateId: d.ID, Status: string(d.Status), CreationDate: d.Created, LastConnection: when(d.Connected), Things: []AttachedThing{},
+	out := Descendant{CertificateId: d.ID, Status: string(d.Status), CreationDate: d.Created, LastConnection: when(d.Use.Last), Things: []AttachedThing{},
 		Policies: texts(d.Policies), IsClaim: d.IsClaim}
 	if r := d.Registration; r != nil {
 		out.RegistrationDate, out.TemplateName, out.TemplateVersion = &r.Created, &r.Template, &r.Version

@@ -1,5 +1,5 @@
 -- +goose Up
--- What a registration did beside tying its certificate to its thing, as JSON, so that it can be undone; and when it was.
+-- What a registration did beside tying its certificate to its thing, as JSON, so that it can be undone; and when its claim was contained.
 ALTER TABLE registrations ADD COLUMN trail TEXT NOT NULL DEFAULT '';
 ALTER TABLE registrations ADD COLUMN contained BIGINT NOT NULL DEFAULT 0;
 

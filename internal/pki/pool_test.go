@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -16,23 +17,28 @@ import (
 
 // slowKeys makes keys that take 60 ms each, on synctest's clock.
 type slowKeys struct {
+	takes               time.Duration // for each, in place of 60 ms
 	made, running, most atomic.Int32
 }
 
-func (s *slowKeys) generate() *rsa.PrivateKey {
+func (s *slowKeys) Key(ctx context.Context) (*rsa.PrivateKey, error) {
 	now := s.running.Add(1)
+	defer s.running.Add(-1)
 	s.most.Store(max(s.most.Load(), now))
-	time.Sleep(60 * time.Millisecond)
-	s.running.Add(-1)
+	select {
+	case <-time.After(cmp.Or(s.takes, 60*time.Millisecond)):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	s.made.Add(1)
-	return new(rsa.PrivateKey)
+	return new(rsa.PrivateKey), nil
 }
 
 func TestThePoolFillsOneKeyAtATimeAndStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var s slowKeys
-		p := NewKeyPool(PoolConfig{Size: 4, generate: s.generate})
+		p := NewKeyPool(PoolConfig{Size: 4, Source: &s})
 		defer p.Close()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -50,26 +56,83 @@ func TestThePoolFillsOneKeyAtATimeAndStops(t *testing.T) {
 	})
 }
 
-func TestThePoolRestsWhileTheServiceIsBusy(t *testing.T) {
+func TestWhoWaitsForLongIsHelped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var s slowKeys
-		var busy atomic.Bool
-		busy.Store(true)
-		p := NewKeyPool(PoolConfig{Size: 2, Busy: busy.Load, generate: s.generate})
+		starved, help := slowKeys{takes: time.Hour}, slowKeys{}
+		p := NewKeyPool(PoolConfig{Size: 2, Parallel: 2, Source: &starved, Help: &help})
 		defer p.Close()
 		time.Sleep(time.Minute)
-		if s.made.Load() != 0 {
-			t.Errorf("%d keys were made", s.made.Load())
+		if starved.most.Load() != 1 || help.most.Load() != 0 {
+			t.Errorf("%d and %d keys at a time to fill a pool", starved.most.Load(), help.most.Load())
 		}
-		// Whoever needs a key gets one all the same.
-		if _, err := p.Take(t.Context()); err != nil {
-			t.Error(err)
+		var wg sync.WaitGroup
+		begin := time.Now()
+		for i := range 3 {
+			wg.Go(func() {
+				if _, err := p.Take(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if took, want := time.Since(begin), 2*time.Second+[]time.Duration{60, 60, 120}[i]*time.Millisecond; took != want {
+					t.Errorf("a key after %v; want %v", took, want)
+				}
+			})
+			synctest.Wait()
 		}
-		busy.Store(false)
-		time.Sleep(time.Second)
-		if got := p.Stats(); got.Ready != 2 || got.Missed != 1 {
-			t.Errorf("%+v", got)
+		wg.Wait()
+		time.Sleep(time.Minute)
+		if got := p.Stats(); got != (PoolStats{Size: 2, Made: 3, Taken: 3, Missed: 3}) || starved.most.Load() != 2 || help.most.Load() != 2 {
+			t.Errorf("%+v, %d and %d at a time: the second source is for those who wait", got, starved.most.Load(), help.most.Load())
+		}
+	})
+}
+
+// A machine without time for keys: two seconds each. Whoever would wait longer than devices do must not wait at all.
+func TestNobodyWaitsLongerThanDevicesDo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := slowKeys{takes: 2 * time.Second}
+		p := NewKeyPool(PoolConfig{Size: -1, Source: &s})
+		defer p.Close()
+		var wg sync.WaitGroup
+		var served, refused, atOnce int
+		var longest, retry time.Duration
+		var mu sync.Mutex
+		for range 400 { // ten a second for forty seconds
+			time.Sleep(100 * time.Millisecond)
+			wg.Go(func() {
+				begin := time.Now()
+				_, err := p.Take(t.Context())
+				mu.Lock()
+				defer mu.Unlock()
+				var e *fleet.Error
+				switch {
+				case err == nil:
+					served++
+					longest = max(longest, time.Since(begin))
+				case errors.As(err, &e) && e.Kind == fleet.KindThrottled:
+					refused, retry = refused+1, e.RetryAfter
+					if waited := time.Since(begin); waited == 0 {
+						atOnce++
+					}
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if served < 20 || longest > 8*time.Second || refused-atOnce > refused/10 || retry < time.Second {
+			t.Errorf("%d were served after %v at most, %d were refused until %v later, %d of them at once", served, longest, refused, retry, atOnce)
+		}
+		// When it has learned the pace, it keeps to it; and it learns a better one.
+		s.takes = 0
+		for range 30 {
+			if _, err := p.Take(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p.pace.each > 200*time.Millisecond {
+			t.Errorf("the pace is still %v", p.pace.each)
 		}
 	})
 }
@@ -78,7 +141,7 @@ func TestAFloodIsServedByAsManyWorkersAsAllowed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var s slowKeys
-		p := NewKeyPool(PoolConfig{Size: -1, Parallel: 2, generate: s.generate})
+		p := NewKeyPool(PoolConfig{Size: -1, Parallel: 2, Source: &s})
 		defer p.Close()
 		var wg sync.WaitGroup
 		seen := make(map[*rsa.PrivateKey]bool)
@@ -113,7 +176,7 @@ func TestAKeyWhoseCallerGaveUpGoesToTheNext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var s slowKeys
-		p := NewKeyPool(PoolConfig{Size: -1, generate: s.generate})
+		p := NewKeyPool(PoolConfig{Size: -1, Source: &s})
 		defer p.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
@@ -133,7 +196,7 @@ func TestCloseEndsAllWorkAndEveryWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var s slowKeys
-		p := NewKeyPool(PoolConfig{Size: 3, generate: s.generate})
+		p := NewKeyPool(PoolConfig{Size: 3, Source: &s})
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
@@ -154,9 +217,9 @@ func TestCloseEndsAllWorkAndEveryWait(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		busy := NewKeyPool(PoolConfig{Busy: func() bool { return true }, generate: new(slowKeys).generate})
+		starved := NewKeyPool(PoolConfig{Source: &slowKeys{takes: time.Hour}})
 		time.Sleep(time.Second)
-		busy.Close()
+		starved.Close()
 	})
 }
 
@@ -183,7 +246,7 @@ func TestTooManyWhoWaitForAKeyAreRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var s slowKeys
-		p := NewKeyPool(PoolConfig{Size: -1, Queue: 3, generate: s.generate})
+		p := NewKeyPool(PoolConfig{Size: -1, Queue: 3, Source: &s})
 		defer p.Close()
 		var wg sync.WaitGroup
 		for range 3 {

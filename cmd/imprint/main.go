@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/imprint-iot/imprint/internal/function"
+	"github.com/imprint-iot/imprint/internal/pki/keymaker"
 	"github.com/imprint-iot/imprint/internal/server"
 )
 
@@ -88,6 +89,7 @@ func (versionCmd) Run() error {
 
 func main() {
 	function.Main()
+	keymaker.Main() // if this is a process that makes keys
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the first signal ends in order, a second one at once
 	var c cli

@@ -34,7 +34,7 @@ func (c *serveCmd) Run(ctx context.Context, from *sources) error {
 		return err
 	}
 	c.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	c.Version = version
+	c.Version, c.KeyProcess = version, true
 	for _, w := range from.warnings {
 		c.Log.Warn(w)
 	}

@@ -142,13 +142,10 @@ func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration
 		w.kill()
 		return a, Canceled, false, ctx.Err()
 	}
-	w.out.drain()
-	if !kept { // to wait for its end would take longer than most handlers do
-		select {
-		case <-w.gone:
-		default:
-			killTree(w.cmd.Process)
-		}
+	if kept {
+		w.out.drain()
+	} else {
+		w.kill()
 	}
 	if a.functionError != "" && outcome == Answered {
 		outcome = Errored

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/metrics"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/pki/keyhelper"
+	"github.com/imprint-iot/imprint/internal/pki/keymaker"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/sigv4"
@@ -45,6 +47,7 @@ type Server struct {
 	masterKey  *pki.MasterKey
 	authority  *pki.Authority
 	keys       *pki.KeyPool
+	makers     []*keymaker.Maker // of the pool
 	signing    *pki.FileKeys
 	helper     *keyhelper.Keys // nil without one
 	trust      sync.Mutex      // one change of keys or roots at a time
@@ -155,9 +158,21 @@ func (s *Server) openKeys(ctx context.Context) error {
 	if _, err := s.authority.Renew(ctx, s.clock.Now()); err != nil {
 		return err
 	}
-	// Keys are made while nobody waits for anything else.
-	s.keys = pki.NewKeyPool(pki.PoolConfig{Size: s.cfg.KeyPool, Queue: unbound(s.cfg.KeysWaiting), Busy: func() bool { return s.requests.Load()+s.devices.Load() > 0 }})
+	s.openKeyPool()
 	return durable.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o600)
+}
+
+// openKeyPool lets keys be made with the time that all else leaves. When somebody has waited for long, since nothing is left, a
+// second process gets a share.
+func (s *Server) openKeyPool() {
+	c := pki.PoolConfig{Size: s.cfg.KeyPool, Queue: unbound(s.cfg.KeysWaiting)}
+	if s.cfg.KeyProcess {
+		c.Parallel = runtime.GOMAXPROCS(0)
+		idle := keymaker.New(keymaker.Config{Priority: keymaker.Idle, Workers: c.Parallel, Log: s.log})
+		low := keymaker.New(keymaker.Config{Priority: keymaker.Low, Workers: c.Parallel, Log: s.log})
+		c.Source, c.Help, s.makers = idle, low, []*keymaker.Maker{idle, low}
+	}
+	s.keys = pki.NewKeyPool(c)
 }
 
 // authorityKeys is where the keys of roots and issuers live: in files, or in a key helper from when on one is named.
@@ -198,7 +213,7 @@ func (s *Server) openRules(ctx context.Context) error {
 		s.metrics.Hook(string(kind), outcome, took)
 	}})
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
-		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused})
+		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained})
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, OnFull: func() { s.metrics.Refused(budgetConnections) },
 		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnEnd: s.countEnd, OnIngest: s.metrics.RuleNotFound, Limits: s.cfg.limits(), Denied: s.cfg.denied(),

@@ -50,6 +50,9 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.keys != nil {
 		s.keys.Close()
 	}
+	for _, m := range s.makers {
+		m.Close()
+	}
 	if s.helper != nil {
 		errs = append(errs, s.helper.Close())
 	}

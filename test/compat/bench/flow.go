@@ -22,7 +22,7 @@ func measure(o options, w *world, workers int, do task) (*figures, error) {
 	f := &figures{}
 	var rate, server, own []float64
 	var took []time.Duration
-	length := time.Duration(o.seconds / float64(o.rounds) * float64(time.Second))
+	length := o.round()
 	for round := range o.rounds + 1 {
 		if round == 0 { // warms up
 			if _, err := repeat(length/2, workers, do); err != nil {
@@ -47,10 +47,8 @@ func measure(o options, w *world, workers int, do task) (*figures, error) {
 	if len(took) == 0 {
 		return nil, errors.New("nothing was done in time: give it more -seconds")
 	}
-	f.Count, f.PerSecond, f.ServerMicros, f.ClientMicros = len(took), median(rate), median(server), median(own)
-	slices.Sort(took)
-	f.P50Millis, f.P99Millis = micros(took[len(took)/2])/1000, micros(took[len(took)*99/100])/1000
-	f.RSSKiB = w.server.rss()
+	f.PerSecond, f.ServerMicros, f.ClientMicros = median(rate), median(server), median(own)
+	f.tell(took, w)
 	return f, nil
 }
 

@@ -43,6 +43,11 @@ func (o options) wants(scenario string) bool {
 	return o.only == "" || slices.Contains(strings.Split(o.only, ","), scenario)
 }
 
+// round is how long a round of a scenario lasts.
+func (o options) round() time.Duration {
+	return time.Duration(o.seconds / float64(o.rounds) * float64(time.Second))
+}
+
 // scenarios in the order in which they run: later ones need the devices of the first.
 var scenarios = []struct {
 	name string
@@ -56,6 +61,7 @@ var scenarios = []struct {
 	{"signin", measureSignIns},
 	{"claim", measureClaims},
 	{"rsa", measureRSA},
+	{"rsa-beside", measureRSABeside},
 	{"growth", measureGrowth},
 	{"start", measureStart},
 	{"idle", measureIdle},

@@ -21,6 +21,8 @@ type figures struct {
 	KiBEach      float64 `json:"kibEach,omitempty"` // resident memory per idle connection
 
 	Share           float64 `json:"share,omitempty"` // of something else; the scenario says of what
+	Left            float64 `json:"left,omitempty"`  // part of the CPU time left by others that went into keys
+	Refused         int     `json:"refused,omitempty"`
 	CommitP99Millis float64 `json:"commitP99Millis,omitempty"`
 }
 
@@ -116,8 +118,12 @@ func (r *report) judge() (goals []goal) {
 		},
 		"mosquitto": func(f *figures) { most("connect cycle: server CPU ÷ mosquitto's", f.Share, 0.6) },
 		"rsa": func(f *figures) {
-			least("keys by the server, none ready: rate ÷ limit of one core", f.PerSecond*fl.RSAKey/1e6, 0.9)
+			least("keys by the server, none ready: rate ÷ limit of the CPU time left", f.Left, 0.9)
+		},
+		"rsa-beside": func(f *figures) {
+			least("the same on a machine that flows with own keys use up", f.Left, 0.9)
 			least("flows with own keys beside these: rate ÷ rate alone", f.Share, 0.9)
+			most("keys by the server beside these: p99 in seconds", f.P99Millis/1000, 10)
 		},
 		"idle": func(f *figures) {
 			most(fmt.Sprintf("idle: KiB per connection at %d", f.Count), f.KiBEach, 30)

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,17 +88,81 @@ func (p *process) said() string {
 // clockTick is the unit of CPU times in /proc (proc_pid_stat(5)); Linux has 100 a second on every architecture that Go supports.
 const clockTick = 10 * time.Millisecond
 
-// cpu is the CPU time that the server has used.
+// cpu is the CPU time that the server and its processes have used.
 func (p *process) cpu() time.Duration {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	all := cpuOf(p.cmd.Process.Pid)
+	for _, child := range p.children("") {
+		all += cpuOf(child)
+	}
+	return all
+}
+
+// keyCPU is the CPU time of the processes that make keys, and of those that have ended.
+func (p *process) keyCPU() (all time.Duration) {
+	for _, child := range p.children("imprint-keymaker") {
+		all += cpuOf(child)
+	}
+	return all
+}
+
+// children are the processes of the server that go by a name.
+func (p *process) children(name string) (pids []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", p.cmd.Process.Pid))
+	for _, list := range lists {
+		b, _ := os.ReadFile(list)
+		for _, f := range strings.Fields(string(b)) {
+			pid, _ := strconv.Atoi(f)
+			if command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(command), name) {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// cpuOf is the CPU time of a process and of its children that have ended.
+func cpuOf(pid int) time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
-	// The command's name, in brackets, may hold spaces; utime and stime are the 12th and 13th fields after it.
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	user, _ := strconv.Atoi(f[11])
-	system, _ := strconv.Atoi(f[12])
-	return time.Duration(user+system) * clockTick
+	// The command's name, in brackets, may hold spaces; utime, stime, cutime and cstime are the 12th to 15th fields after it.
+	var ticks int
+	for _, f := range strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))[11:15] {
+		n, _ := strconv.Atoi(f)
+		ticks += n
+	}
+	return time.Duration(ticks) * clockTick
+}
+
+// idleCPU is the CPU time that nobody on this machine has used.
+func idleCPU() time.Duration {
+	b, _ := os.ReadFile("/proc/stat")
+	f := strings.Fields(string(b)) // cpu user nice system idle iowait …
+	if len(f) < 6 {
+		return 0
+	}
+	idle, _ := strconv.Atoi(f[4])
+	waiting, _ := strconv.Atoi(f[5])
+	return time.Duration(idle+waiting) * clockTick
+}
+
+// metrics is what the server tells Prometheus.
+func (p *process) metrics(ctx context.Context) (string, error) {
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(p.data, "admin.sock"))
+	}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://imprint/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return string(b), err
 }
 
 // rss is the server's resident memory in KiB.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -137,49 +136,6 @@ func times(n, workers int, do task) ([]time.Duration, error) {
 		}
 	}
 	return slices.Concat(took...), first
-}
-
-// measureRSA lets devices ask for keys as fast as the server can make them, with an empty pool: the rate of key generation is the limit.
-// Beside them devices with keys of their own provision; how fast, compared to without, is Share.
-func measureRSA(ctx context.Context, o options, w *world) (*figures, error) {
-	if err := w.renewClaims(ctx, o.workers); err != nil {
-		return nil, err
-	}
-	w.server.settle()
-	own := func(worker int) error {
-		c, err := newCandidate()
-		if err != nil {
-			return err
-		}
-		return w.flow(w.claims[worker], c)
-	}
-	half, workers := time.Duration(o.seconds/2*float64(time.Second)), o.workers/2
-	alone, err := repeat(half, workers, own)
-	if err != nil {
-		return nil, err
-	}
-	if err := w.drain(ctx); err != nil {
-		return nil, err
-	}
-	begin, before := time.Now(), w.server.cpu()
-	keys, err := repeat(half, workers, func(worker int) error { return w.flow(w.claims[workers+worker], candidate{}) })
-	if err != nil || len(keys) == 0 {
-		return nil, fmt.Errorf("%d flows: %w", len(keys), err)
-	}
-	f := &figures{Count: len(keys), PerSecond: float64(len(keys)) / time.Since(begin).Seconds(), ServerMicros: micros(w.server.cpu()-before) / float64(len(keys))}
-	slices.Sort(keys)
-	f.P50Millis, f.P99Millis, f.RSSKiB = micros(keys[len(keys)/2])/1000, micros(keys[len(keys)*99/100])/1000, w.server.rss()
-	done := make(chan error, 1)
-	go func() {
-		_, err := repeat(half, workers, func(worker int) error { return w.flow(w.claims[workers+worker], candidate{}) })
-		done <- err
-	}()
-	beside, err := repeat(half, workers, own)
-	if other := <-done; err == nil {
-		err = other
-	}
-	f.Share = float64(len(beside)) / float64(max(len(alone), 1))
-	return f, err
 }
 
 // anyDevice is an identity that may connect under any client id.

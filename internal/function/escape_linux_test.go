@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Each row is something that a function tries. With the whole sandbox it must fail; with none it must work, or the row would show
@@ -120,6 +122,9 @@ func TestEscapesAreRefused(t *testing.T) {
 			t.Errorf("%s %s: was not tried: %s", row.name, row.path, res.Payload)
 		}
 		if res := with(none)(string(event)); res.FunctionError != "" {
+			if row.name == "ptrace" && confined() { // the server itself may not, under the filter of its unit
+				continue
+			}
 			t.Errorf("%s %s without a sandbox shows nothing: %s\n%s", row.name, row.path, res.Payload, res.Log)
 		}
 		for _, use := range row.heldBy {
@@ -130,6 +135,12 @@ func TestEscapesAreRefused(t *testing.T) {
 		_ = os.Remove("/var/tmp/imprint-escape-test")
 		_ = os.Remove(filepath.Join(data, "new"))
 	}
+}
+
+// confined tells whether this process has a filter of system calls.
+func confined() bool {
+	mode, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
+	return err == nil && mode == unix.SECCOMP_MODE_FILTER
 }
 
 func without(list []layers, l layers) (out []layers) {
@@ -293,22 +304,14 @@ func TestAFunctionIsNobodyAndSeesNothing(t *testing.T) {
 		_ = json.Unmarshal(ask(t, r, c, `{"case":"`+kind+`"}`).Payload, &s)
 		return s
 	}
-	status := map[string]string{}
-	for line := range strings.Lines(said("who")) {
-		k, v, _ := strings.Cut(line, ":")
-		status[k] = strings.Join(strings.Fields(v), " ")
+	var id int
+	status := said("who")
+	rest, groups, _ := strings.Cut(status, " groups ")
+	if n, _ := fmt.Sscanf(rest, "pid 1 caps [{0 0 0} {0 0 0}] no_new_privs 1 seccomp 2 uid %d", &id); n != 1 {
+		t.Error(status)
 	}
-	for k, want := range map[string]string{
-		"CapEff": "0000000000000000", "CapPrm": "0000000000000000", "CapAmb": "0000000000000000", "CapInh": "0000000000000000",
-		"NoNewPrivs": "1", "Seccomp": "2", "Pid": "1",
-	} {
-		if status[k] != want {
-			t.Errorf("%s is %q, want %q", k, status[k], want)
-		}
-	}
-	id, _ := strconv.Atoi(strings.Fields(status["Uid"])[0])
-	if root := os.Geteuid() == 0; root && (id < firstUID || status["Groups"] != "") || !root && id != sandboxUID {
-		t.Errorf("user %s, groups %q", status["Uid"], status["Groups"])
+	if root := os.Geteuid() == 0; root && (id < firstUID || groups != "[]") || !root && id != sandboxUID {
+		t.Error(status)
 	}
 	if env := said("environment"); strings.Contains(env, "SERVER_SECRET") || strings.Contains(env, "HOME=") {
 		t.Errorf("the environment of the server: %s", env)

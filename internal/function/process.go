@@ -50,7 +50,11 @@ func arguments(code Code, lang language, program string, s *spec) []string {
 	case python:
 		args = []string{program, "-B", boot("bootstrap.py")}
 	case node:
-		args = []string{program, "--max-old-space-size=" + strconv.Itoa(code.Memory*3/4), boot("bootstrap.mjs")}
+		args = []string{program, "--max-old-space-size=" + strconv.Itoa(code.Memory*3/4)}
+		if s.NoJIT {
+			args = append(args, "--jitless", "--no-expose-wasm")
+		}
+		args = append(args, boot("bootstrap.mjs"))
 	default:
 		return []string{filepath.Join(s.task(), "bootstrap")}
 	}

@@ -231,7 +231,7 @@ func (r *Runner) spawn(code Code) (p process, err error) {
 func (r *Runner) specOf(code Code, lang language, program string) *spec {
 	s := &spec{
 		Layers: r.sandbox.layers, Task: code.Dir, Hide: r.Hide, Size: scratchSize, Tasks: maxTasks,
-		Memory: int64(code.Memory)<<20 + slack[lang], Inet: lang == provided,
+		Memory: int64(code.Memory)<<20 + slack[lang], Inet: lang == provided, NoJIT: lang == node && !mayMakeCode(),
 	}
 	if !code.Reuse {
 		s.Time = int64((code.Timeout+initTimeout).Seconds()+1) * 4 // several threads may be busy
@@ -250,6 +250,17 @@ func (r *Runner) specOf(code Code, lang language, program string) *spec {
 	}
 	return s
 }
+
+// mayMakeCode tells whether processes of this server may make memory executable. Under systemd's MemoryDenyWriteExecute they may not, and
+// Node needs to know.
+var mayMakeCode = sync.OnceValue(func() bool {
+	b, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return false
+	}
+	_ = unix.Munmap(b)
+	return true
+})
 
 // place puts the files of a function without namespaces below dir.
 func (s *spec) place(dir string) error {

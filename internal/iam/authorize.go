@@ -361,7 +361,7 @@ func (s *Service) PassRole(ctx context.Context, caller *fleet.Caller, roleARN, s
 		return err
 	}
 	// The identity services are handed roles for people: their trust is asked when somebody signs in.
-	if service != "iot.amazonaws.com" {
+	if service != "iot.amazonaws.com" && service != "lambda.amazonaws.com" {
 		return nil
 	}
 	return s.db.View(ctx, func(tx *store.Tx) error {

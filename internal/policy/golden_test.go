@@ -65,7 +65,7 @@ func runGolden(t *testing.T, file string) {
 func goldenPolicy(t *testing.T, head, body string) Named {
 	t.Helper()
 	name, kind, _ := strings.Cut(head, " ")
-	d, err := Parse(body, map[string]Kind{"identity": Identity, "trust": Trust, "iot": IoT}[kind])
+	d, err := Parse(body, map[string]Kind{"identity": Identity, "trust": Trust, "iot": IoT, "resource": Resource}[kind])
 	if err != nil {
 		t.Fatalf("policy %s: %v", name, err)
 	}

@@ -147,6 +147,7 @@ type compiler struct {
 
 var (
 	sidText    = regexp.MustCompile(`^[0-9A-Za-z]*$`)
+	namedText  = regexp.MustCompile(`^[0-9A-Za-z_-]*$`) // of the policies of functions, where an operation names statements
 	actionText = regexp.MustCompile(`^[a-zA-Z0-9-]+:[a-zA-Z0-9*?]+$`)
 	trustText  = regexp.MustCompile(`(?i)^sts:[a-z*?]+$`)
 )
@@ -156,7 +157,11 @@ func (c compiler) statement(s object) (st statement, err error) {
 		return st, err
 	}
 	if v, ok := s.get("Sid"); ok {
-		if st.sid, ok = v.(string); !ok || (c.kind != IoT && !sidText.MatchString(st.sid)) {
+		form := sidText
+		if c.kind == Resource {
+			form = namedText
+		}
+		if st.sid, ok = v.(string); !ok || (c.kind != IoT && !form.MatchString(st.sid)) {
 			return st, errors.New("Statement IDs (SID) must be alpha-numeric. Check that your input satisfies the regular expression [0-9A-Za-z]*")
 		}
 	}
@@ -171,12 +176,10 @@ func (c compiler) statement(s object) (st statement, err error) {
 	if err = c.actions(s, &st); err != nil {
 		return st, err
 	}
-	if c.kind == Trust {
-		err = c.principals(s, &st)
-	} else {
-		err = c.resources(s, &st)
+	if err = c.principals(s, &st); err != nil {
+		return st, err
 	}
-	if err != nil {
+	if err = c.resources(s, &st); err != nil {
 		return st, err
 	}
 	return st, c.conditions(s, &st)
@@ -230,10 +233,13 @@ func (c compiler) actions(s object, st *statement) error {
 }
 
 func (c compiler) resources(s object, st *statement) error {
-	for _, name := range []string{"Principal", "NotPrincipal"} {
-		if _, ok := s.get(name); ok {
-			return errors.New("Policy document should not specify a principal.")
+	if c.kind == Trust {
+		for _, name := range []string{"Resource", "NotResource"} {
+			if _, ok := s.get(name); ok {
+				return fmt.Errorf("Has prohibited field %s", name)
+			}
 		}
+		return nil
 	}
 	const missing = "Policy statement must contain resources."
 	v, negated, err := c.either(s, "Resource", missing)
@@ -272,17 +278,20 @@ func (p *arnPattern) variablesInHead() bool {
 }
 
 func (c compiler) principals(s object, st *statement) error {
-	for _, name := range []string{"Resource", "NotResource"} {
-		if _, ok := s.get(name); ok {
-			return fmt.Errorf("Has prohibited field %s", name)
+	if c.kind != Trust && c.kind != Resource {
+		for _, name := range []string{"Principal", "NotPrincipal"} {
+			if _, ok := s.get(name); ok {
+				return errors.New("Policy document should not specify a principal.")
+			}
 		}
+		return nil
 	}
 	v, negated, err := c.either(s, "Principal", "Missing required field Principal")
 	if err != nil {
 		return err
 	}
 	if negated && st.effect == Allow {
-		return errors.New("A trust policy cannot allow NotPrincipal: it would admit everyone else. Name the principals instead")
+		return errors.New("A policy cannot allow NotPrincipal: it would admit everyone else. Name the principals instead")
 	}
 	st.notPrincipal = negated
 	st.principals = &principals{}

@@ -1,8 +1,9 @@
 // Package policy is the engine behind every permission: it parses and compiles policy documents and decides requests. It is
-// pure: no SQL, no clock, no state. Three kinds of document share one grammar (identity spec 4.1, iot-core spec 5.1):
+// pure: no SQL, no clock, no state. Four kinds of document share one grammar (identity spec 4.1, iot-core spec 5.1):
 //
 //   - Identity: what IAM users and roles may do (inline and managed policies, boundaries, session policies),
 //   - Trust: who may become a role,
+//   - Resource: who may do what with the resource that it hangs on, for example a function,
 //   - IoT: what a device may do on its connection.
 //
 // Begin with Parse, which validates a document once, and Evaluate, which decides a request on parsed documents without
@@ -22,6 +23,7 @@ const (
 	Identity Kind = iota
 	Trust
 	IoT
+	Resource
 )
 
 // Effect is what a matching statement does.
@@ -94,7 +96,7 @@ func (c Context) Get(key string) []string { return c[Key(key)] }
 type Request struct {
 	Action    string    // service:Name, in any case
 	Resource  string    // an ARN, or "*" for actions without resource
-	Principal Principal // trust policies only: who asks
+	Principal Principal // policies of roles and resources only: who asks
 	Context   Context   // never written to
 
 	// Partial says that Context holds only part of what was known when the request was made, for example when a right is looked
@@ -109,7 +111,7 @@ type Result struct {
 	Statement int    // its statement, counted from 1; 0 for an implicit deny
 	Sid       string // of that statement, if it has one
 
-	// Delegated is set on an allowed trust request when no statement named the principal itself, only its account: then the
+	// Delegated is set on an allowed request to a role or resource when no statement named the principal itself, only its account: then the
 	// account's own policies must allow the action too (identity spec 4.1).
 	Delegated bool
 
@@ -236,7 +238,7 @@ type statement struct {
 	notPrincipal bool
 	actions      []glob
 	resources    []arnPattern
-	principals   *principals // trust only
+	principals   *principals // trust and resource only
 	conditions   []condition
 }
 
@@ -256,7 +258,8 @@ func (st *statement) matches(e *evaluation) match {
 		if how == noMatch {
 			return noMatch
 		}
-	} else if !st.matchesResource(e) {
+	}
+	if e.kind != Trust && !st.matchesResource(e) {
 		return noMatch
 	}
 	for i := range st.conditions {

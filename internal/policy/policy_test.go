@@ -254,7 +254,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, doc string) {
-		for _, kind := range []Kind{Identity, Trust, IoT} {
+		for _, kind := range []Kind{Identity, Trust, IoT, Resource} {
 			d, err := Parse(doc, kind)
 			if err != nil {
 				if fleet.KindOf(err) != fleet.KindMalformedPolicy {

@@ -164,7 +164,7 @@ func (f failure) write(w http.ResponseWriter, p Protocol, namespace, requestID s
 		suffix = ":"
 	}
 	h.Set("X-Amzn-Errortype", f.code+suffix)
-	h.Set("X-Amzn-Errormessage", headerText(f.message))
+	h.Set("X-Amzn-Errormessage", headerText(f.message[:min(len(f.message), maxShown)]))
 	h.Set("Content-Type", jsonType(p))
 	body := appendString([]byte(`{"__type":`), f.code)
 	body = appendString(append(body, `,"message":`...), f.message)

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -27,6 +29,10 @@ type Frontend struct {
 
 	// Authorize says whether the caller may. A refusal is a *fleet.Error of kind fleet.KindDenied.
 	Authorize func(ctx context.Context, caller *fleet.Caller, a Access) error
+
+	// Vouch, if set, says whether a request seems to be of somebody known, before a body is read that is larger than MaxBody. Its errors
+	// are those of Authenticate.
+	Vouch func(ctx context.Context, r *http.Request) error
 
 	// Observe, if set, is told about every answered request.
 	Observe func(Event)
@@ -167,6 +173,9 @@ func (x *exchange) perform(ctx context.Context) (any, error) {
 	if err := row.refuse(in); err != nil {
 		return nil, err
 	}
+	if row.lasts > 0 {
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(row.lasts + time.Minute))
+	}
 	return row.call(ctx, in)
 }
 
@@ -201,17 +210,46 @@ func (r *row) refuse(in any) error {
 	return nil
 }
 
+const (
+	usualBody  = 1 << 20         // bytes of a body
+	uploadTime = 5 * time.Minute // for a body that is larger
+)
+
+// Large reports whether a request is of an operation that takes larger bodies than others, and may have one.
+func (f *Frontend) Large(r *http.Request) bool {
+	f.once.Do(f.index)
+	usual := cmp.Or(f.MaxBody, usualBody)
+	return (r.ContentLength < 0 || r.ContentLength > usual) && f.largest(r) > usual
+}
+
+// largest is how many bytes the body of a request may have. Operations that are found by their body have no bound of their own.
+func (f *Frontend) largest(r *http.Request) int64 {
+	usual := cmp.Or(f.MaxBody, usualBody)
+	if c := f.dispatch(&message{http: r}); c.err == nil && c.service != nil {
+		if row := c.service.rows[c.operation]; row != nil {
+			return max(usual, row.maxBody)
+		}
+	}
+	return usual
+}
+
 // readBody reads the whole body within its bound.
 func (x *exchange) readBody() error {
-	limit := x.MaxBody
-	if limit == 0 {
-		limit = 1 << 20
-	}
 	r := x.m.http
 	if r.Body == nil {
 		return nil
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(x.w, r.Body, limit))
+	limit := cmp.Or(x.MaxBody, usualBody)
+	if x.Large(r) {
+		if x.Vouch != nil {
+			if err := x.Vouch(r.Context(), r); err != nil {
+				return err
+			}
+		}
+		limit = x.largest(r)
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(uploadTime)) // one that has no deadlines needs none
+	}
+	body, err := readAll(http.MaxBytesReader(x.w, r.Body, limit), min(r.ContentLength, limit))
 	var tooLarge *http.MaxBytesError
 	var refused *fleet.Error // a budget of whoever wrapped the body
 	switch {
@@ -224,6 +262,16 @@ func (x *exchange) readBody() error {
 	}
 	x.m.body = body
 	return nil
+}
+
+// readAll is io.ReadAll for what says how long it is, which may be wrong or -1: a large body is not copied again and again.
+func readAll(r io.Reader, length int64) ([]byte, error) {
+	if length < usualBody {
+		return io.ReadAll(r)
+	}
+	b := bytes.NewBuffer(make([]byte, 0, length+bytes.MinRead))
+	_, err := b.ReadFrom(r)
+	return b.Bytes(), err
 }
 
 // answer writes a handler's output.

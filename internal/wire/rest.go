@@ -232,9 +232,6 @@ func rawBody(h http.Header, f *field, v reflect.Value) []byte {
 
 // headerText makes s safe as a header's value.
 func headerText(s string) string {
-	if len(s) > maxShown {
-		s = s[:maxShown]
-	}
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r >= 0x7f {
 			return ' '

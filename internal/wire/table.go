@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
@@ -28,6 +29,8 @@ type row struct {
 	noPermission bool
 	action       string
 	refused      []string
+	maxBody      int64
+	lasts        time.Duration
 	op           *Operation
 	input        *plan
 	output       *plan
@@ -85,6 +88,12 @@ func (o *Op[In, Out]) Refuse(fields ...string) *Op[In, Out] {
 	o.row.refused = append(o.row.refused, fields...)
 	return o
 }
+
+// Body lets a request have up to max bytes, where that is more than the frontend's MaxBody, and time to arrive.
+func (o *Op[In, Out]) Body(max int64) *Op[In, Out] { o.row.maxBody = max; return o }
+
+// Lasts says how long the operation may take, where that is longer than other answers.
+func (o *Op[In, Out]) Lasts(d time.Duration) *Op[In, Out] { o.row.lasts = d; return o }
 
 // An Access is what IAM decides on.
 type Access struct {

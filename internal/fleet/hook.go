@@ -12,6 +12,7 @@ const (
 	Webhook FunctionKind = "webhook" // HTTPS with an HMAC signature
 	Lambda  FunctionKind = "lambda"  // the Invoke API of another endpoint
 	Rule    FunctionKind = "rule"    // an expression over the parameters, worked out here
+	Local   FunctionKind = "local"   // code that this server runs; LocalFunction has the rest of it
 )
 
 // A Function is what the ARN of a pre-provisioning hook's target stands for.

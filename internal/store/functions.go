@@ -52,8 +52,11 @@ func (tx *Tx) PutFunction(s fleet.Scope, f fleet.Function) error {
 	return err
 }
 
-// DeleteFunction removes a function. It fails with KindNotFound.
+// DeleteFunction removes a function, whatever its kind. It fails with KindNotFound.
 func (tx *Tx) DeleteFunction(s fleet.Scope, name string) error {
+	if err := tx.deleteLocalFunction(s, name); err != nil {
+		return err
+	}
 	found, err := changedRows(tx.exec(`DELETE FROM functions WHERE account = ? AND region = ? AND name = ?`, s.Account, s.Region, name))
 	if err == nil && !found {
 		err = fleet.NotFound("function", name)

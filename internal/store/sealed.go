@@ -29,7 +29,9 @@ var (
 	SealedHistories    = SealedColumn{"pool_users", "history", []string{"pool", "sub"}}
 	SealedPoolCodes    = SealedColumn{"pool_user_codes", "code", []string{"pool", "sub", "purpose"}}
 	SealedFunctions    = SealedColumn{"functions", "secret", []string{"name"}}
-	sealedColumnsKnown = []SealedColumn{SealedAccessKeys, SealedPoolSecrets, SealedPoolKeys, SealedPoolClients, SealedVerifiers, SealedHistories, SealedPoolCodes, SealedFunctions}
+	SealedEnvironments = SealedColumn{"lambda_functions", "environment", []string{"name"}}
+	sealedColumnsKnown = []SealedColumn{SealedAccessKeys, SealedPoolSecrets, SealedPoolKeys, SealedPoolClients, SealedVerifiers, SealedHistories, SealedPoolCodes, SealedFunctions,
+		SealedEnvironments}
 )
 
 // A SealedValue is one value of a SealedColumn; Keys are the values of its keys, in their order.

@@ -68,6 +68,8 @@ var targets = []target{
 	{"internal/rulesql", "FuzzJSON", []string{"json.go"},
 		bug{"json.go", "if r.i+5 > len(r.s) {", "if r.i+4 > len(r.s) {"}},
 
+	{"internal/lambda", "FuzzUnzip", []string{"zip.go unzip entries entryName extracted bounded.Read unreadable"},
+		bug{"zip.go", "case !fs.ValidPath(name) || name == \".\":", "case strings.HasPrefix(name, \"/\"):"}},
 	{"internal/hook", "FuzzDecide", []string{"event.go decide isTrue members"},
 		bug{"event.go", "if _, err := dec.Token(); err != io.EOF {", "if _, err := dec.Token(); err != io.EOF && len(doc) > 40 {"}},
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/imprint-iot/imprint/internal/provision"
@@ -39,6 +40,8 @@ func payload(e provision.HookEvent) []byte {
 
 // maxAnswer bounds the answer of a hook, in bytes. Parameters of a device have to fit into a message of 128 KiB anyway.
 const maxAnswer = 64 << 10
+
+var errAnswerTooLarge = wrong("its answer is larger than %d KiB", maxAnswer>>10)
 
 // decide reads an answer: {"allowProvisioning": true, "parameterOverrides": {"name": "value"}}. Member names are exact, since another
 // spelling would not have worked in AWS either, and a member that comes twice is an error.
@@ -111,13 +114,46 @@ func members(doc []byte) (map[string]json.RawMessage, error) {
 }
 
 // masked is a foreign text for a trace: short, on one line, without the values that the device sent.
-func masked(text string, e provision.HookEvent) string {
-	values := slices.DeleteFunc(slices.Collect(maps.Values(e.Parameters)), func(v string) bool { return len(v) < 3 })
+func masked(text string, e provision.HookEvent) string { return quoted(clip(withoutValues(text, e))) }
+
+func quoted(text string) string { return fmt.Sprintf("%q", text) }
+
+// withoutValues takes the values that the device sent out of a text, as they are and as JSON has them.
+func withoutValues(text string, e provision.HookEvent) string {
+	var values []string
+	for _, v := range e.Parameters {
+		if len(v) >= 3 {
+			values = append(values, v, escaped(v, false), escaped(v, true))
+		}
+	}
 	slices.SortFunc(values, func(a, b string) int { return len(b) - len(a) })
 	for _, v := range values {
 		text = strings.ReplaceAll(text, v, "…")
 	}
-	return fmt.Sprintf("%q", clip(text))
+	return text
+}
+
+// escaped is a text inside JSON, in ASCII alone as Python writes it or not.
+func escaped(v string, ascii bool) string {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // a text
+	v = strings.Trim(strings.TrimSpace(b.String()), `"`)
+	if !ascii {
+		return v
+	}
+	b.Reset()
+	for _, r := range v {
+		if r < 0x80 {
+			b.WriteRune(r)
+			continue
+		}
+		for _, u := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, u)
+		}
+	}
+	return b.String()
 }
 
 const maxShown = 120 // bytes of a foreign text in a trace

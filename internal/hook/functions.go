@@ -12,9 +12,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
-// MaxFunctions is how many functions a scope may have.
-const MaxFunctions = 256
-
 // NewFunction is what a function is made of. Which fields a kind takes, fleet.Function says.
 type NewFunction struct {
 	fleet.Function              // but Sealed and Modified; Timeout 0: DefaultTimeout
@@ -59,6 +56,9 @@ func (s *Service) PutFunction(ctx context.Context, scope fleet.Scope, n NewFunct
 		if err != nil && fleet.KindOf(err) != fleet.KindNotFound {
 			return err
 		}
+		if known && old.Kind == fleet.Local {
+			return fleet.Invalid("function", f.Name, "is code that this server runs: delete it first, with imprint function delete %s", f.Name)
+		}
 		secret := n.Secret
 		made, f.Sealed = "", nil
 		switch {
@@ -76,8 +76,8 @@ func (s *Service) PutFunction(ctx context.Context, scope fleet.Scope, n NewFunct
 		}
 		if !known {
 			count, err := tx.CountFunctions(scope)
-			if err == nil && count >= MaxFunctions {
-				err = fleet.OverLimit("function", f.Name, "would be one too many: %d are allowed", MaxFunctions)
+			if err == nil && count >= fleet.MaxFunctions {
+				err = fleet.OverLimit("function", f.Name, "would be one too many: %d are allowed", fleet.MaxFunctions)
 			}
 			if err != nil {
 				return err
@@ -93,10 +93,14 @@ func (s *Service) PutFunction(ctx context.Context, scope fleet.Scope, n NewFunct
 func (s *Service) DeleteFunction(ctx context.Context, scope fleet.Scope, name string) error {
 	err := s.Store.Tx(ctx, func(tx *store.Tx) error { return tx.DeleteFunction(scope, name) })
 	if err == nil {
-		s.circuits.forget(scope, name)
+		s.Forget(scope, name)
+		s.Local.Forget(scope, name)
 	}
 	return err
 }
+
+// Forget drops what is known of a function that is gone.
+func (s *Service) Forget(scope fleet.Scope, name string) { s.circuits.forget(scope, name) }
 
 // check tells what is wrong with a function, and which tables its rule asks.
 func check(f fleet.Function, secret fleet.Secret) (tables []string, err error) {

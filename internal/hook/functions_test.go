@@ -95,7 +95,7 @@ func TestATargetMustBeKnown(t *testing.T) {
 	for arn, want := range map[string]string{
 		here.ARN("lambda", "function:rule"):                   "",
 		here.ARN("lambda", "function:far:7"):                  "",
-		here.ARN("lambda", "function:rule:7"):                 "a rule has no versions: leave :7 out",
+		here.ARN("lambda", "function:rule:7"):                 "the function rule has no version 7: leave :7 out",
 		here.ARN("lambda", "function:none"):                   "imprint function put none",
 		"arn:aws:lambda:us-east-1:111111111111:function:rule": "of this account and region",
 		"arn:aws:lambda:eu-west-1:000000000000:function:rule": "of this account and region",

@@ -1,8 +1,9 @@
 // Package hook asks whether a device may be provisioned: it calls what stands behind the targetArn of a template's
 // pre-provisioning hook (provisioning spec 5). Everything but a clear yes in time is a no.
 //
-// Begin with Service.Invoke. A target is a function that somebody registered (functions.go): a webhook (webhook.go), a function of
-// another endpoint that speaks Lambda's Invoke API (lambda.go), or a rule (rule.go) that may ask lookup tables (tables.go). What is sent
+// Begin with Service.Invoke. A target is a function that this server runs (local.go; package lambda has it) or one that somebody
+// registered (functions.go): a webhook (webhook.go), a function of another endpoint that speaks Lambda's Invoke API (lambda.go), or a
+// rule (rule.go) that may ask lookup tables (tables.go). What is sent
 // and what an answer means is in event.go, what keeps a broken target from holding up everybody in circuit.go.
 package hook
 
@@ -16,6 +17,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -26,6 +28,7 @@ type Config struct {
 	Store  *store.DB
 	Sealer *pki.Sealer
 	HTTP   *egress.Client
+	Local  Functions
 	Clock  fleet.Clock
 	OnCall func(kind fleet.FunctionKind, outcome string, took time.Duration)
 }
@@ -98,9 +101,10 @@ func find(tx *store.Tx, scope fleet.Scope, arn string) (f fleet.Function, t targ
 	f, err = tx.Function(scope, t.name)
 	switch {
 	case err != nil && fleet.KindOf(err) == fleet.KindNotFound:
-		return f, t, fleet.Invalid("hook", arn, "there is no function %s: register what it stands for with imprint function put %[1]s", t.name)
+		return f, t, fleet.Invalid("hook", arn, "there is no function %s: make one with imprint function create %[1]s, or say what stands for it with imprint function put %[1]s", t.name)
+	case err == nil && f.Kind == fleet.Local && t.qualifier == lambda.Latest:
 	case err == nil && t.qualifier != "" && f.Kind != fleet.Lambda:
-		return f, t, fleet.Invalid("hook", arn, "a %s has no versions: leave :%s out", f.Kind, t.qualifier)
+		return f, t, fleet.Invalid("hook", arn, "the function %s has no version %s: leave :%[2]s out", t.name, t.qualifier)
 	}
 	return f, t, err
 }
@@ -113,7 +117,7 @@ func (s *Service) Invoke(ctx context.Context, e provision.HookEvent) (provision.
 		f, t, err = find(tx, e.Scope, e.TargetARN)
 		return err
 	}); err != nil {
-		return provision.HookAnswer{Cure: prefixed("register the function that the template names: imprint function put ", t.name)}, err
+		return provision.HookAnswer{Cure: prefixed("register the function that the template names: imprint function create or imprint function put ", t.name)}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
@@ -153,6 +157,8 @@ func (s *Service) call(ctx context.Context, f fleet.Function, t target, e provis
 		return s.callLambda(ctx, f, t.qualifier, e)
 	case fleet.Rule:
 		return s.askRule(ctx, f, e)
+	case fleet.Local:
+		return s.callLocal(ctx, f, e)
 	}
 	return provision.HookAnswer{}, fmt.Errorf("functions of kind %q are not known to this version", f.Kind)
 }
@@ -168,6 +174,12 @@ func place(f fleet.Function) string {
 // cure says how to mend an error, if the error itself does not.
 func cure(f fleet.Function, err error) string {
 	switch {
+	case errors.Is(err, lambda.ErrNotPermitted):
+		return "aws lambda add-permission --function-name " + f.Name + " --statement-id iot --action lambda:InvokeFunction --principal " + iotService
+	case f.Kind == fleet.Local && errors.Is(err, context.DeadlineExceeded):
+		return "make " + f.Name + " faster: as a hook it has " + f.Timeout.String() + ", loading its code included; imprint function logs " + f.Name + " shows what it wrote"
+	case f.Kind == fleet.Local:
+		return "imprint function logs " + f.Name + " shows what it wrote"
 	case errors.Is(err, egress.ErrRefused):
 		return "list the address of " + origin(f.URL) + " under egress-allow, if hooks may call it"
 	case errors.Is(err, context.DeadlineExceeded):

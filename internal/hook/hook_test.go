@@ -21,6 +21,8 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/function"
+	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/sigv4"
@@ -35,6 +37,7 @@ const secret = "a secret of thirty-two characters"
 // fixture is a service on a real store, with an HTTPS server that answers as the test says.
 type fixture struct {
 	*Service
+	local  *lambda.Service
 	t      testing.TB
 	url    string
 	answer http.HandlerFunc // set before the first call
@@ -58,8 +61,12 @@ func newFixture(t testing.TB) *fixture {
 	f.url = server.URL
 	calls, err := egress.New(egress.Config{Allow: []string{"127.0.0.1"}, Roots: roots})
 	must(t, err)
-	f.Service = New(Config{Store: db, Sealer: pki.NewSealer([pki.KeySize]byte{1}), Clock: clock,
-		HTTP: calls,
+	runner := function.New(function.Config{Unsafe: true}) // what is tested here is what hooks make of them, on any machine
+	t.Cleanup(runner.Close)
+	sealer := pki.NewSealer([pki.KeySize]byte{1})
+	f.local, err = lambda.New(lambda.Config{Store: db, Sealer: sealer, Roles: anyRole{}, Runner: runner, Dir: filepath.Join(t.TempDir(), "functions"), Clock: clock})
+	must(t, err)
+	f.Service = New(Config{Store: db, Sealer: sealer, Clock: clock, Local: f.local, HTTP: calls,
 		OnCall: func(kind fleet.FunctionKind, outcome string, _ time.Duration) {
 			f.mu.Lock()
 			defer f.mu.Unlock()

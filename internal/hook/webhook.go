@@ -70,7 +70,7 @@ func (s *Service) post(req *http.Request) (*http.Response, []byte, error) {
 		return nil, nil, failure(req.Context(), err)
 	}
 	if len(answer) > maxAnswer {
-		return nil, nil, wrong("its answer is larger than %d KiB", maxAnswer>>10)
+		return nil, nil, errAnswerTooLarge
 	}
 	return res, answer, nil
 }

@@ -28,6 +28,7 @@ type Budgets struct {
 
 	RequestsPerAddress int `name:"limit-requests" help:"Requests in vain a second for each address, ten times as many at once." default:"50" placeholder:"N"`
 	RequestsTotal      int `name:"limit-requests-total" help:"The same for all addresses together that are not known, four times as many at once." default:"500" placeholder:"N"`
+	UploadMemory       int `name:"limit-upload-memory" help:"MiB of code of functions that is being received." default:"80" placeholder:"N"`
 	BodyMemory         int `name:"limit-body-memory" help:"MiB of large requests that are being received or answered." default:"64" placeholder:"N"`
 
 	SignIns        int `name:"limit-sign-ins" help:"Sign-ins that are computed at a time (default: half of the processors)." placeholder:"N"`
@@ -45,6 +46,7 @@ const (
 	budgetHandshakes  = "handshakes"
 	budgetRequests    = "requests"
 	budgetBodies      = "bodies"
+	budgetUploads     = "uploads"
 )
 
 // withDefaults fills in what depends on the machine.
@@ -81,6 +83,7 @@ type strangers struct {
 	door     *admission.Door
 	requests *admission.Meter
 	bodies   *admission.Bytes
+	uploads  *admission.Bytes
 	refused  func(budget string)
 }
 
@@ -107,6 +110,7 @@ func newStrangers(c Config, refused, slowed func(budget string)) (*strangers, er
 	per, all = rates(b.RequestsPerAddress, b.RequestsTotal)
 	s.requests = admission.NewMeter(per, all, s.trusted, nil)
 	s.bodies = &admission.Bytes{Max: int64(unbound(b.BodyMemory)) << 20, OnRefuse: count(budgetBodies)}
+	s.uploads = &admission.Bytes{Max: int64(unbound(b.UploadMemory)) << 20, OnRefuse: count(budgetUploads)}
 	return s, nil
 }
 
@@ -173,7 +177,11 @@ func (s *strangers) admit(front *wire.Frontend, next http.Handler) http.Handler 
 			return
 		}
 		s.requests.Charge(st.address)
-		body := s.bodies.Body(r.Body)
+		budget := s.bodies
+		if front.Large(r) {
+			budget = s.uploads
+		}
+		body := budget.Body(r.Body)
 		defer body.Release()
 		r = r.WithContext(context.WithValue(r.Context(), strangerKey{}, st))
 		r.Body = body

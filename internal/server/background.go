@@ -32,6 +32,7 @@ func (s *Server) sweep(ctx context.Context) {
 			"containment":  func() error { return s.provision.Resume(ctx) },
 			"provisioning": func() error { return s.provision.Sweep(ctx, now) },
 			"tables":       func() error { return s.hooks.Sweep(ctx, now) },
+			"functions":    func() error { return s.functions.Sweep(ctx, now) },
 			"user pools":   func() error { return s.userpools.Sweep(ctx) },
 			"traces":       func() error { return s.trimTraces(ctx, now) },
 		} {

@@ -56,6 +56,7 @@ type Config struct {
 	EgressCA         string   `name:"egress-ca" help:"File with further roots (PEM) that calls to others trust beside those of the system." type:"path" placeholder:"FILE"`
 	EgressProxy      string   `help:"HTTP proxy for calls to others; the environment's does not count." placeholder:"URL"`
 	Budgets
+	Functions
 	TraceKeep     Period `help:"How long traces are kept." default:"30d" placeholder:"TIME"`
 	TraceSize     Size   `help:"How much traces may take on the disk; beyond that the oldest go." default:"1GiB" placeholder:"SIZE"`
 	TraceConnects Period `help:"For how long after a successful connection of a device no further one is told." default:"1h" placeholder:"TIME"`
@@ -91,6 +92,12 @@ func (c *Config) limits() mqtt.Limits {
 type MasterKey struct {
 	MasterKeyFile string `help:"File with the master key that seals every secret." type:"path" placeholder:"FILE"`
 	MasterKeyCmd  string `name:"master-key-command" help:"Command that prints the master key." placeholder:"CMD"`
+}
+
+// Functions says how the functions of package function run.
+type Functions struct {
+	UnsafeFunctions bool `help:"Run functions even where this machine lacks a layer of their sandbox; without it they are off there." placeholder:""`
+	FunctionsAtOnce int  `help:"Functions that run at the same time (default: twice the processors, at least 4); others wait." placeholder:"N"`
 }
 
 // A Port is a TCP port. Zero is the default; in text 0 is AnyPort.

@@ -26,6 +26,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/policy"
+	"github.com/imprint-iot/imprint/internal/sigv4"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/userpool"
 	"github.com/imprint-iot/imprint/internal/wire"
@@ -41,7 +42,7 @@ func (s *Server) Services() []*wire.Service {
 		sts.Service(sts.Config{IAM: s.iam, Scope: s.site.Scope}),
 		iamapi.Service(iamapi.Config{IAM: s.iam}),
 		imprint.Service(imprint.Config{Store: s.db, Admins: s.iam, Hooks: s.hooks, Provision: s.provision, Home: s.site.Scope}),
-		wire.NewService(lambda.Model, nil, nil), // every operation answers that it is not implemented
+		lambda.Service(s.functions),
 	}
 }
 
@@ -53,7 +54,7 @@ func (s *Server) messages(authorize func(context.Context, *fleet.Caller, wire.Ac
 // handler serves the HTTPS port: what is no AWS operation first, the AWS protocols behind.
 func (s *Server) handler() http.Handler {
 	services := s.Services()
-	front := &wire.Frontend{Services: services, Observe: s.traceSignIns(s.countRequests(services)), Authenticate: s.authenticate, Authorize: s.authorize, Scope: s.site.Scope,
+	front := &wire.Frontend{Services: services, Observe: s.traceSignIns(s.countRequests(services)), Authenticate: s.authenticate, Vouch: s.vouch, Authorize: s.authorize, Scope: s.site.Scope,
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
@@ -104,6 +105,15 @@ func (s *Server) deviceHandler() http.Handler {
 // authenticate finds out who signed a request.
 func (s *Server) authenticate(ctx context.Context, r *http.Request, body []byte, svc *wire.Service) (*fleet.Caller, error) {
 	return s.caller(ctx, r, body, svc.SigningNames)
+}
+
+// vouch says whether a request names a key that there is. The signature is over the body, and can't be verified before that is read.
+func (s *Server) vouch(ctx context.Context, r *http.Request) error {
+	signature, err := sigv4.Parse(r)
+	if err == nil {
+		_, err = s.iam.Lookup(ctx, s.site.Scope, signature.AccessKeyID, signature.Token)
+	}
+	return err
 }
 
 // caller verifies the signature of a request for a service that goes by any of the names.

@@ -18,10 +18,12 @@ import (
 	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/function"
 	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/hook"
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
+	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/metrics"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/pki/keyhelper"
@@ -59,6 +61,8 @@ type Server struct {
 	userpools  *userpool.Service
 	identities *identitypool.Service
 	registry   *registry.Service
+	runner     *function.Runner
+	functions  *lambda.Service
 	hooks      *hook.Service
 	provision  *provision.Service
 	gateway    *gateway.Gateway
@@ -189,6 +193,9 @@ func (s *Server) authorityKeys(ctx context.Context) (pki.KeyStore, error) {
 	return pki.Succession{New: s.helper, Old: s.signing}, nil
 }
 
+// functionsDir is the folder, inside the data folder, of the extracted code of functions. What is in it is made again when it is needed.
+const functionsDir = "functions"
+
 func (s *Server) openRules(ctx context.Context) error {
 	sealer := s.masterKey.Sealer()
 	s.iam = iam.New(iam.Config{Store: s.db, Sealer: sealer, Clock: s.clock, Log: s.log})
@@ -209,7 +216,12 @@ func (s *Server) openRules(ctx context.Context) error {
 		IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
 	s.iam.SetTokens(webIdentities{s})
 	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host})
-	s.hooks = hook.New(hook.Config{Store: s.db, Sealer: sealer, HTTP: s.egress, Clock: s.clock, OnCall: func(kind fleet.FunctionKind, outcome string, took time.Duration) {
+	s.runner = function.New(function.Config{Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Log: s.log})
+	if s.functions, err = lambda.New(lambda.Config{Store: s.db, Sealer: sealer, Roles: s.iam, Runner: s.runner, Dir: filepath.Join(s.cfg.Data, functionsDir), Clock: s.clock,
+		OnDelete: func(scope fleet.Scope, name string) { s.hooks.Forget(scope, name) }}); err != nil {
+		return err
+	}
+	s.hooks = hook.New(hook.Config{Store: s.db, Sealer: sealer, HTTP: s.egress, Local: s.functions, Clock: s.clock, OnCall: func(kind fleet.FunctionKind, outcome string, took time.Duration) {
 		s.metrics.Hook(string(kind), outcome, took)
 	}})
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,

@@ -44,6 +44,9 @@ func (s *Server) Close(ctx context.Context) error {
 		errs = append(errs, s.removeAdminSocket())
 	}
 	s.wg.Wait()
+	if s.runner != nil {
+		s.runner.Close()
+	}
 	if s.userpools != nil {
 		s.userpools.Close()
 	}

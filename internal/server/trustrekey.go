@@ -13,6 +13,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/hook"
 	"github.com/imprint-iot/imprint/internal/iam"
+	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/userpool"
@@ -201,6 +202,7 @@ func (k *rekeyer) reseal(ctx context.Context) (total int, err error) {
 			func() (int, error) { return iam.Reseal(ctx, k.db, r) },
 			func() (int, error) { return userpool.Reseal(ctx, k.db, r) },
 			func() (int, error) { return hook.Reseal(ctx, k.db, r) },
+			func() (int, error) { return lambda.Reseal(ctx, k.db, r) },
 		} {
 			n, err := part()
 			pass, total = pass+n, total+n

@@ -57,6 +57,9 @@ func TestAccountsAreStrangers(t *testing.T) {
 // a's; then it has the same names, so that what is meant for its own things could hit a's.
 func meet(t *testing.T, a *tenant, stranger sigv4.Credentials, account string) {
 	device := a.connect(t)
+	for listed := (attempt{"imprint", "ListTraces"}); !strings.Contains(a.try(a.admin, listed, a.of("imprint")).body, `"kind":"connect"`); { // saved a moment later
+		must(t, t.Context().Err())
+	}
 	before := a.everything()
 	for at, got := range before {
 		if !got.ok() && at != "imprint ListAccounts" {

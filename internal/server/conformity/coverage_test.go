@@ -44,6 +44,8 @@ var unusedMembers = []unusedMember{
 	{"cognito-idp", "GetTokensFromRefreshToken", "DeviceKey", "no devices are remembered; a pool that asks for it is refused"},
 	{"cognito-identity", "GetId", "AccountId", "a pool's id tells its account"},
 	{"cognito-identity", "ListIdentities", "HideDisabled", "no identity is ever disabled, so there is none to hide"},
+	{"lambda", "ListAliases", "FunctionVersion", "functions have no aliases, of any version"},
+	{"lambda", "*", "MaxItems", "the list has one entry, or none"},
 	{"sts", "AssumeRoleWithWebIdentity", "ProviderId", "names the issuer of OAuth access tokens, which name none themselves; only tokens that do are taken"},
 }
 

@@ -1,11 +1,14 @@
 package conformity
 
 import (
+	"archive/zip"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -80,6 +83,7 @@ func newTenant(s *site, admin sigv4.Credentials, account string) *tenant {
 	a.furnishUserPool()
 	a.furnishIdentityPool()
 	a.furnishHooks()
+	a.furnishFunctions()
 	return a
 }
 
@@ -174,6 +178,27 @@ func (a *tenant) furnishHooks() {
 	})
 }
 
+func (a *tenant) furnishFunctions() {
+	var code bytes.Buffer
+	z := zip.NewWriter(&code)
+	w, err := z.Create("app.py")
+	must(a.t, err)
+	_, err = w.Write([]byte("def handler(event, context):\n    return '" + a.private + "'\n"))
+	must(a.t, err)
+	must(a.t, z.Close())
+	zipFile := base64.StdEncoding.EncodeToString(code.Bytes())
+	a.do("iam", "CreateRole", object{"RoleName": "worker", "AssumeRolePolicyDocument": strings.Replace(trustIoT, "iot", "lambda", 1)})
+	role, arn := a.arn("iam", "role/worker"), a.arn("lambda", "function:lampcheck")
+	a.do("lambda", "CreateFunction", object{"FunctionName": "lampcheck", "Runtime": "python3.12", "Handler": "app.handler", "Role": role, "Description": a.private,
+		"Code": object{"ZipFile": zipFile}, "Environment": object{"Variables": object{"SECRET": a.private}}, "Tags": object{"of": a.private}})
+	a.do("lambda", "AddPermission", object{"FunctionName": "lampcheck", "StatementId": "iot", "Action": "lambda:InvokeFunction", "Principal": "iot.amazonaws.com"})
+	maps.Copy(a.values, values{
+		"FunctionName": "lampcheck", "PutFunction.FunctionName": absent{}, "CreateFunction.Runtime": "python3.12", "CreateFunction.Handler": "app.handler",
+		"CreateFunction.Role": role, "CreateFunction.Code": object{"ZipFile": zipFile}, "ZipFile": zipFile, "AddPermission.Principal": "iot.amazonaws.com",
+		"AddPermission.Action": "lambda:InvokeFunction", "AddPermission.StatementId": "more", "RemovePermission.StatementId": "iot", "Resource": arn, "Invoke.Payload": "{}",
+	})
+}
+
 func newCSR(t testing.TB) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -230,6 +255,8 @@ func (a *tenant) of(service string) values {
 		return a.values.with(values{"ResourceArn": a.arn("cognito-idp", "userpool/"+a.values["UserPoolId"].(string)), "Tags": object{"new": "x"}, "RoleArn": absent{}})
 	case "cognito-identity":
 		return a.values.with(values{"ResourceArn": a.arn("cognito-identity", "identitypool/"+a.values["IdentityPoolId"].(string)), "Tags": object{"new": "x"}})
+	case "lambda":
+		return a.values.with(values{"Tags": object{"new": "x"}, "TagKeys": []any{"of"}})
 	case "sts":
 		return a.values.with(values{"Tags": absent{}})
 	case "iotdata":

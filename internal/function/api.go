@@ -70,9 +70,11 @@ func (w *worker) next(rw http.ResponseWriter, r *http.Request) {
 		reply(rw, http.StatusForbidden, "InvalidStateTransition", "the invocation before this one has no answer yet")
 		return
 	}
-	w.forks = r.Header.Get("Imprint-Worker") == "forks"
 	w.mu.Unlock()
-	w.once.Do(func() { close(w.ready) })
+	w.once.Do(func() { // before it is given work, and not again
+		w.forks = r.Header.Get("Imprint-Worker") == "forks"
+		close(w.ready)
+	})
 	select {
 	case inv := <-w.work:
 		w.mu.Lock()

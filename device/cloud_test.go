@@ -34,6 +34,13 @@ func (m inMemory) open(_ context.Context, claim *Claim, s settings) (session, er
 	return inMemorySession{m.Cloud, claim.ID(), s}, nil
 }
 
+func (m inMemory) openAs(_ context.Context, id *Identity, s settings) (session, error) {
+	if !m.Accepts(id.CertificateID) {
+		return nil, identityRefused("", errors.New("remote error: tls: bad certificate"))
+	}
+	return inMemorySession{m.Cloud, id.CertificateID, s}, nil
+}
+
 func (m inMemory) confirm(_ context.Context, id *Identity, _ settings) error {
 	if !m.Accepts(id.CertificateID) {
 		return identityRefused("", errors.New("remote error: tls: bad certificate"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/imprint-iot/imprint/device/internal/mqtt"
@@ -31,13 +32,14 @@ type Message struct {
 
 // A Conn is a connection with the device's identity. Its methods may be called from several goroutines.
 type Conn struct {
-	c    *mqtt.Client
-	port int
+	c           *mqtt.Client
+	id          *Identity
+	port        int
+	serverSince time.Time                // when the server's certificate began, by the server's clock
+	asking      atomic.Pointer[exchange] // takes the answers of the provisioning topics; nil: nobody asks
 }
 
-// Connect opens a connection. The error is an *Error: of KindRefused if the service does not accept the identity, of
-// KindConnect if it cannot be reached or trusted. There is no reconnecting: Run does that.
-func Connect(ctx context.Context, id *Identity, o Options) (*Conn, error) {
+func (o Options) complete() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -47,6 +49,13 @@ func Connect(ctx context.Context, id *Identity, o Options) (*Conn, error) {
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
+	return o
+}
+
+// Connect opens a connection. The error is an *Error: of KindRefused if the service does not accept the identity, of
+// KindConnect if it cannot be reached or trusted. There is no reconnecting: Run does that.
+func Connect(ctx context.Context, id *Identity, o Options) (*Conn, error) {
+	o = o.complete()
 	if o.ClientID == "" {
 		o.ClientID = id.ClientID
 	}
@@ -61,16 +70,39 @@ func Connect(ctx context.Context, id *Identity, o Options) (*Conn, error) {
 		return nil, err
 	}
 	d := &dialer{endpoint: id.Endpoint, ports: o.Ports, roots: id.roots, version: version, now: id.clock(o.Now), dial: o.Dial, log: o.Log}
-	mo := mqtt.Options{ClientID: o.ClientID, KeepAlive: o.KeepAlive}
-	if o.OnMessage != nil {
-		mo.OnMessage = func(m mqtt.Message) { o.OnMessage(Message{m.Topic, m.Payload}) }
-	}
-	c, port, err := d.connect(ctx, id.pair, mo, identityRefused)
-	if err != nil {
+	conn := &Conn{id: id}
+	mo := mqtt.Options{ClientID: o.ClientID, KeepAlive: o.KeepAlive, OnMessage: func(m mqtt.Message) {
+		if x := conn.asking.Load(); x != nil && provisioningTopic(m.Topic) {
+			x.receive(m)
+		} else if o.OnMessage != nil {
+			o.OnMessage(Message{m.Topic, m.Payload})
+		}
+	}}
+	if conn.c, conn.port, err = d.connect(ctx, id.pair, mo, identityRefused); err != nil {
 		return nil, err
 	}
-	return &Conn{c, port}, nil
+	conn.serverSince = d.since
+	return conn, nil
 }
+
+// session asks for certificates over the connection, beside what else goes over it.
+func (c *Conn) session(format string) session {
+	x := newExchange(c.id.Endpoint, format)
+	x.client, x.usedPort = c.c, c.port
+	c.asking.Store(x)
+	return &connSession{x, c}
+}
+
+// A connSession is a session that leaves its connection open.
+type connSession struct {
+	*exchange
+	c *Conn
+}
+
+func (s *connSession) close() { s.c.asking.Store(nil) }
+
+// Identity returns the identity that the connection was made with.
+func (c *Conn) Identity() *Identity { return c.id }
 
 // ClientID returns the id that the connection goes by.
 func (c *Conn) ClientID() string { return c.c.ClientID() }
@@ -122,105 +154,3 @@ func (c *Conn) Err() error { return c.c.Err() }
 
 // Close says goodbye and ends the connection.
 func (c *Conn) Close() { c.c.Close() }
-
-// A RunConfig says what Run shall do.
-type RunConfig struct {
-	Options
-
-	// Connected is called for each connection, to subscribe and publish. It must return when the connection is done or ctx
-	// ends. Run waits for it. An error ends the connection, and Run too if Stop says so.
-	Connected func(ctx context.Context, c *Conn) error
-
-	// Lost is told why there is no connection and when the next attempt comes. It may be nil.
-	Lost func(err error, next time.Duration)
-
-	// Stop decides whether an error ends Run instead of leading to another attempt. nil: none does but the end of ctx.
-	Stop func(err error) bool
-
-	sleep func(ctx context.Context, d time.Duration) (ended bool)
-}
-
-// Pauses of Run: a fleet that lost its service must not come back at once.
-const (
-	firstRunPause   = time.Second
-	longestRunPause = 5 * time.Minute
-	steady          = 30 * time.Second // a connection that lasted so long starts the pauses anew
-)
-
-// Run stays connected until ctx ends, which is no error. It asks identity before each attempt, so that a new identity is used
-// at the next one: give it Store.Identity.
-func Run(ctx context.Context, identity func() (*Identity, error), rc RunConfig) error {
-	if rc.Connected == nil {
-		rc.Connected = func(context.Context, *Conn) error { return nil }
-	}
-	if rc.sleep == nil {
-		rc.sleep = sleep
-	}
-	for attempt := 0; ; attempt++ {
-		began := time.Now()
-		err := runOnce(ctx, identity, rc)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if rc.Stop != nil && rc.Stop(err) {
-			return err
-		}
-		if time.Since(began) > steady {
-			attempt = 0
-		}
-		d := pause(attempt, firstRunPause, longestRunPause)
-		if rc.Lost != nil {
-			rc.Lost(err, d)
-		}
-		if rc.sleep(ctx, d) {
-			return nil
-		}
-	}
-}
-
-// runOnce connects, lets the caller work, and returns why the connection ended.
-func runOnce(ctx context.Context, identity func() (*Identity, error), rc RunConfig) error {
-	id, err := identity()
-	if err != nil {
-		return err
-	}
-	c, err := Connect(ctx, id, rc.Options)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	working, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- rc.Connected(working, c) }()
-	select {
-	case err = <-done:
-		if err != nil {
-			return err
-		}
-		select {
-		case <-c.Done():
-		case <-ctx.Done():
-		}
-	case <-c.Done():
-		cancel()
-		err = <-done
-	case <-ctx.Done():
-		cancel()
-		<-done
-	}
-	if err == nil || KindOf(err) == KindInterrupted { // the work's own reason is the better one, if it has any
-		err = lost(id.Endpoint, c.Err())
-	}
-	return err
-}
-
-// lost explains the end of a connection that had been accepted.
-func lost(server string, err error) *Error {
-	var r *mqtt.Refused
-	if errors.As(err, &r) && r.NotAuthorized() {
-		return identityRefused(CodeNotAuthorized, err)
-	}
-	return &Error{Kind: KindConnect, Code: CodeLost, Message: "the connection to " + server + " ended", Err: err, retry: always,
-		Cure: "nothing, unless it repeats: then another device may use the same client id, or the certificate was taken out of service"}
-}

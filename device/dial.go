@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/imprint-iot/imprint/device/internal/mqtt"
@@ -36,6 +37,7 @@ type dialer struct {
 	now      func() time.Time
 	dial     DialFunc
 	log      *slog.Logger
+	since    time.Time // when the certificate of the last server began
 }
 
 // connect tries the ports in order and returns the connection with the port that worked. Only a port that cannot be reached
@@ -76,6 +78,7 @@ func (d *dialer) try(ctx context.Context, address string, port int, pair tls.Cer
 		raw.Close()
 		return nil, fmt.Errorf("TLS: %w", err)
 	}
+	d.since = conn.ConnectionState().PeerCertificates[0].NotBefore
 	return mqtt.Connect(ctx, conn, o)
 }
 
@@ -106,6 +109,34 @@ func laterOf(clock func() time.Time, floors ...time.Time) func() time.Time {
 		}
 		return now
 	}
+}
+
+// A risingClock is a clock that is behind, corrected by the newest time that a trusted side has dated something with. It goes on from
+// there, until the clock itself has got so far.
+type risingClock struct {
+	base func() time.Time
+
+	mu        sync.Mutex
+	floor, at time.Time // it was at least floor when base said at
+}
+
+func (c *risingClock) atLeast(t time.Time) {
+	now := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.After(now) {
+		c.floor, c.at = t, c.base()
+	}
+}
+
+func (c *risingClock) now() time.Time {
+	t := c.base()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !t.Before(c.floor) {
+		return t
+	}
+	return c.floor.Add(max(0, t.Sub(c.at)))
 }
 
 func mqttVersion(s string) (mqtt.Version, error) {

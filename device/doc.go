@@ -16,6 +16,7 @@
 // Each step of the flow is durable before the next thing is sent: the claim; the key with its CSR, so that the CSR asked again
 // finds the certificate that was issued; certificate and ownership token, so that registering again finds the thing; the answer.
 // The new identity grows in the slot that is not in use, and becomes the one in use by one atomic rename after it has connected.
+// A renewal (Renew, or Run by itself) is the same with the identity in use in place of a claim.
 // See Store for the files. Two cases remain, and both are told: with keys made by the service, a cut before they are stored
 // leaves behind a certificate that the service deletes within the hour; and if power fails between a registration and its
 // answer, and stays away until the claim has expired, the identity works but its thing name is unknown (Identity.AnswerLost).
@@ -57,13 +58,22 @@
 //	--quiet                 no log
 //
 // `imprint-device run` stays connected and prints a line of JSON per event (connected, subscribed, published, message, refused,
-// disconnected, stopped):
+// disconnected, renewed, renewal-failed, stopped). It renews the certificate in time:
 //
 //	--dir --client-id --port --mqtt   as above
 //	--keep-alive 1m
 //	--publish TOPIC=PAYLOAD --subscribe FILTER (repeatable; {thingName} stands for the thing's name)   --qos 0|1   --every 10s
 //	--once                  subscribe, publish, wait for the acknowledgements and --wait for messages, then stop; a refusal ends it
 //	--timeout 0             end after so long; with --once that is a failure
+//	--renew auto            or off: auto renews the certificate when it is time, but not with --once
+//
+// `imprint-device renew` gets the next certificate with the one in use, now, and prints a line of JSON. Where `run` does not run, a timer
+// calls it with --if-due. A connection of `run` is interrupted by it:
+//
+//	--if-due                do nothing before it is time
+//	--template NAME         --param NAME=VALUE (repeatable)   --port N (repeatable)   --mqtt   else as at the first time
+//	--subscribe FILTER      (repeatable) what the new certificate must be able to subscribe to
+//	--timeout 2m            --quiet   --dir
 //
 // `imprint-device status` prints what is in the store, `imprint-device reset --yes` erases it, `imprint-device version` tells its version.
 //

@@ -28,6 +28,8 @@ const (
 type service interface {
 	// open connects with the claim.
 	open(ctx context.Context, c *Claim, s settings) (session, error)
+	// openAs connects with the identity in use, to renew it.
+	openAs(ctx context.Context, id *Identity, s settings) (session, error)
 	// confirm connects with the new identity and proves that the connection is served.
 	confirm(ctx context.Context, id *Identity, s settings) error
 }
@@ -66,6 +68,18 @@ type exchange struct {
 }
 
 var _ session = (*exchange)(nil)
+
+func newExchange(server, format string) *exchange {
+	return &exchange{server: server, format: format, answers: make(chan mqtt.Message, answersInFlight), subscribed: map[string]bool{}}
+}
+
+// receive takes what arrives on the connection.
+func (x *exchange) receive(m mqtt.Message) {
+	select {
+	case x.answers <- m:
+	default: // nobody asked for so many
+	}
+}
 
 func (x *exchange) close()    { x.client.Close() }
 func (x *exchange) port() int { return x.usedPort }
@@ -177,6 +191,11 @@ const (
 	rejectedTopic = "/rejected"
 )
 
+// provisioningTopic reports whether a topic is one of those that are reserved for provisioning.
+func provisioningTopic(topic string) bool {
+	return strings.HasPrefix(topic, "$aws/certificates/") || strings.HasPrefix(topic, "$aws/provisioning-templates/")
+}
+
 func isAnswer(m mqtt.Message, topic string) bool {
 	return m.Topic == topic+accepted || m.Topic == topic+rejectedTopic
 }
@@ -222,8 +241,8 @@ func (x *exchange) explain(ctx context.Context, topic string, err error) *Error 
 	if cancelled(ctx) {
 		return interrupted(err)
 	}
-	e := &Error{Kind: KindRejected, Code: CodeNotAuthorized, Message: "the claim may not use " + topic, Err: err,
-		Cure: "check the template's name: a claim is bound to one template; a bootstrap certificate needs a policy that allows the provisioning topics"}
+	e := &Error{Kind: KindRejected, Code: CodeNotAuthorized, Message: "the certificate may not use " + topic, Err: err,
+		Cure: "check the template's name: a claim is bound to one template; a bootstrap certificate, and one that renews itself, needs a policy that allows the provisioning topics"}
 	if silent {
 		e.Code, e.retry = CodeClosed, few
 		e.Message = "the service closes the connection when asked on " + topic

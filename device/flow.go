@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"crypto"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -15,21 +16,27 @@ import (
 // steps goes on from the step in the journal to the end, with one connection of the claim at most. It may be called again after
 // any failure.
 func (p *provisioner) steps(ctx context.Context) error {
-	if p.j.Step == stepClaimed && !p.j.Settings.ServerKeys {
-		if err := p.makeKey(); err != nil {
-			return err
-		}
-	}
-	if p.j.Step != stepRegistered {
-		if err := p.useClaim(ctx); err != nil {
-			return err
-		}
+	if err := p.obtain(ctx); err != nil {
+		return err
 	}
 	err := p.confirm(ctx)
 	if e := asError(err); err != nil && e.Kind == KindRefused && e.retry == never {
 		e.retry = few // a service of many machines needs a moment to make a certificate known to all of them
 	}
 	return err
+}
+
+// obtain goes on until the new certificate is registered.
+func (p *provisioner) obtain(ctx context.Context) error {
+	if p.j.Step == stepRegistered {
+		return nil
+	}
+	if p.j.Step == stepClaimed && !p.j.Settings.ServerKeys {
+		if err := p.makeKey(); err != nil {
+			return err
+		}
+	}
+	return p.ask(ctx)
 }
 
 // makeKey stores key and CSR before anybody is asked: after a cut the same CSR finds the certificate that was issued for it.
@@ -74,13 +81,18 @@ func (p *provisioner) saveKey(pem []byte) error {
 	return p.store.write(p.j.Slot, newFile{fileKey, pem})
 }
 
-// useClaim connects with the claim, has a certificate issued and registers it, as far as that has not been done.
-func (p *provisioner) useClaim(ctx context.Context) error {
+// openClaim connects with the claim.
+func (p *provisioner) openClaim(ctx context.Context) (session, error) {
 	if p.claim == nil {
-		return p.needClaim(nil)
+		return nil, p.needClaim(nil)
 	}
 	p.Log.Info("connecting with the claim", "endpoint", p.j.Settings.Endpoint)
-	s, err := p.service.open(ctx, p.claim, p.j.Settings)
+	return p.service.open(ctx, p.claim, p.j.Settings)
+}
+
+// ask has a certificate issued and registers it, as far as that has not been done.
+func (p *provisioner) ask(ctx context.Context) error {
+	s, err := p.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -160,13 +172,14 @@ func (p *provisioner) confirm(ctx context.Context) error {
 		return storage(err, "cannot read back the new identity")
 	}
 	p.Log.Info("connecting with the new certificate", "clientId", id.ClientID)
-	return p.service.confirm(ctx, id, p.j.Settings)
+	return p.prove(ctx, id)
 }
 
 func (p *provisioner) identity() *Identity {
 	s := p.j.Settings
 	id := &Identity{slot: p.j.Slot, ThingName: p.j.ThingName, CertificateID: p.j.ID, Endpoint: s.Endpoint, Ports: s.Ports,
 		ClientID: s.DeviceClientID, Template: s.Template, ClaimID: p.j.ClaimID, Generation: p.j.Generation, AnswerLost: p.j.AnswerLost,
+		Request:       Request{s.Parameters, s.KeyType, s.ServerKeys, s.Format, s.MQTT},
 		Configuration: p.j.Configuration, Provisioned: p.now()().UTC().Truncate(time.Second)}
 	if id.ClientID == "" {
 		id.ClientID = id.ThingName
@@ -212,13 +225,22 @@ func (r *remote) open(ctx context.Context, c *Claim, s settings) (session, error
 	if err != nil {
 		return nil, err
 	}
-	x := &exchange{server: s.Endpoint, format: s.Format, answers: make(chan mqtt.Message, answersInFlight), subscribed: map[string]bool{}}
-	x.client, x.usedPort, err = d.connect(ctx, c.pair, mqtt.Options{ClientID: s.ClientID, KeepAlive: claimKeepAlive, OnMessage: func(m mqtt.Message) {
-		select {
-		case x.answers <- m:
-		default: // nobody asked for so many
-		}
-	}}, claimRefused)
+	return r.exchange(ctx, d, c.pair, s, claimRefused)
+}
+
+// openAs implements service.
+func (r *remote) openAs(ctx context.Context, id *Identity, s settings) (session, error) {
+	d, err := r.dialer(s, id.clock(r.now))
+	if err != nil {
+		return nil, err
+	}
+	return r.exchange(ctx, d, id.pair, s, identityRefused)
+}
+
+func (r *remote) exchange(ctx context.Context, d *dialer, pair tls.Certificate, s settings, refused func(string, error) *Error) (session, error) {
+	x := newExchange(s.Endpoint, s.Format)
+	var err error
+	x.client, x.usedPort, err = d.connect(ctx, pair, mqtt.Options{ClientID: s.ClientID, KeepAlive: claimKeepAlive, OnMessage: x.receive}, refused)
 	if err != nil {
 		return nil, err
 	}

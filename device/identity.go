@@ -24,6 +24,7 @@ type Identity struct {
 	ClaimID       string    `json:"claimId"` // certificate id of the claim that it was traded for
 	Provisioned   time.Time `json:"provisioned"`
 	Generation    int       `json:"generation"` // 1 for the first identity of this store, +1 for each that follows
+	Request       Request   `json:"request"`
 
 	// AnswerLost: the certificate works, but power failed between the registration and its answer, and the claim expired
 	// before the question could be repeated: thing name and configuration are unknown.
@@ -35,6 +36,15 @@ type Identity struct {
 	slot  string
 	pair  tls.Certificate
 	roots *x509.CertPool // nil: the system's
+}
+
+// A Request is how the certificate was asked for. A renewal asks for the next one in the same way.
+type Request struct {
+	Parameters map[string]string `json:"parameters,omitempty"` // for the template
+	KeyType    KeyType           `json:"keyType,omitempty"`
+	ServerKeys bool              `json:"serverKeys,omitempty"`
+	Format     string            `json:"format,omitempty"` // JSON or CBOR
+	MQTT       string            `json:"mqtt,omitempty"`   // MQTT311 or MQTT5
 }
 
 // Files are the paths of an identity's files, for programs such as mosquitto_pub. They stay valid until the next provisioning.

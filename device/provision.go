@@ -90,10 +90,14 @@ func Provision(ctx context.Context, cfg Config) (*Result, error) {
 // A provisioner is one call of Provision.
 type provisioner struct {
 	Config
-	stored    *Claim   // that the store holds; nil if none
-	claim     *Claim   // given or stored; nil if it has expired and was erased
-	j         *journal // what is under way
-	resumed   bool
+	stored  *Claim   // that the store holds; nil if none
+	claim   *Claim   // given or stored; nil if it has expired and was erased
+	j       *journal // what is under way
+	resumed bool
+
+	open  func(ctx context.Context) (session, error)    // where the new certificate is asked for
+	prove func(ctx context.Context, id *Identity) error // connects with the new identity
+
 	reissued  bool // a token was found invalid once
 	installed bool // the new identity's files are written as the journal has them
 }
@@ -123,7 +127,10 @@ func newProvisioner(cfg Config) (*provisioner, error) {
 	if cfg.service == nil {
 		cfg.service = &remote{log: cfg.Log, now: cfg.Now, dial: cfg.Dial}
 	}
-	return &provisioner{Config: cfg}, nil
+	p := &provisioner{Config: cfg}
+	p.open = p.openClaim
+	p.prove = func(ctx context.Context, id *Identity) error { return p.service.confirm(ctx, id, p.j.Settings) }
+	return p, nil
 }
 
 func (p *provisioner) run(ctx context.Context) (*Result, error) {
@@ -165,7 +172,10 @@ func (p *provisioner) begin(ctx context.Context) (done *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.j == nil && (p.Claim == nil || id != nil && id.ClaimID == p.Claim.ID() && !p.Again) {
+	if p.j != nil && p.j.Renews != "" && p.Claim != nil && (id == nil || id.ClaimID != p.Claim.ID() || p.Again) {
+		p.j = nil // somebody wants another identity than the one that is being renewed
+	}
+	if (p.j == nil || p.j.Renews != "") && (p.Claim == nil || id != nil && id.ClaimID == p.Claim.ID() && !p.Again) {
 		if id == nil {
 			return nil, &Error{Kind: KindClaim, Code: CodeNoClaim, Message: "there is no claim, and nothing to resume",
 				Cure: "give a claim (--claim FILE, or IMPRINT_CLAIM)"}

@@ -183,6 +183,8 @@ type journal struct {
 	Step        step      `json:"step"`
 	Slot        string    `json:"slot"` // where the new identity grows
 	ClaimID     string    `json:"claimId"`
+	Renews      string    `json:"renews,omitempty"`  // certificate id of the identity that asks, if no claim does
+	Refused     int       `json:"refused,omitempty"` // how often the service did not accept the new certificate of a renewal
 	ClaimEnds   time.Time `json:"claimEnds"`
 	Started     time.Time `json:"started"`
 	Generation  int       `json:"generation"`
@@ -368,13 +370,14 @@ type Status struct {
 	Pending  *Pending  // nil if nothing is under way
 }
 
-// A Pending is a provisioning that was begun and has not ended.
+// A Pending is a provisioning or a renewal that was begun and has not ended.
 type Pending struct {
 	Step      string // claimed, keyed, issued, registered
+	Renewal   bool   // of the identity in use, by its own certificate
 	Template  string
 	ClaimID   string
 	ClaimEnds time.Time
-	ClaimKept bool // false: the claim has expired and was erased, a new one is needed unless the step is registered
+	ClaimKept bool // false: the claim has expired and was erased, a new one is needed unless the step is registered or it is a renewal
 	Started   time.Time
 }
 
@@ -388,7 +391,7 @@ func (s *Store) Status() (Status, error) {
 	st.Identity = id
 	if j := s.journal(); j != nil && (id == nil || j.Slot != id.slot) {
 		_, err := s.fs.Mode(s.path(fileClaim))
-		st.Pending = &Pending{Step: string(j.Step), Template: j.Settings.Template, ClaimID: j.ClaimID, ClaimEnds: j.ClaimEnds,
+		st.Pending = &Pending{Step: string(j.Step), Renewal: j.Renews != "", Template: j.Settings.Template, ClaimID: j.ClaimID, ClaimEnds: j.ClaimEnds,
 			ClaimKept: err == nil, Started: j.Started}
 	}
 	return st, nil

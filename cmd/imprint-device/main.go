@@ -65,7 +65,8 @@ type program struct {
 const overview = `imprint-device gives a device its identity and keeps it connected.
 
   imprint-device provision   trade a claim for an identity; go on where a power cut ended an earlier call
-  imprint-device run         stay connected with the identity
+  imprint-device run         stay connected with the identity, and renew its certificate in time
+  imprint-device renew       renew the certificate now
   imprint-device status      tell what is in the store, and where
   imprint-device reset       erase everything in the store
   imprint-device version
@@ -74,7 +75,7 @@ Each command tells its options with --help.
 `
 
 func (p *program) run(ctx context.Context, args []string) int {
-	commands := map[string]func(context.Context, []string) int{"provision": p.provision, "run": p.stay, "status": p.status, "reset": p.reset,
+	commands := map[string]func(context.Context, []string) int{"provision": p.provision, "run": p.stay, "renew": p.renew, "status": p.status, "reset": p.reset,
 		"version": p.version}
 	if len(args) == 0 {
 		fmt.Fprint(p.stderr, overview)
@@ -144,6 +145,21 @@ func (o *options) parse(args []string) (status int, done bool) {
 
 // list adds an option that may be given several times.
 func (o *options) list(name, usage string, add func(string) error) { o.Func(name, usage, add) }
+
+// params adds an option for parameters of a template. The map stays nil if it is not given.
+func (o *options) params(into *map[string]string, usage string) {
+	o.list("param", usage, func(s string) error {
+		name, value, ok := strings.Cut(s, "=")
+		if !ok || name == "" {
+			return errors.New("give NAME=VALUE")
+		}
+		if *into == nil {
+			*into = map[string]string{}
+		}
+		(*into)[name] = value
+		return nil
+	})
+}
 
 func (o *options) portsVar(ports *[]int) {
 	o.list("port", "`number` of a port; may be given several times, tried in order", func(s string) error {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/device"
@@ -53,15 +52,7 @@ func (p *program) provisionOptions() *provisionOptions {
 	o.portsVar(&c.Ports)
 	o.StringVar(&o.ca, "ca", "", "`file` with the roots to trust, PEM; else the claim's, else the system's")
 	o.StringVar(&c.Template, "template", "", "`name` of the provisioning template")
-	c.Parameters = map[string]string{}
-	o.list("param", "`name=value` for the template; may be given several times", func(s string) error {
-		name, value, ok := strings.Cut(s, "=")
-		if !ok || name == "" {
-			return errors.New("give NAME=VALUE")
-		}
-		c.Parameters[name] = value
-		return nil
-	})
+	o.params(&c.Parameters, "`name=value` for the template; may be given several times")
 	o.StringVar(&c.ClientID, "client-id", "", "MQTT client `id` of the claim's connection; else a random one")
 	o.StringVar(&c.DeviceClientID, "device-client-id", "", "MQTT client `id` with the new identity; else the thing's name")
 	o.StringVar(&o.keyType, "key-type", "", "p256 or rsa2048 (default p256)")

@@ -14,7 +14,7 @@ import (
 
 // An event is a line that `run` prints for scripts.
 type event struct {
-	Event         string   `json:"event"` // connected, subscribed, published, message, refused, disconnected, stopped
+	Event         string   `json:"event"` // connected, subscribed, published, message, refused, disconnected, renewed, renewal-failed, stopped
 	ThingName     string   `json:"thingName,omitempty"`
 	ClientID      string   `json:"clientId,omitempty"`
 	Endpoint      string   `json:"endpoint,omitempty"`
@@ -24,6 +24,8 @@ type event struct {
 	Payload       string   `json:"payload,omitempty"`
 	PayloadBase64 string   `json:"payloadBase64,omitempty"` // instead, if it is no text
 	RetryInMs     int64    `json:"retryInMs,omitempty"`
+	CertificateID string   `json:"certificateId,omitempty"`
+	NotAfter      string   `json:"notAfter,omitempty"`
 	Error         *problem `json:"error,omitempty"`
 }
 
@@ -43,6 +45,8 @@ type stay struct {
 	timeout time.Duration
 	once    bool
 	quiet   bool
+	renew   string
+	begun   *device.Conn // a connection on which subscriptions and first messages have been done
 
 	mu       sync.Mutex // held while a line is printed
 	finished bool       // with once: all is done
@@ -72,6 +76,7 @@ func (p *program) stayOptions() *stay {
 	s.BoolVar(&s.once, "once", false, "subscribe, publish, then stop; a refusal ends it with status 7")
 	s.DurationVar(&s.wait, "wait", 0, "with --once: stay for so long after publishing, for messages to come")
 	s.DurationVar(&s.timeout, "timeout", 0, "end after so long; 0: never. With --once it is a failure")
+	s.StringVar(&s.renew, "renew", "auto", "renew the certificate in time: auto or off")
 	s.BoolVar(&s.quiet, "quiet", false, "no log on standard error")
 	return s
 }
@@ -121,6 +126,9 @@ func (s *stay) prepare() (err error) {
 	if s.rc.KeepAlive < time.Second || s.rc.KeepAlive > 18*time.Hour {
 		return usage("1s to 18h", "--keep-alive %v", s.rc.KeepAlive)
 	}
+	if s.renew != "auto" && s.renew != "off" {
+		return usage("--renew auto or off", "%q is neither", s.renew)
+	}
 	if s.store, err = device.OpenStore(s.dir); err != nil {
 		return err
 	}
@@ -129,6 +137,9 @@ func (s *stay) prepare() (err error) {
 	}
 	s.rc.Log = s.p.log(s.quiet)
 	s.rc.OnMessage, s.rc.Connected, s.rc.Lost, s.rc.Stop = s.received, s.connected, s.lost, s.stop
+	if s.renew == "auto" && !s.once {
+		s.rc.Renewal = &device.Renewal{Store: s.store, Prove: s.begin, Renewed: s.renewed, Failed: s.renewalFailed}
+	}
 	return nil
 }
 
@@ -140,34 +151,53 @@ func (s *stay) print(e event) {
 
 // connected does with a new connection what the options ask for.
 func (s *stay) connected(ctx context.Context, c *device.Conn) error {
-	id, err := s.store.Identity()
-	if err != nil {
-		return err
-	}
-	s.print(event{Event: "connected", ThingName: id.ThingName, ClientID: c.ClientID(), Endpoint: id.Endpoint, Port: c.Port()})
-	names := strings.NewReplacer("{thingName}", id.ThingName)
-	for _, filter := range s.filters {
-		filter = names.Replace(filter)
-		if err := c.Subscribe(ctx, filter, byte(s.qos)); err != nil {
-			return s.refused("subscribe", filter, err)
+	if c != s.begun { // a renewed certificate has proven itself by this
+		if err := s.begin(ctx, c); err != nil {
+			return err
 		}
-		s.print(event{Event: "subscribed", Topic: filter})
 	}
 	for {
-		for _, m := range s.publish {
-			topic, payload := names.Replace(m.topic), names.Replace(m.payload)
-			if err := c.Publish(ctx, topic, []byte(payload), byte(s.qos)); err != nil {
-				return s.refused("publish", topic, err)
-			}
-			s.print(event{Event: "published", Topic: topic})
-		}
 		if s.once {
 			return s.finish(ctx, c)
 		}
 		if s.every <= 0 || !pauseFor(ctx, s.every) {
 			return nil
 		}
+		if err := s.send(ctx, c); err != nil {
+			return err
+		}
 	}
+}
+
+// begin subscribes and publishes for the first time on a connection.
+func (s *stay) begin(ctx context.Context, c *device.Conn) error {
+	id := c.Identity()
+	s.print(event{Event: "connected", ThingName: id.ThingName, ClientID: c.ClientID(), Endpoint: id.Endpoint, Port: c.Port()})
+	for _, filter := range s.filters {
+		filter = strings.ReplaceAll(filter, "{thingName}", id.ThingName)
+		if err := c.Subscribe(ctx, filter, byte(s.qos)); err != nil {
+			return s.refused("subscribe", filter, err)
+		}
+		s.print(event{Event: "subscribed", Topic: filter})
+	}
+	if err := s.send(ctx, c); err != nil {
+		return err
+	}
+	s.begun = c
+	return nil
+}
+
+// send publishes each message once.
+func (s *stay) send(ctx context.Context, c *device.Conn) error {
+	names := strings.NewReplacer("{thingName}", c.Identity().ThingName)
+	for _, m := range s.publish {
+		topic, payload := names.Replace(m.topic), names.Replace(m.payload)
+		if err := c.Publish(ctx, topic, []byte(payload), byte(s.qos)); err != nil {
+			return s.refused("publish", topic, err)
+		}
+		s.print(event{Event: "published", Topic: topic})
+	}
+	return nil
 }
 
 // errFinished ends Run when --once has nothing left to do.
@@ -208,6 +238,14 @@ func (s *stay) received(m device.Message) {
 		e.Payload, e.PayloadBase64 = "", base64.StdEncoding.EncodeToString(m.Payload)
 	}
 	s.print(e)
+}
+
+func (s *stay) renewed(id *device.Identity) {
+	s.print(event{Event: "renewed", ThingName: id.ThingName, CertificateID: id.CertificateID, NotAfter: id.Certificate().Leaf.NotAfter.UTC().Format(time.RFC3339)})
+}
+
+func (s *stay) renewalFailed(err error, next time.Duration) {
+	s.print(event{Event: "renewal-failed", RetryInMs: next.Milliseconds(), Error: problemOf(err)})
 }
 
 func (s *stay) lost(err error, next time.Duration) {

@@ -21,13 +21,16 @@ type statusLine struct {
 	AnswerLost    bool              `json:"answerLost,omitempty"`
 	Files         *device.Files     `json:"files,omitempty"`
 	Configuration map[string]string `json:"configuration,omitempty"`
+	Renewal       *renewalLine      `json:"renewal,omitempty"`
 	Pending       *pendingLine      `json:"pending,omitempty"`
 	Error         *problem          `json:"error,omitempty"`
 }
 
-// A pendingLine tells of a provisioning that was begun and has not ended; beside an identity it is a rotation.
+// A pendingLine tells of a provisioning that was begun and has not ended; beside an identity it is a rotation, or the renewal of its
+// certificate.
 type pendingLine struct {
 	Step      string    `json:"step"`
+	Renewal   bool      `json:"renewal,omitempty"`
 	Template  string    `json:"templateName"`
 	ClaimID   string    `json:"claimId"`
 	ClaimEnds time.Time `json:"claimEnds"`
@@ -66,14 +69,14 @@ func (l *statusLine) fill(dir string) error {
 	}
 	if j := st.Pending; j != nil {
 		l.State = "pending"
-		l.Pending = &pendingLine{Step: j.Step, Template: j.Template, ClaimID: j.ClaimID, ClaimEnds: j.ClaimEnds, Started: j.Started,
-			NeedClaim: !j.ClaimKept && j.Step != "registered"}
+		l.Pending = &pendingLine{Step: j.Step, Renewal: j.Renewal, Template: j.Template, ClaimID: j.ClaimID, ClaimEnds: j.ClaimEnds, Started: j.Started,
+			NeedClaim: !j.Renewal && !j.ClaimKept && j.Step != "registered"}
 	}
 	if id := st.Identity; id != nil {
 		end := id.Certificate().Leaf.NotAfter
 		l.State, l.ThingName, l.CertificateID, l.NotAfter = "provisioned", id.ThingName, id.CertificateID, &end
 		l.Endpoint, l.Ports, l.ClientID, l.AnswerLost = id.Endpoint, id.Ports, id.ClientID, id.AnswerLost
-		l.Files, l.Configuration = &id.Files, id.Configuration
+		l.Files, l.Configuration, l.Renewal = &id.Files, id.Configuration, renewalOf(id, time.Now())
 	}
 	return nil
 }

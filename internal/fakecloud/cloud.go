@@ -45,6 +45,9 @@ type Cloud struct {
 	TakeOver bool // a thing may get another certificate
 	Busy     int  // so many CSRs are throttled
 
+	Life  time.Duration // of certificates; 0: twenty years
+	Grace time.Duration // for how long expired certificates are accepted
+
 	key          *ecdsa.PrivateKey
 	mu           sync.Mutex
 	claims       map[string]bool // by certificate id: alive
@@ -60,6 +63,8 @@ type Cloud struct {
 type certificate struct {
 	id, pem, token, claim string
 	active                bool
+	end                   time.Time
+	predecessor           *certificate // goes when this one connects
 	parameters            map[string]string
 }
 
@@ -195,8 +200,12 @@ func (c *Cloud) CreateKeys(claim string) (Issued, error) {
 }
 
 func (c *Cloud) issue(claim string, public crypto.PublicKey) *certificate {
-	der := c.sign("device", public, c.Now().Add(-time.Minute), c.Now().AddDate(20, 0, 0))
-	cert := &certificate{id: ID(der), pem: pemText("CERTIFICATE", der), claim: claim}
+	life := c.Life
+	if life == 0 {
+		life = 20 * 365 * 24 * time.Hour
+	}
+	der := c.sign("device", public, c.Now().Add(-time.Minute), c.Now().Add(life))
+	cert := &certificate{id: ID(der), pem: pemText("CERTIFICATE", der), claim: claim, end: c.Now().Add(life)}
 	cert.token = "token of " + cert.id
 	c.certificates[cert.id], c.tokens[cert.token] = cert, cert
 	return cert
@@ -216,12 +225,24 @@ func (c *Cloud) Register(claim, token string, parameters map[string]string) (thi
 		return "", nil, &Rejection{400, "InvalidParameters", "Cannot resolve reference value: " + SerialNumber, "t-4"}
 	case name == Stolen:
 		return "", nil, &Rejection{403, "AccessDenied", "Access Denied", "t-5"}
-	case c.things[name] != "" && c.things[name] != cert.id && !c.TakeOver:
+	case c.things[name] != "" && c.things[name] != cert.id && !c.renews(name, claim) && !c.TakeOver:
 		return "", nil, &Rejection{409, "ResourceConflict", "the thing belongs to another certificate", "t-6"}
+	}
+	if old := c.certificates[claim]; old != nil && c.renews(name, claim) {
+		if lost := c.certificates[c.things[name]]; lost != old && lost != cert {
+			lost.active = false // it never connected
+		}
+		cert.predecessor = old
 	}
 	cert.active, cert.parameters = true, maps.Clone(parameters)
 	c.things[name] = cert.id
 	return name, Configuration, nil
+}
+
+// renews reports whether a certificate is that of a thing, or has got the thing another one that did not connect.
+func (c *Cloud) renews(thing, certificate string) bool {
+	holder := c.certificates[c.things[thing]]
+	return holder != nil && (holder.id == certificate || holder.claim == certificate && c.certificates[certificate] != nil)
 }
 
 // IssuedTo counts a claim's certificates: all, and those that were registered.
@@ -274,7 +295,19 @@ func (c *Cloud) Accepts(certificate string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cert := c.certificates[certificate]
-	return cert != nil && cert.active
+	return cert != nil && cert.active && !c.Now().After(cert.end.Add(c.Grace))
+}
+
+// Active lists the ids of the certificates that may connect.
+func (c *Cloud) Active() (ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, cert := range c.certificates {
+		if cert.active {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // Connect notes that somebody connected with a certificate, and as whom.
@@ -282,6 +315,9 @@ func (c *Cloud) Connect(certificate, clientID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.connected[certificate], c.clientID = true, clientID
+	if cert := c.certificates[certificate]; cert != nil && cert.predecessor != nil {
+		cert.predecessor.active = false
+	}
 }
 
 // LastClientID returns the client id of the last connection.

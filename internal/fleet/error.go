@@ -41,6 +41,7 @@ type Error struct {
 	Name     string // the resource's name or id, as the caller wrote it
 	Msg      string // a sentence for the caller
 	Code     string // set where the protocol has several codes for one kind, for example "CodeMismatchException"
+	Reason   string // a stable word for the rule that refused, for traces and metrics; never sent
 	Err      error  // the cause, for the log
 
 	// RetryAfter, if set, is when a budget of ours that is used up may have something left again (package admission).

@@ -23,6 +23,7 @@ type Template struct {
 	Default     int   // id of the default version
 	Body        string
 	Hook        *Hook
+	Generation  string // another one when a template of the same name is made anew
 	Created     time.Time
 	Modified    time.Time
 }
@@ -51,6 +52,9 @@ type Claim struct {
 	Expires   time.Time
 	Revoked   time.Time // zero: live
 	Installer Installer
+
+	Generation string // of the template
+	Limits     ClaimLimits
 }
 
 // An Installer is the person or program behind a claim, as the claim, the certificate and the thing record it.

@@ -99,6 +99,8 @@ type Certificate struct {
 	Version    int64 // customerVersion: +1 per status change
 	Generation string
 
+	Limited bool // there is a Bootstrap about it
+
 	// Pending certificates of a provisioning flow only: who asked, with which request, and until when it may be registered.
 	Origin CertificateOrigin
 }

@@ -166,7 +166,7 @@ func TestTheContextOfAHandler(t *testing.T) {
 			var got, want map[string]any
 			_ = json.Unmarshal(res.Payload, &got)
 			want = map[string]any{
-				"id": res.RequestID, "name": "check", "arn": testARN, "memory": "128", "left": true, "region": "eu-central-1", "own": "mine",
+				"id": res.RequestID, "name": "check", "arn": testARN + "-" + lang, "memory": "128", "left": true, "region": "eu-central-1", "own": "mine",
 				"version": "$LATEST", "root": "/var/task",
 			}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -325,6 +325,27 @@ func TestForksDrawNumbersOfTheirOwn(t *testing.T) {
 	c := subject(t, "python")
 	if a, b := ask(t, r, c, `{"case":"random"}`), ask(t, r, c, `{"case":"random"}`); string(a.Payload) == string(b.Payload) {
 		t.Errorf("twice %s", a.Payload)
+	}
+}
+
+func TestCodeCanBeLoadedBeforeItsFirstEvent(t *testing.T) {
+	t.Parallel()
+	r := world(t, Config{})
+	c := subject(t, "python")
+	for range 2 {
+		if err := r.Warm(c); err != nil {
+			t.Fatal(err)
+		}
+		until(t, r.ready)
+	}
+	if n := r.count(); n != 1 {
+		t.Errorf("%d processes", n)
+	}
+	if res := ask(t, r, c, `{"case":"allow"}`); res.Cold {
+		t.Error("the first event still waited for it")
+	}
+	if err := r.Warm(Code{Runtime: "go1.x"}); !errors.Is(err, ErrRuntime) {
+		t.Errorf("a runtime that is none: %v", err)
 	}
 }
 

@@ -61,7 +61,7 @@ const testARN = "arn:aws:lambda:eu-central-1:000000000000:function:check"
 // subject is the function that the tests of behaviour call, once in each language.
 func subject(t testing.TB, name string) Code {
 	t.Helper()
-	c := Code{Name: "check", ARN: testARN, Environment: map[string]string{"OWN": "mine"}}
+	c := Code{Name: "check", ARN: testARN + "-" + name, Environment: map[string]string{"OWN": "mine"}}
 	switch name {
 	case "python":
 		c.Dir, c.Runtime, c.Handler = write(t, map[string]string{"app.py": file(t, "app.py")}), "python3.12", "app.handler"

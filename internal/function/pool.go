@@ -31,6 +31,7 @@ type Runner struct {
 	all     map[*worker]struct{}
 	idle    []*worker         // the one that has waited longest first
 	current map[string]string // key of the code that an ARN has now
+	coming  map[string]int    // spares that are being started, by key
 	spares  sync.WaitGroup
 }
 
@@ -63,7 +64,7 @@ func New(cfg Config) *Runner {
 	if cfg.OnWorkers == nil {
 		cfg.OnWorkers = func(int) {}
 	}
-	return &Runner{Config: cfg, slots: make(chan struct{}, cfg.Concurrent), all: map[*worker]struct{}{}, current: map[string]string{}}
+	return &Runner{Config: cfg, slots: make(chan struct{}, cfg.Concurrent), all: map[*worker]struct{}{}, current: map[string]string{}, coming: map[string]int{}}
 }
 
 // Invoke runs a function for one event and waits for its answer. An error is about what could not be done here: ErrBusy,
@@ -78,7 +79,8 @@ func (r *Runner) Invoke(ctx context.Context, code Code, payload []byte) (res Res
 	if err := r.enter(ctx); err != nil {
 		return res, err
 	}
-	defer func() { <-r.slots }()
+	leave := func() { <-r.slots }
+	defer func() { leave() }()
 	key := keyOf(code)
 	inv := &invocation{id: fleet.NewUUID(), payload: payload, arn: code.ARN, done: make(chan answer, 1)}
 	res.RequestID = inv.id
@@ -129,6 +131,7 @@ func (r *Runner) Invoke(ctx context.Context, code Code, payload []byte) (res Res
 		if kept {
 			r.put(w)
 		} else {
+			leave = func() { go func() { <-w.gone; <-r.slots }() } // it counts until it has ended
 			r.spare(code, key)
 		}
 		return res, nil
@@ -203,11 +206,7 @@ func keyOf(c Code) string {
 // take returns a worker that waits, or starts one.
 func (r *Runner) take(code Code, key string) (w *worker, cold bool, err error) {
 	r.mu.Lock()
-	var old []*worker
-	if r.current[code.ARN] != key {
-		old = r.drop(func(w *worker) bool { return w.code.ARN == code.ARN })
-		r.current[code.ARN] = key
-	}
+	old := r.supersede(code, key)
 	// The one that came last: the others grow old and end, when fewer are needed.
 	for i := len(r.idle) - 1; i >= 0 && w == nil; i-- {
 		if r.idle[i].key == key {
@@ -293,19 +292,28 @@ const maxSpares = 2
 func (r *Runner) spare(code Code, key string) {
 	r.mu.Lock()
 	n := 0
-	for w := range r.all {
+	for _, w := range r.idle {
 		if w.key == key {
 			n++
 		}
 	}
+	n += r.coming[key]
 	if r.closed || n >= maxSpares || r.current[code.ARN] != key {
 		r.mu.Unlock()
 		return
 	}
 	r.spares.Add(1)
+	r.coming[key]++
 	r.mu.Unlock()
 	go func() {
 		defer r.spares.Done()
+		defer func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if r.coming[key]--; r.coming[key] == 0 {
+				delete(r.coming, key)
+			}
+		}()
 		w, err := r.add(code, key, false)
 		if err != nil {
 			return
@@ -315,6 +323,33 @@ func (r *Runner) spare(code Code, key string) {
 			r.put(w)
 		}
 	}()
+}
+
+// Warm loads code, so that its first event does not wait for that. It returns at once; errors are those of Invoke.
+func (r *Runner) Warm(code Code) error {
+	code, err := r.check(code, nil)
+	if err != nil {
+		return err
+	}
+	key := keyOf(code)
+	r.mu.Lock()
+	old := r.supersede(code, key)
+	loaded := slices.ContainsFunc(r.idle, func(w *worker) bool { return w.key == key })
+	r.mu.Unlock()
+	end(old)
+	if !loaded {
+		r.spare(code, key)
+	}
+	return nil
+}
+
+// supersede says which code an ARN has now, and takes out the workers that have loaded another.
+func (r *Runner) supersede(code Code, key string) (old []*worker) {
+	if r.current[code.ARN] != key {
+		old = r.drop(func(w *worker) bool { return w.code.ARN == code.ARN })
+		r.current[code.ARN] = key
+	}
+	return old
 }
 
 // ended forgets a worker whose process has ended.

@@ -142,10 +142,13 @@ func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration
 		w.kill()
 		return a, Canceled, false, ctx.Err()
 	}
-	if kept {
-		w.out.drain()
-	} else {
-		w.kill()
+	w.out.drain()
+	if !kept { // to wait for its end would take longer than most handlers do
+		select {
+		case <-w.gone:
+		default:
+			killTree(w.cmd.Process)
+		}
 	}
 	if a.functionError != "" && outcome == Answered {
 		outcome = Errored

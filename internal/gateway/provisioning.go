@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 				g.Log.Error("provisioning", "topic", topic, "trace", who.Trace.ID(), "error", err)
 			}
 			g.Recorder.Finish(who.Trace, err)
-			suffix, answer = reserved.Rejected, &reserved.Refused{StatusCode: status, ErrorCode: code, ErrorMessage: message, TraceID: new(who.Trace.ID())}
+			suffix, answer = reserved.Rejected, &reserved.Refused{StatusCode: status, ErrorCode: code, ErrorMessage: message, TraceID: new(who.Trace.ID()), RetryAfter: retryAfter(err)}
 		}
 		if g.OnRequest != nil {
 			g.OnRequest(kind, refusal, who.Trace.ID(), time.Since(start))
@@ -73,6 +74,15 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		told := g.reply(r, topic+suffix, f, answer, who.Trace.ID())
 		g.flows.done(r.Client, kind, told && err == nil)
 	}
+}
+
+// retryAfter is when a device may ask again, nil if that is of no use.
+func retryAfter(err error) *int {
+	var e *fleet.Error
+	if !errors.As(err, &e) || e.RetryAfter <= 0 {
+		return nil
+	}
+	return new(provision.RetryAfter(e))
 }
 
 // reply answers a request and reports whether the client is still there to hear it.

@@ -44,7 +44,7 @@ var layer = map[string][]string{
 	"internal/userpool":     {"internal/admission", "internal/store", "internal/jwt", "internal/durable"},
 	"internal/identitypool": {"internal/store", "internal/jwt", "internal/policy", "internal/iam"},
 	"internal/registry":     {"internal/store", "internal/pki", "internal/policy", "internal/template"},
-	"internal/provision":    {"internal/store", "internal/pki", "internal/policy", "internal/template", "internal/trace", "internal/registry", "internal/reserved", "internal/wire"},
+	"internal/provision":    {"internal/admission", "internal/store", "internal/pki", "internal/policy", "internal/template", "internal/trace", "internal/registry", "internal/reserved", "internal/wire"},
 	"internal/lambda":       {"internal/store", "internal/pki", "internal/policy", "internal/function"},
 	"internal/hook":         {"internal/lambda", "internal/store", "internal/pki", "internal/sigv4", "internal/rulesql", "internal/egress", "internal/provision", "internal/function"},
 	"internal/gateway":      {"internal/admission", "internal/store", "internal/pki", "internal/policy", "internal/trace", "internal/mqtt", "internal/wire", "internal/reserved", "internal/provision"},

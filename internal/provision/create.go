@@ -25,15 +25,23 @@ type IssuedCertificate struct {
 func (p *Service) CreateKeysAndCertificate(ctx context.Context, r Requester) (*IssuedCertificate, error) {
 	r.facts()
 	out, err := p.createWithKey(ctx, r)
-	return out, onMQTT(err)
+	return out, p.refusal(err)
 }
 
 func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertificate, error) {
+	if err := p.rates.admit(r, opKeys); err != nil {
+		return nil, err
+	}
 	var st standing
 	if err := p.Store.View(ctx, func(tx *store.Tx) (err error) { // before the costly key
-		st, err = p.standToCreate(tx, r)
+		if st, err = p.standToCreate(tx, r); err == nil {
+			err = p.room(tx, r, st)
+		}
 		return err
 	}); err != nil {
+		return nil, err
+	}
+	if err := p.rates.claim(r, st.limits); err != nil {
 		return nil, err
 	}
 	key, err := p.Keys.Key(ctx, pki.RSA2048)
@@ -63,10 +71,13 @@ func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertif
 func (p *Service) CreateCertificateFromCSR(ctx context.Context, r Requester, request string) (*IssuedCertificate, error) {
 	r.facts()
 	out, err := p.createFromCSR(ctx, r, request)
-	return out, onMQTT(err)
+	return out, p.refusal(err)
 }
 
 func (p *Service) createFromCSR(ctx context.Context, r Requester, request string) (*IssuedCertificate, error) {
+	if err := p.rates.admit(r, opCSR); err != nil {
+		return nil, err
+	}
 	csr, err := pki.ParseCSR(request)
 	if err != nil {
 		return nil, err
@@ -77,6 +88,9 @@ func (p *Service) createFromCSR(ctx context.Context, r Requester, request string
 		st, err = p.stand(tx, r, true)
 		return err
 	}); err != nil {
+		return nil, err
+	}
+	if err := p.rates.claim(r, st.limits); err != nil {
 		return nil, err
 	}
 	leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: csr.PublicKey, Subject: csr.Subject})
@@ -107,7 +121,7 @@ func (p *Service) standToCreate(tx *store.Tx, r Requester) (standing, error) {
 	}
 	n, err := tx.PendingOf(r.Scope, r.PrincipalID, limit)
 	if err == nil && n >= limit {
-		err = &fleet.Error{Kind: fleet.KindThrottled, Code: CodeThrottled,
+		err = &fleet.Error{Kind: fleet.KindThrottled, Code: CodeThrottled, Reason: ReasonClaimPending, RetryAfter: time.Minute,
 			Msg: fmt.Sprintf("%d certificates of this claim wait for their registration: register them, or wait until they expire", n)}
 	}
 	return st, err
@@ -133,7 +147,8 @@ func (p *Service) keepPending(ctx context.Context, r Requester, st standing, lea
 	mark := r.Trace.Mark()
 	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
 		r.Trace.Rewind(mark)
-		if _, err := p.standToCreate(tx, r); err != nil {
+		st, err := p.standToCreate(tx, r)
+		if err != nil {
 			return err
 		}
 		if out, err = existing(tx, r, csrHash); err != nil {
@@ -141,6 +156,9 @@ func (p *Service) keepPending(ctx context.Context, r Requester, st standing, lea
 		}
 		if out != nil {
 			return keepTrace(tx, r.Trace)
+		}
+		if err := p.room(tx, r, st); err != nil {
+			return err
 		}
 		now := tx.Now()
 		c := fleet.Certificate{ID: leaf.ID, PEM: leaf.PEM, Status: fleet.PendingActivation, Mode: fleet.ModeDefault,

@@ -4,7 +4,9 @@
 // Begin with Service.Register in register.go: it is the whole flow on one page. create.go makes the certificates before it,
 // token.go binds both steps together, claim.go and templates.go are the control plane, inline.go is RegisterThing over HTTPS.
 // Who may ask is decided in requester.go, what a device may that renews its own certificate in renewal.go, and what a refusal looks
-// like on MQTT in refusal.go. contain.go undoes what a stolen claim did, report.go tells what it did.
+// like on MQTT in refusal.go. contain.go undoes what a stolen claim did, report.go tells what it did. Guards: limits.go bounds what one
+// claim may do, rates.go how fast, takeover.go and approvals.go who gets a thing that another device has; roll.go renews bootstrap
+// certificates.
 //
 // What a template asks for is worked out by package template and written by package registry, in one transaction with
 // everything that was checked: whatever changed while a hook was thinking counts.
@@ -74,6 +76,10 @@ type Config struct {
 	Clock       fleet.Clock
 	Limits      Limits
 	OnContained func(certificates int) // nil: nobody counts
+	Rates       Rates
+
+	// OnRefuse, if set, hears of each refusal by a limit or rate: one of the reasons in rates.go, or template.ReasonSerial.
+	OnRefuse func(budget string)
 }
 
 // Limits bound what one claim may do. Zero fields mean the default in brackets.
@@ -103,12 +109,13 @@ const MaxHookTime = 10 * time.Second
 type Service struct {
 	Config
 	parsed parsedTemplates
+	rates  *rates
 }
 
 // New returns a Service.
 func New(cfg Config) *Service {
 	cfg.Limits = cfg.Limits.withDefaults()
-	return &Service{Config: cfg}
+	return &Service{Config: cfg, rates: newRates(cfg.Rates, cfg.Clock)}
 }
 
 // sweepChunk is how many rows one transaction of Sweep touches, so that a registration never waits long behind it.
@@ -118,13 +125,16 @@ const sweepChunk = 50
 const claimsKept = 30 * 24 * time.Hour
 
 // Sweep removes what has had its time: certificates that nobody registered within the hour, answers that can't be had again,
-// old claims, and certificates whose successors have taken over. The server calls it every minute or so.
+// old claims, certificates whose successors have taken over, requests for approval that nobody has decided, and the power of bootstrap
+// certificates that were rolled. The server calls it every minute or so.
 func (p *Service) Sweep(ctx context.Context, now time.Time) error {
 	for _, step := range []func(*store.Tx) (int, error){
 		func(tx *store.Tx) (int, error) { return tx.DeleteExpired(now, sweepChunk) },
 		func(tx *store.Tx) (int, error) { return tx.ForgetAnswers(now, sweepChunk) },
 		func(tx *store.Tx) (int, error) { return tx.DeleteClaims(now.Add(-claimsKept), sweepChunk) },
 		func(tx *store.Tx) (int, error) { return retire(tx, p.Clock) },
+		func(tx *store.Tx) (int, error) { return tx.DeleteApprovals(now, sweepChunk) },
+		func(tx *store.Tx) (int, error) { return endRolled(tx, now) },
 	} {
 		if err := p.sweep(ctx, step); err != nil {
 			return err

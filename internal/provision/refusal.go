@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/template"
 )
 
 // Codes of rejected requests on MQTT (provisioning spec 3.8).
@@ -19,7 +20,7 @@ const (
 )
 
 var statusOf = map[string]int{CodeInvalidToken: 400, CodeInvalidParameters: 400, CodeInvalidCSR: 400, CodeAccessDenied: 403,
-	CodeNotFound: 404, CodeConflict: 409, CodeThrottled: 429, CodeInternal: 500}
+	CodeNotFound: 404, CodeConflict: 409, CodeApprovalPending: 409, CodeThrottled: 429, CodeInternal: 500}
 
 var codeOf = map[fleet.Kind]string{
 	fleet.KindInvalid: CodeInvalidParameters, fleet.KindMalformedPolicy: CodeInvalidParameters, fleet.KindNotImplemented: CodeInvalidParameters,
@@ -47,6 +48,20 @@ func Refusal(err error) (status int, code, message string) {
 	shown := *e
 	shown.Err = nil // the cause is for the log
 	return statusOf[code], code, shown.Error()
+}
+
+// refusal counts a refusal by a limit and gives it its code.
+func (p *Service) refusal(err error) error {
+	p.refused(err)
+	return onMQTT(err)
+}
+
+// refused counts a refusal by a limit.
+func (p *Service) refused(err error) {
+	var e *fleet.Error
+	if p.OnRefuse != nil && errors.As(err, &e) && (budgets[e.Reason] || e.Reason == template.ReasonSerial) {
+		p.OnRefuse(e.Reason)
+	}
 }
 
 // onMQTT gives a domain error the code that its refusal will have, for the trace.

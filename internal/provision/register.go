@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/template"
@@ -35,6 +36,8 @@ type registration struct {
 	loaded    fleet.Template    // as it was before the hook
 	evaluated map[string]string // params after the hook
 	desired   *template.Desired // what loaded makes of evaluated
+	key       string            // hash of the certificate's public key, once commit has looked
+	asked     time.Time         // when the hook was
 }
 
 // Register registers the certificate that token was given with, as a template says (provisioning spec 4.9). What it writes and
@@ -50,7 +53,7 @@ func (p *Service) Register(ctx context.Context, r Requester, template, token str
 	}
 	out, err := g.run(ctx, token)
 	if err != nil {
-		return nil, onMQTT(err)
+		return nil, p.refusal(err)
 	}
 	return out, nil
 }
@@ -60,9 +63,13 @@ func (g *registration) run(ctx context.Context, token string) (out *Registered, 
 		return nil, err
 	}
 	g.Trace.Fact("certificateId", g.owner.certificate)
+	if err := g.rates.admit(g.Requester, opRegister); err != nil {
+		return nil, err
+	}
 	var pem string
+	var st standing
 	err = g.Store.View(ctx, func(tx *store.Tx) error {
-		if _, err := g.standing(tx); err != nil {
+		if st, err = g.standing(tx); err != nil {
 			return err
 		}
 		if g.loaded, err = g.load(tx); err != nil || g.loaded.Hook == nil {
@@ -80,6 +87,9 @@ func (g *registration) run(ctx context.Context, token string) (out *Registered, 
 	if out != nil {
 		g.Recorder.Finish(g.Trace, nil)
 		return out, nil
+	}
+	if err := g.rates.claim(g.Requester, st.limits); err != nil {
+		return nil, err
 	}
 	if err := g.askHook(ctx, pem); err != nil {
 		return nil, err
@@ -170,6 +180,7 @@ func (g *registration) askHook(ctx context.Context, pem string) error {
 	if event.Parameters == nil {
 		event.Parameters = map[string]string{}
 	}
+	g.asked = g.Clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, MaxHookTime)
 	defer cancel()
 	g.Trace.Step("hook", "asking %s about %s", hook.TargetARN, namesOf(g.params))
@@ -237,7 +248,7 @@ func (g *registration) commit(ctx context.Context) (out *Registered, err error) 
 		return keepTrace(tx, g.Trace)
 	})
 	if err != nil {
-		return nil, err
+		return nil, g.queue(ctx, err)
 	}
 	return out, nil
 }
@@ -250,7 +261,11 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 	if !sameHook(t.Hook, g.loaded.Hook) {
 		return nil, &fleet.Error{Kind: fleet.KindConflict, Resource: "provisioning template", Name: t.Name, Msg: "got another hook meanwhile: try again"}
 	}
-	if _, err := g.pending(tx); err != nil {
+	pem, err := g.pending(tx)
+	if err != nil {
+		return nil, err
+	}
+	if g.key, err = pki.KeyID(pem); err != nil {
 		return nil, err
 	}
 	d := g.desired
@@ -264,19 +279,14 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap.Requester = g.arn()
-	var own store.Registration
-	if snap.RequesterThings, own, err = g.ownThings(tx); err != nil {
-		return nil, err
-	}
-	if err := g.checkRenewal(own, d); err != nil {
-		return nil, err
-	}
-	plan, err := template.Resolve(snap, d)
+	plan, err := g.resolve(tx, &snap, t, d, st)
 	for _, c := range plan.Decisions {
 		g.Trace.Step("plan", "%s %s", c.Verb, strings.Join(slices.DeleteFunc([]string{c.Resource, short(c.Name), c.Part}, func(s string) bool { return s == "" }), " ")+": "+c.Reason)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := g.count(tx, st, t, snap, d); err != nil {
 		return nil, err
 	}
 	if err := g.checkRole(tx, t.RoleARN, plan); err != nil {
@@ -285,7 +295,38 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 	if err := registry.Apply(tx, g.Scope, plan); err != nil {
 		return nil, err
 	}
+	if plan.Approval != "" {
+		if err := g.useApproval(tx, plan.Approval); err != nil {
+			return nil, err
+		}
+	}
 	return g.record(tx, st, t, d, registry.TrailOf(snap, plan))
+}
+
+// resolve adds to the snapshot what the guards ask for and plans what to write. The plan is never nil: it has the decisions that were made.
+func (g *registration) resolve(tx *store.Tx, snap *template.Snapshot, t fleet.Template, d *template.Desired, st standing) (*template.Plan, error) {
+	snap.Requester, snap.HookAllowed, snap.ClaimSerials = g.arn(), t.Hook != nil, st.limits.Serials
+	things, own, err := g.ownThings(tx)
+	if err != nil {
+		return &template.Plan{}, err
+	}
+	snap.RequesterThings = things
+	if err := g.checkRenewal(own, d); err != nil {
+		return &template.Plan{}, err
+	}
+	if _, contested := template.Contested(*snap, d); contested && snap.HookAllowed {
+		taken, err := g.takenSince(tx, d.Thing.Name)
+		if err != nil {
+			return &template.Plan{}, err
+		}
+		snap.HookAllowed = !taken
+	}
+	if rule, contested := template.Contested(*snap, d); contested {
+		if err := g.evidence(tx, snap, rule, g.key); err != nil {
+			return &template.Plan{}, err
+		}
+	}
+	return template.Resolve(*snap, d)
 }
 
 func sameHook(a, b *fleet.Hook) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
@@ -317,7 +358,7 @@ func (g *registration) record(tx *store.Tx, st standing, t fleet.Template, d *te
 	}
 	g.Trace.Fact("thing", out.ThingName)
 	return out, tx.PutRegistration(g.Scope, store.Registration{Certificate: g.owner.certificate, Thing: out.ThingName, Template: t.Name, Version: t.Default,
-		Principal: g.PrincipalID, Installer: st.installer, Parameters: g.hash, Configuration: d.Configuration,
+		Principal: g.PrincipalID, Installer: st.installer, Parameters: g.hash, Key: g.key, Configuration: d.Configuration,
 		Created: tx.Now(), ReplayUntil: replayUntil(g.owner, tx.Now()), Trail: trail})
 }
 

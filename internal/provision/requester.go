@@ -46,6 +46,9 @@ type standing struct {
 	requester string          // ARN that a new certificate names as its origin
 	expired   bool            // a certificate after its end: it may be renewed
 	renews    string          // the template that it may be renewed with
+
+	limits fleet.ClaimLimits
+	budget string // under which devices are counted
 }
 
 // stand checks that a requester may still provision. creating is true for requests that make certificates: those end with
@@ -65,7 +68,11 @@ func (p *Service) stand(tx *store.Tx, r Requester, creating bool) (standing, err
 		r.Trace.Step("requester", "%v", err)
 		return standing{}, refusedAs(tx, r.Scope, r.PrincipalID, denied(err, "the certificate of this connection is no longer active"))
 	}
-	st := standing{requester: r.arn()}
+	b, err := bootstrapOf(tx, r.Scope, c)
+	if err != nil {
+		return standing{}, err
+	}
+	st := standing{requester: r.arn(), limits: b.Limits, budget: b.Budget}
 	if now := tx.Now(); now.After(c.NotAfter) {
 		var until time.Time
 		if st.renews, until, err = p.grace(tx, r.Scope, c); err != nil {
@@ -76,7 +83,7 @@ func (p *Service) stand(tx *store.Tx, r Requester, creating bool) (standing, err
 			return st, fleet.Denied("the certificate of this connection expired at %s", c.NotAfter.Format(time.RFC3339))
 		}
 	}
-	return st, nil
+	return st, p.limited(tx, r, b.Limits)
 }
 
 func (p *Service) standClaim(tx *store.Tx, r Requester, creating bool) (standing, error) {
@@ -91,7 +98,7 @@ func (p *Service) standClaim(tx *store.Tx, r Requester, creating bool) (standing
 		r.Trace.Step("requester", "%v", err)
 		return standing{}, err
 	}
-	return standing{template: c.Template, installer: c.Installer, requester: c.Installer.CallerARN}, nil
+	return standing{template: c.Template, installer: c.Installer, requester: c.Installer.CallerARN, limits: c.Limits, budget: c.ID}, p.limited(tx, r, c.Limits)
 }
 
 // checkClaim checks everything about a claim but its expiry.
@@ -103,7 +110,7 @@ func (p *Service) checkClaim(tx *store.Tx, s fleet.Scope, c fleet.Claim) error {
 	if err != nil {
 		return denied(err, "the template %q that the claim is for does not exist any more", c.Template)
 	}
-	if c.Created.Before(t.Created) {
+	if c.Generation != t.Generation {
 		return fleet.Denied("the claim is for an earlier template %q, which was deleted", c.Template)
 	}
 	if !enabled(t) {

@@ -49,7 +49,8 @@ func (p *Service) CreateTemplate(ctx context.Context, caller *fleet.Caller, n Ne
 	if n.Type == "" {
 		n.Type = fleet.FleetProvisioning
 	}
-	t := fleet.Template{Name: n.Name, Description: n.Description, Type: n.Type, RoleARN: n.RoleARN, Enabled: n.Enabled, Default: 1, Body: n.Body, Hook: n.Hook}
+	t := fleet.Template{Name: n.Name, Description: n.Description, Type: n.Type, RoleARN: n.RoleARN, Enabled: n.Enabled, Default: 1, Body: n.Body, Hook: n.Hook,
+		Generation: fleet.NewUUID()}
 	if err := checkTemplate(&t); err != nil {
 		return t, err
 	}

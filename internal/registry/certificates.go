@@ -162,5 +162,8 @@ func DeleteCertificate(tx *store.Tx, s fleet.Scope, id string, force bool) error
 	if n > 0 && !force {
 		return exact(fleet.KindInUse, "Certificate policies must be detached before deletion (arn: %s)", arn)
 	}
+	if err := tx.ForgetBootstrap(s, id); err != nil {
+		return err
+	}
 	return tx.DeleteCertificate(s, id)
 }

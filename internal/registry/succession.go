@@ -62,7 +62,8 @@ func Retire(tx *store.Tx, s fleet.Scope, thing, id string) error {
 }
 
 // RetireDue retires certificates whose successor has connected long enough ago, at most limit of them, and returns those that it looked
-// at: call again while they are as many as limit. One whose successor is out of service itself stays, and its succession is over.
+// at: call again while they are as many as limit. One whose successor is out of service itself, or has the
+// thing no more, stays, and its succession is over.
 func RetireDue(tx *store.Tx, now time.Time, limit int) (retired []store.ScopedSuccession, looked int, err error) {
 	due, err := tx.DueSuccessions(now, limit)
 	if err != nil {
@@ -73,7 +74,13 @@ func RetireDue(tx *store.Tx, now time.Time, limit int) (retired []store.ScopedSu
 		if err != nil && !missing(err) {
 			return nil, 0, err
 		}
-		if err == nil && c.Status == fleet.Active && now.Before(c.NotAfter) {
+		tied := false
+		if err == nil {
+			if _, tied, err = tx.Tie(n.Scope, n.Thing, n.Scope.IoT("cert", n.Successor)); err != nil {
+				return nil, 0, err
+			}
+		}
+		if tied && c.Status == fleet.Active && now.Before(c.NotAfter) {
 			if err := Retire(tx, n.Scope, n.Thing, n.Certificate); err != nil {
 				return nil, 0, err
 			}

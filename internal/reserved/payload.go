@@ -26,6 +26,7 @@ type (
 		StatusCode   int     `wire:"statusCode,required"`
 		ErrorCode    string  `wire:"errorCode,required"`
 		ErrorMessage string  `wire:"errorMessage,required"`
-		TraceID      *string `wire:"traceId"` // ours: `imprint explain` takes it
+		TraceID      *string `wire:"traceId"`    // ours: `imprint explain` takes it
+		RetryAfter   *int    `wire:"retryAfter"` // ours: seconds, where it is of use to ask again
 	}
 )

@@ -13,6 +13,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/gateway"
+	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -35,6 +36,10 @@ type Budgets struct {
 	SignInsWaiting int `name:"limit-sign-ins-waiting" help:"Sign-ins that wait for their turn." default:"256" placeholder:"N"`
 	Guesses        int `name:"limit-guesses" help:"Wrong passwords and codes a minute for each address." default:"20" placeholder:"N"`
 	SignUps        int `name:"limit-sign-ups" help:"Accounts and codes asked for a minute for each address, thirty times as many in all." default:"20" placeholder:"N"`
+
+	Provisioning        int `name:"limit-provisioning" help:"Provisioning requests a second for each address, two for each device, ten times as many at once." default:"200" placeholder:"N"`
+	ProvisioningClaim   int `name:"limit-provisioning-claim" help:"The same for each claim or bootstrap certificate." default:"200" placeholder:"N"`
+	ProvisioningAccount int `name:"limit-provisioning-account" help:"The same for each account." default:"2000" placeholder:"N"`
 
 	KeysWaiting int `name:"limit-keys-waiting" help:"Requests that wait for an RSA key." default:"128" placeholder:"N"`
 }
@@ -112,6 +117,16 @@ func newStrangers(c Config, refused, slowed func(budget string)) (*strangers, er
 	s.bodies = &admission.Bytes{Max: int64(unbound(b.BodyMemory)) << 20, OnRefuse: count(budgetBodies)}
 	s.uploads = &admission.Bytes{Max: int64(unbound(b.UploadMemory)) << 20, OnRefuse: count(budgetUploads)}
 	return s, nil
+}
+
+// provisioning is how fast devices may be provisioned.
+func (s *strangers) provisioning(c *Config) provision.Rates {
+	r := provision.Rates{Claim: rate(s.budgets.ProvisioningClaim, 10), Address: rate(s.budgets.Provisioning, 10), Account: rate(s.budgets.ProvisioningAccount, 10),
+		Trusted: s.trusted}
+	if c.Limits == "aws" {
+		r.AWS = provision.AWSRates()
+	}
+	return r
 }
 
 func rate(n int, burst float64) admission.Rate {

@@ -10,13 +10,13 @@ import (
 )
 
 const certificateColumns = `c.id, c.pem, c.status, c.mode, c.ca_id, c.not_before, c.not_after, c.created, c.modified, c.version, c.generation,
-	c.origin_claim, c.origin_requester, c.origin_template, c.origin_csr, c.expires`
+	c.origin_claim, c.origin_requester, c.origin_template, c.origin_csr, c.expires, c.limited`
 
 func scanCertificate(s scanner) (c fleet.Certificate, err error) {
 	var status, mode string
 	var notBefore, notAfter, created, modified, expires int64
 	err = s.Scan(&c.ID, &c.PEM, &status, &mode, &c.CAID, &notBefore, &notAfter, &created, &modified, &c.Version, &c.Generation,
-		&c.Origin.ClaimID, &c.Origin.Requester, &c.Origin.Template, &c.Origin.CSRHash, &expires)
+		&c.Origin.ClaimID, &c.Origin.Requester, &c.Origin.Template, &c.Origin.CSRHash, &expires, &c.Limited)
 	c.Status, c.Mode = fleet.CertificateStatus(status), fleet.CertificateMode(mode)
 	c.NotBefore, c.NotAfter = fromMillis(notBefore), fromMillis(notAfter)
 	c.Created, c.Modified, c.Origin.Expires = fromMillis(created), fromMillis(modified), fromMillis(expires)

@@ -3,6 +3,7 @@ package store
 import (
 	"database/sql"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -68,4 +69,29 @@ func lines(t *testing.T, db *sql.DB, query string) (out []string) {
 	must(t, rows.Err())
 	slices.Sort(out)
 	return out
+}
+
+func TestAFolderMayHaveAnyName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"a#1", "b?x=1", "c%23", "d e", "ü"} {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "imprint.db")
+		db, err := Open(t.Context(), Config{Path: path})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("the database is elsewhere: %v", err)
+		}
+		if err := CheckFile(t.Context(), path); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -11,16 +11,16 @@ import (
 
 func noRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }
 
-const claimColumns = `c.id, c.subject, c.template, c.created, c.expires, c.revoked, c.installer`
+const claimColumns = `c.id, c.subject, c.template, c.created, c.expires, c.revoked, c.installer, c.generation, c.limits`
 
 func scanClaim(s scanner) (c fleet.Claim, err error) {
 	var created, expires, revoked int64
-	var installer string
-	if err := s.Scan(&c.ID, &c.Subject, &c.Template, &created, &expires, &revoked, &installer); err != nil {
+	var installer, limits string
+	if err := s.Scan(&c.ID, &c.Subject, &c.Template, &created, &expires, &revoked, &installer, &c.Generation, &limits); err != nil {
 		return c, err
 	}
 	c.Created, c.Expires, c.Revoked = fromMillis(created), fromMillis(expires), fromMillis(revoked)
-	return c, fromJSON(installer, &c.Installer)
+	return c, errors.Join(fromJSON(installer, &c.Installer), fromJSON(limits, &c.Limits))
 }
 
 // Claim returns a temporary claim. It fails with KindNotFound.
@@ -61,8 +61,9 @@ func (tx *Tx) Claims(s fleet.Scope, template string, p fleet.Page) ([]fleet.Clai
 
 // CreateClaim adds a claim.
 func (tx *Tx) CreateClaim(s fleet.Scope, c fleet.Claim) error {
-	_, err := tx.exec(`INSERT INTO claims (account, region, id, subject, template, created, expires, revoked, installer) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		s.Account, s.Region, c.ID, c.Subject, c.Template, millis(c.Created), millis(c.Expires), millis(c.Revoked), toJSON(c.Installer))
+	_, err := tx.exec(`INSERT INTO claims (account, region, id, subject, template, created, expires, revoked, installer, generation, limits)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		s.Account, s.Region, c.ID, c.Subject, c.Template, millis(c.Created), millis(c.Expires), millis(c.Revoked), toJSON(c.Installer), c.Generation, limitsColumn(c.Limits))
 	tx.Changed(s, ChangedClaim, c.ID)
 	return err
 }
@@ -80,6 +81,10 @@ func (tx *Tx) RevokeClaim(s fleet.Scope, id string) error {
 
 // DeleteClaims forgets claims that expired before t, at most limit, and returns how many.
 func (tx *Tx) DeleteClaims(t time.Time, limit int) (int, error) {
+	if _, err := tx.exec(`DELETE FROM claim_uses WHERE (account, region, budget) IN (SELECT account, region, id FROM claims WHERE expires < ? ORDER BY expires LIMIT ?)`,
+		millis(t), limit); err != nil {
+		return 0, err
+	}
 	list, err := all(tx, scanChange(ChangedClaim), `DELETE FROM claims WHERE id IN (SELECT id FROM claims WHERE expires < ? ORDER BY expires LIMIT ?)
 		RETURNING account, region, id`, millis(t), limit)
 	for _, c := range list {
@@ -105,6 +110,7 @@ type Registration struct {
 	Principal     string // claim or certificate id that asked
 	Installer     fleet.Installer
 	Parameters    string            // hash of what the device sent
+	Key           string            // hash of the certificate's public key; "": not known
 	Configuration map[string]string // the answer; forgotten after ReplayUntil
 	Created       time.Time
 	ReplayUntil   time.Time // zero: the answer can't be had again
@@ -115,12 +121,13 @@ type Registration struct {
 func scanRegistration(s scanner) (r Registration, err error) {
 	var installer, configuration, trail string
 	var created, until, contained int64
-	err = s.Scan(&r.Certificate, &r.Thing, &r.Template, &r.Version, &r.Principal, &installer, &r.Parameters, &configuration, &created, &until, &trail, &contained)
+	err = s.Scan(&r.Certificate, &r.Thing, &r.Template, &r.Version, &r.Principal, &installer, &r.Parameters, &configuration, &created, &until, &r.Key, &trail, &contained)
 	r.Created, r.ReplayUntil, r.Contained = fromMillis(created), fromMillis(until), fromMillis(contained)
 	return r, errors.Join(err, fromJSON(installer, &r.Installer), fromJSON(configuration, &r.Configuration), readTrail(trail, &r.Trail))
 }
 
-const registrationColumns = `r.certificate, r.thing, r.template, r.version, r.principal, r.installer, r.parameters, r.configuration, r.created, r.replay_until, r.trail, r.contained`
+const registrationColumns = `r.certificate, r.thing, r.template, r.version, r.principal, r.installer, r.parameters, r.configuration, r.created, r.replay_until,
+	r.key_hash, r.trail, r.contained`
 
 // Registration returns what a certificate's token was spent on; found is false if it wasn't.
 func (tx *Tx) Registration(s fleet.Scope, certificate string) (r Registration, found bool, err error) {
@@ -136,10 +143,10 @@ func (tx *Tx) RegistrationsOf(s fleet.Scope, thing string) ([]Registration, erro
 
 // PutRegistration spends a token. It fails with KindExists if it is spent.
 func (tx *Tx) PutRegistration(s fleet.Scope, r Registration) error {
-	added, err := tx.insert(`INSERT INTO registrations (account, region, certificate, thing, template, version, principal, installer, parameters, configuration, created, replay_until, trail)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+	added, err := tx.insert(`INSERT INTO registrations (account, region, certificate, thing, template, version, principal, installer, parameters, configuration, created,
+		replay_until, key_hash, trail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, r.Certificate, r.Thing, r.Template, r.Version, r.Principal, toJSON(r.Installer), r.Parameters, toJSON(r.Configuration),
-		millis(r.Created), millis(r.ReplayUntil), writeTrail(r.Trail))
+		millis(r.Created), millis(r.ReplayUntil), r.Key, writeTrail(r.Trail))
 	if err == nil && !added {
 		return fleet.Exists("registration", r.Certificate, "the ownership token is spent")
 	}

@@ -41,7 +41,7 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	db.engine, db.memory = sqlite(), newMemory()
 	// synchronous=FULL: a commit is on disk when it returns (SQLite "PRAGMA synchronous"; WAL needs FULL for that).
 	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "busy_timeout(10000)", "temp_store(MEMORY)"}}
-	if db.writing, err = modernc.NewConnector("file:" + path + "?" + pragmas.Encode()); err != nil {
+	if db.writing, err = modernc.NewConnector(fileURI(path, pragmas.Encode())); err != nil {
 		return fmt.Errorf("opening store: %w", err)
 	}
 	db.reading = db.writing
@@ -49,6 +49,11 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 		return fmt.Errorf("opening store %s: %w", path, err)
 	}
 	return nil
+}
+
+// fileURI names a file to SQLite, which takes #, ? and % in a bare path for something else.
+func fileURI(path, query string) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query
 }
 
 func prepareSQLite(ctx context.Context, raw *sql.DB) error {
@@ -78,7 +83,7 @@ func (db *DB) Snapshot(ctx context.Context, path string) error {
 
 // CheckFile reports what is wrong with a SQLite file of a store, which nobody may have open. It reads all of it.
 func CheckFile(ctx context.Context, path string) error {
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&immutable=1")
+	db, err := sql.Open("sqlite", fileURI(path, "mode=ro&immutable=1"))
 	if err != nil {
 		return err
 	}

@@ -12,14 +12,14 @@ const (
 	ChangedClaim    = "claim"    // claim id: created, revoked, deleted
 )
 
-const templateColumns = `t.name, t.description, t.type, t.role_arn, t.enabled, t.default_version, t.hook_version, t.hook_target, t.created, t.modified`
+const templateColumns = `t.name, t.description, t.type, t.role_arn, t.enabled, t.default_version, t.hook_version, t.hook_target, t.created, t.modified, t.generation`
 
 func scanTemplate(s scanner) (t fleet.Template, err error) {
 	var typ string
 	var enabled int
 	var hook fleet.Hook
 	var created, modified int64
-	err = s.Scan(&t.Name, &t.Description, &typ, &t.RoleARN, &enabled, &t.Default, &hook.PayloadVersion, &hook.TargetARN, &created, &modified)
+	err = s.Scan(&t.Name, &t.Description, &typ, &t.RoleARN, &enabled, &t.Default, &hook.PayloadVersion, &hook.TargetARN, &created, &modified, &t.Generation)
 	t.Type, t.Created, t.Modified = fleet.TemplateType(typ), fromMillis(created), fromMillis(modified)
 	if enabled != 0 {
 		t.Enabled = new(enabled == 1)
@@ -83,9 +83,9 @@ func (tx *Tx) CountTemplates(s fleet.Scope) (n int, err error) {
 func (tx *Tx) CreateTemplate(s fleet.Scope, t fleet.Template) error {
 	h := hookColumns(t.Hook)
 	added, err := tx.insert(`INSERT INTO templates (account, region, name, description, type, role_arn, enabled, default_version, last_version,
-		hook_version, hook_target, created, modified) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?)`,
+		hook_version, hook_target, created, modified, generation) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, t.Name, t.Description, string(t.Type), t.RoleARN, enabledColumn(t.Enabled),
-		h.PayloadVersion, h.TargetARN, millis(t.Created), millis(t.Modified))
+		h.PayloadVersion, h.TargetARN, millis(t.Created), millis(t.Modified), t.Generation)
 	if err == nil && !added {
 		// AWS's text (provisioning spec 4.2).
 		return &fleet.Error{Kind: fleet.KindExists, Msg: "Template with name " + t.Name + " already exists"}

@@ -9,6 +9,7 @@ type Desired struct {
 	Thing       *Thing       // nil: the template has no thing
 	Certificate *Certificate // nil: the template has no certificate
 	Policies    []Policy     // in the order of the template
+	Serial      string       // the device's serial number, if that is what makes the thing's name; see Settings.SerialParameter
 
 	// Configuration is DeviceConfiguration: what the device is answered with. Never nil.
 	Configuration map[string]string
@@ -56,6 +57,18 @@ type Certificate struct {
 	// Issued is set by the caller of Resolve where the certificate comes from a CSR or PEM: the record to store, its ID is
 	// then the certificate's. A record that exists already wins.
 	Issued *fleet.Certificate
+}
+
+// certificateID names the desired certificate, "" if there is none.
+func (d *Desired) certificateID() string {
+	switch c := d.Certificate; {
+	case c == nil:
+		return ""
+	case c.ID == "" && c.Issued != nil:
+		return c.Issued.ID
+	default:
+		return c.ID
+	}
 }
 
 // Policy is a desired AWS::IoT::Policy: one that exists, by Name, or a Document whose Name is derived from its hash.

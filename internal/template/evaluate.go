@@ -49,7 +49,7 @@ func (t *Template) evaluate(sc *scope) (d *Desired, err error) {
 	}
 	d = &Desired{Kind: t.kind, Configuration: map[string]string{}, Settings: t.settings}
 	if t.thing != nil {
-		if d.Thing, err = t.evalThing(sc, t.thing); err != nil {
+		if d.Thing, d.Serial, err = t.evalThing(sc, t.thing); err != nil {
 			return nil, at("Resources."+t.thing.logical, err)
 		}
 	}
@@ -162,30 +162,32 @@ func (sc *scope) property(props map[string]expr, name string, required bool) (te
 	return t, nil
 }
 
-func (t *Template) evalThing(sc *scope, spec *thingSpec) (*Thing, error) {
-	out := &Thing{Logical: spec.logical, Override: spec.override}
+// evalThing also returns the device's serial number, if that is what makes the thing's name.
+func (t *Template) evalThing(sc *scope, spec *thingSpec) (out *Thing, serial string, err error) {
+	out = &Thing{Logical: spec.logical, Override: spec.override}
 	for _, p := range []struct {
 		name string
 		into *string
 	}{{"ThingName", &out.Name}, {"ThingTypeName", &out.Type}, {"BillingGroup", &out.BillingGroup}} {
 		v, err := sc.property(spec.props, p.name, p.name == "ThingName")
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		*p.into = v.String()
+		if *p.into = v.String(); p.name == "ThingName" {
+			serial = serialIn(v, t.settings.SerialParameter, sc)
+		}
 	}
-	var err error
 	if spec.hasAttributes {
 		if out.Attributes, err = evalAttributes(sc, spec.attributes); err != nil {
-			return nil, at("Properties.AttributePayload", err)
+			return nil, "", at("Properties.AttributePayload", err)
 		}
 	}
 	if e := spec.props["ThingGroups"]; e != nil {
 		if out.Groups, err = t.evalGroups(sc, e); err != nil {
-			return nil, at("Properties.ThingGroups", err)
+			return nil, "", at("Properties.ThingGroups", err)
 		}
 	}
-	return out, nil
+	return out, serial, nil
 }
 
 func evalAttributes(sc *scope, attributes []namedExpr) (map[string]string, error) {

@@ -141,6 +141,9 @@ func (t *Template) sections(n node) error {
 	if t.kind == JITP && t.cert == nil && len(resources.keys) > 0 {
 		return errors.New("a JITP template needs a resource of type AWS::IoT::Certificate with CertificateId")
 	}
+	if err := t.checkSettings(); err != nil {
+		return at("Mappings.Imprint", err)
+	}
 	config, ok := n.get("DeviceConfiguration")
 	if !ok {
 		return nil

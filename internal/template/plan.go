@@ -22,6 +22,14 @@ type Snapshot struct {
 	// RequesterThings are the things that Requester, a certificate, was registered for or is attached to: it is a device's. Empty for
 	// claims, bootstrap certificates and callers whom IAM has authorised.
 	RequesterThings []string
+
+	// HookAllowed: a hook has allowed what is desired. SameKey and Approval are for whoever is Contested: whether the certificate's
+	// public key is that of a certificate that the thing has or had, and what an operator said of thing and key.
+	// ClaimSerials are serial numbers or thing names that the requester's claim is bound to; nil: it is bound to none.
+	HookAllowed  bool
+	ClaimSerials []string
+	SameKey      bool
+	Approval     *Approval
 }
 
 // ThingState is a thing with all that hangs on it.
@@ -58,6 +66,7 @@ type Plan struct {
 	// Supersede are ids of certificates that go when Certificate has connected, Overlap later: they become INACTIVE and are detached.
 	Supersede []string
 	Overlap   time.Duration
+	Approval  string // id of the operator's approval that the plan uses up; "": none
 	// Status is set last, so that nothing half provisioned can connect. "": leave.
 	Status fleet.CertificateStatus
 

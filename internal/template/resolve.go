@@ -23,7 +23,7 @@ const (
 // certificate that can't be used, KindLimit, KindInvalid.
 func Resolve(snap Snapshot, d *Desired) (*Plan, error) {
 	r := &resolver{snap: snap, d: d, plan: &Plan{}}
-	for _, step := range []func() error{r.guard, r.renewal, r.thing, r.groups, r.billing, r.certificate, r.policies, r.attachment, r.status} {
+	for _, step := range []func() error{r.serials, r.guard, r.renewal, r.thing, r.groups, r.billing, r.certificate, r.policies, r.attachment, r.status} {
 		if err := step(); err != nil {
 			return r.plan, err
 		}
@@ -51,45 +51,7 @@ func conflict(resource, name, format string, args ...any) *fleet.Error {
 	return &fleet.Error{Kind: fleet.KindConflict, Resource: resource, Name: name, Msg: fmt.Sprintf(format, args...)}
 }
 
-// guard keeps the holder of a claim from taking over a device: a thing that has a principal gets another one only if one of its
-// principals asks for it (rotation), or the template says so.
-func (r *resolver) guard() error {
-	t := r.d.Thing
-	if t == nil {
-		return nil
-	}
-	r.plan.Thing = t.Name
-	if r.snap.Thing == nil || r.snap.Requester == "" || len(r.snap.Thing.Principals) == 0 {
-		return nil
-	}
-	own := r.certificateID()
-	for _, p := range r.snap.Thing.Principals {
-		if p.Principal == r.snap.Requester {
-			r.decide(Leave, "thing", t.Name, "principals", "the requester is a principal of the thing and may add a certificate")
-			return nil
-		}
-		if a, ok := fleet.ParseARN(p.Principal); ok && a.Kind() == "cert" && a.Name() == own && own != "" {
-			return nil // nothing is taken over: the certificate is the thing's already
-		}
-	}
-	if r.d.Settings.Reprovision == ReprovisionAWS {
-		r.decide(Leave, "thing", t.Name, "principals", "has %d, and stays open to others: the template's setting Reprovision is aws", len(r.snap.Thing.Principals))
-		return nil
-	}
-	return r.refuse("principals", conflict("thing", t.Name,
-		"already belongs to another device. To allow this, detach its certificate, provision with that certificate, or set Mappings.Imprint.Settings.Reprovision to aws in the template"))
-}
-
-func (r *resolver) certificateID() string {
-	switch c := r.d.Certificate; {
-	case c == nil:
-		return ""
-	case c.ID == "" && c.Issued != nil:
-		return c.Issued.ID
-	default:
-		return c.ID
-	}
-}
+func (r *resolver) certificateID() string { return r.d.certificateID() }
 
 func (r *resolver) thing() error {
 	t := r.d.Thing

@@ -1,11 +1,14 @@
 package template
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
@@ -13,7 +16,7 @@ import (
 // A template's settings live in its body, so that they are versioned with it and survive every AWS tool. They are legal AWS
 // grammar, a map of two levels with text in it:
 //
-//	"Mappings": {"Imprint": {"Settings": {"AllowedPolicyNames": "sensor-v1 sensor-v2", "Reprovision": "aws"}}}
+//	"Mappings": {"Imprint": {"Settings": {"AllowedPolicyNames": "sensor-v1 sensor-v2", "Reprovision": "replace"}}}
 //
 // An unknown key or value is refused when the template is created.
 const (
@@ -28,7 +31,8 @@ type Settings struct {
 	AllowedPolicyNames []string
 	// AllowedThingGroups are the thing groups that a parameter may choose.
 	AllowedThingGroups []string
-	// Reprovision says what happens when a device asks for a thing that has a principal already. Never empty once parsed.
+
+	// Reprovision says what happens when a device asks for a thing that has a principal already. See Settings.rule for silence.
 	Reprovision Reprovision
 
 	// RenewalWindow is how long before its end a certificate is to be renewed; 0: DefaultRenewalWindow. A share is of its validity.
@@ -41,6 +45,21 @@ type Settings struct {
 	RenewalParameters RenewalParameters
 	// ExpiredGrace is for how long after its end a certificate may still connect, to renew itself and for nothing else.
 	ExpiredGrace time.Duration
+
+	// SerialParameter is the parameter with a device's serial number; "": SerialNumber.
+	SerialParameter string
+	// AllowedSerials are the serial numbers or thing names that may be registered. nil: any.
+	AllowedSerials []string
+	// BootstrapDevices is how many devices one bootstrap certificate may register, fleet.Unlimited for any number. 0: the default
+	// of docs/guards.md.
+	BootstrapDevices int
+
+	// ClaimDevices is how many devices one temporary claim may register.
+	ClaimDevices int
+	// ClaimSeconds is how long a claim lives, at most fleet.ClaimLifetime.
+	ClaimSeconds int
+	// ClaimAddresses are the networks from which a claim may be used.
+	ClaimAddresses []string
 }
 
 // RenewalParameters is a rule for the parameters of renewals. The zero value asks for the same as before.
@@ -49,48 +68,68 @@ type RenewalParameters string
 // RenewalAny allows any parameters.
 const RenewalAny RenewalParameters = "any"
 
-// Reprovision is a rule for things that have a principal already.
-type Reprovision string
-
-const (
-	ReprovisionDeny Reprovision = "deny" // refused, unless the requester is a principal of the thing; the default
-	ReprovisionAWS  Reprovision = "aws"  // allowed: the new certificate is attached in addition
-)
-
 // A SettingInfo describes a setting to people.
-type SettingInfo struct{ Name, Values, Meaning string }
+type SettingInfo struct{ Name, Values, Default, Meaning string }
 
 type setting struct {
 	SettingInfo
 	parse func(*Settings, string) error
 }
 
+// maxDevices bounds numbers of devices, so that they fit whatever they are added up in.
+const maxDevices = 1_000_000_000
+
 // settings is the table of all settings: a new one is a row here and a field in Settings.
 var settings = []setting{
-	{SettingInfo{"AllowedPolicyNames", "policy names, separated by blanks", "the policies that a parameter may choose as PolicyName"},
+	{SettingInfo{"AllowedPolicyNames", "policy names, separated by blanks", "none", "the policies that a parameter may choose as `PolicyName`"},
 		func(s *Settings, v string) error {
 			return parseNames(&s.AllowedPolicyNames, v, "policy name", fleet.ValidPolicyName)
 		}},
-	{SettingInfo{"AllowedThingGroups", "thing group names, separated by blanks", "the groups that a parameter may choose in ThingGroups"},
+	{SettingInfo{"AllowedSerials", "serial numbers or thing names, separated by blanks", "any", "the devices that may be registered, whatever claim they come with"},
+		func(s *Settings, v string) (err error) { s.AllowedSerials, err = ParseSerials(v); return err }},
+	{SettingInfo{"AllowedThingGroups", "thing group names, separated by blanks", "none", "the groups that a parameter may choose in `ThingGroups`"},
 		func(s *Settings, v string) error {
 			return parseNames(&s.AllowedThingGroups, v, "thing group name", fleet.ValidRegistryName)
 		}},
-	{SettingInfo{"Reprovision", "deny (default) or aws",
-		"what happens when a device asks for a thing that has a principal: deny refuses unless the requester is a principal of the thing, aws attaches the new certificate in addition"},
+	{SettingInfo{"BootstrapDevices", "a number, or `unlimited`", "1000 where the template has neither hook nor AllowedSerials, else unlimited",
+		"how many devices one bootstrap certificate may register; limits of the certificate itself (`imprint claim limits`) come first"},
+		func(s *Settings, v string) (err error) {
+			if v == "unlimited" {
+				s.BootstrapDevices = fleet.Unlimited
+				return nil
+			}
+			s.BootstrapDevices, err = ParseDevices(v)
+			return err
+		}},
+	{SettingInfo{"ClaimAddresses", "networks or addresses, separated by blanks", "any", "from where a temporary claim may be used"},
+		func(s *Settings, v string) (err error) { s.ClaimAddresses, err = fleet.ParseNetworks(v); return err }},
+	{SettingInfo{"ClaimDevices", "a number", "any number", "how many devices one temporary claim may register; 1 is single use"},
+		func(s *Settings, v string) (err error) { s.ClaimDevices, err = ParseDevices(v); return err }},
+	{SettingInfo{"ClaimSeconds", "30 to 300", "300", "how long a temporary claim lives"},
+		func(s *Settings, v string) (err error) { s.ClaimSeconds, err = ParseClaimSeconds(v); return err }},
+	{SettingInfo{"Reprovision", "`deny`, `require-same-key`, `replace`, `approve` or `aws`", "`aws` where a hook has allowed the device, else `deny`",
+		"what happens when a device asks for a thing that has a principal already, and is none of its principals"},
 		func(s *Settings, v string) error {
 			s.Reprovision = Reprovision(v)
-			return oneOf(v, string(ReprovisionDeny), string(ReprovisionAWS))
+			return oneOf(v, string(ReprovisionDeny), string(ReprovisionSameKey), string(ReprovisionReplace), string(ReprovisionApprove), string(ReprovisionAWS))
 		}},
-	{SettingInfo{"RenewalWindow", "a time such as 30d or 36h, or a percentage of the validity such as 33% (default)",
+	{SettingInfo{"SerialParameter", "the name of a parameter", "`SerialNumber`", "which parameter has the serial number that `AllowedSerials` and limits of claims speak of"},
+		func(s *Settings, v string) error {
+			if s.SerialParameter = v; v == "" || strings.HasPrefix(v, pseudoPrefix) {
+				return fmt.Errorf("%q is no parameter that a device sends", clip(v))
+			}
+			return nil
+		}},
+	{SettingInfo{"RenewalWindow", "a time such as 30d or 36h, or a percentage of the validity", "33%",
 		"how long before its end a certificate is to be renewed; the forecast of expiries and imprint-device go by it"},
 		func(s *Settings, v string) (err error) { s.RenewalWindow, err = parseSpan(v); return err }},
-	{SettingInfo{"RenewalJitter", "a time such as 5d, or a percentage of the window such as 50% (default)",
+	{SettingInfo{"RenewalJitter", "a time such as 5d, or a percentage of the window", "50%",
 		"over how much of the renewal window, from its beginning, devices spread; what is not renewed then is overdue"},
 		func(s *Settings, v string) (err error) { s.RenewalJitter, err = parseSpan(v); return err }},
-	{SettingInfo{"RenewalOverlap", "a time such as 24h (default where RenewalWindow is set), 0s, or never (default elsewhere, as in AWS)",
+	{SettingInfo{"RenewalOverlap", "a time such as 24h, 0s, or `never`", "24h where `RenewalWindow` is set, else `never`, as in AWS",
 		"for how long the certificate that asked for another one of its thing stays in service when that has connected; then it is deactivated and detached"},
 		parseOverlap},
-	{SettingInfo{"RenewalParameters", "same (default) or any",
+	{SettingInfo{"RenewalParameters", "`same` or `any`", "`same`",
 		"which parameters a device may send that renews its certificate: same wants those that the certificate was registered with"},
 		func(s *Settings, v string) error {
 			if v == string(RenewalAny) {
@@ -98,10 +137,16 @@ var settings = []setting{
 			}
 			return oneOf(v, "same", string(RenewalAny))
 		}},
-	{SettingInfo{"ExpiredGrace", "a time such as 14d; 0s (default): none",
+	{SettingInfo{"ExpiredGrace", "a time such as 14d; 0s: none", "0s",
 		"for how long after its end a certificate may still connect, to renew itself with this template and for nothing else"},
 		func(s *Settings, v string) (err error) { s.ExpiredGrace, err = parseTime(v); return err }},
 }
+
+// minClaimSeconds is the shortest life of a claim: a device must be able to connect in it.
+const minClaimSeconds = 30
+
+// defaultSerialParameter is what AWS's samples call it (provisioning spec 5).
+const defaultSerialParameter = "SerialNumber"
 
 // AllSettings describes every setting, in a fixed order.
 func AllSettings() []SettingInfo {
@@ -114,7 +159,7 @@ func AllSettings() []SettingInfo {
 
 // parseSettings reads Mappings.Imprint; m is nil if the template has none.
 func parseSettings(m map[string]map[string]string) (Settings, error) {
-	out := Settings{Reprovision: ReprovisionDeny}
+	var out Settings
 	for _, top := range slices.Sorted(maps.Keys(m)) {
 		if top != settingsTop {
 			return out, fmt.Errorf("%q is unknown: settings stand in Mappings.Imprint.Settings", clip(top))
@@ -156,4 +201,35 @@ func oneOf(v string, values ...string) error {
 		return nil
 	}
 	return fmt.Errorf("%q is none of %s", clip(v), strings.Join(values, ", "))
+}
+
+// parseNumber reads a decimal number between two bounds.
+func parseNumber(v string, from, to int) (int, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < from || n > to || strconv.Itoa(n) != v {
+		return 0, fmt.Errorf("%q is no number from %d to %d", clip(v), from, to)
+	}
+	return n, nil
+}
+
+// ParseDevices reads a number of devices.
+func ParseDevices(v string) (int, error) { return parseNumber(v, 1, maxDevices) }
+
+// ParseClaimSeconds reads how long a claim lives.
+func ParseClaimSeconds(v string) (int, error) {
+	return parseNumber(v, minClaimSeconds, int(fleet.ClaimLifetime/time.Second))
+}
+
+// ParseSerials reads serial numbers or thing names, separated by blanks.
+func ParseSerials(v string) ([]string, error) {
+	list := strings.Fields(v)
+	if len(list) == 0 {
+		return nil, errors.New("the list is empty: nothing could be registered")
+	}
+	for _, serial := range list {
+		if utf8.RuneCountInString(serial) > MaxParameterValue || !utf8.ValidString(serial) {
+			return nil, fmt.Errorf("%q is too long for a serial number", clip(serial))
+		}
+	}
+	return list, nil
 }

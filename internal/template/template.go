@@ -6,7 +6,8 @@
 // is visible; somebody else (registry.Apply) writes it. The language is provisioning spec 4.
 //
 // Begin with the types in desired.go and plan.go, then parse.go (the grammar), function.go (Ref and Fn::…), evaluate.go,
-// document.go (policy documents, where a device's values are made harmless), settings.go (Mappings.Imprint) and resolve.go.
+// document.go (policy documents, where a device's values are made harmless), settings.go (Mappings.Imprint), resolve.go and
+// guard.go (who may have a thing that somebody has).
 package template
 
 import "github.com/imprint-iot/imprint/internal/fleet"

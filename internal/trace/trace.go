@@ -53,7 +53,7 @@ type Record struct {
 	Code    string            `json:"code,omitempty"`  // error code as sent to the client
 	Cause   string            `json:"cause,omitempty"` // what was wrong
 	Cure    string            `json:"cure,omitempty"`  // how to mend it
-	Facts   map[string]string `json:"facts"`           // thing, certificateId, claimId, clientId, template, sourceIp, installer …
+	Facts   map[string]string `json:"facts"`           // thing, certificateId, claimId, clientId, template, sourceIp, installer, reason (of a refusal, in a word) …
 	Steps   []Step            `json:"steps"`
 }
 
@@ -186,6 +186,9 @@ func (t *Trace) Finish(err error) (Record, []string) {
 			bare := *e
 			bare.Err = nil
 			t.rec.Cause = clip(bare.Error())
+			if e.Reason != "" {
+				t.rec.Facts["reason"] = e.Reason
+			}
 		}
 		for _, name := range refusalFacts {
 			if v := t.rec.Facts[name]; v != "" {

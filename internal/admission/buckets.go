@@ -1,0 +1,70 @@
+package admission
+
+import (
+	"sync"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// Buckets hold a token bucket for each of many keys: a claim, an address, an account. Unlike a Meter they count all work, not only
+// what was in vain. They may be used concurrently, and keep at most maxAddresses buckets; only full ones are dropped, since those say
+// nothing. While none is full, newcomers share one.
+type Buckets[K comparable] struct {
+	clock fleet.Clock
+
+	mu      sync.Mutex
+	buckets map[K]*bucket
+	rest    bucket
+	swept   time.Time
+}
+
+type bucket struct {
+	account
+	rate Rate
+}
+
+// NewBuckets returns buckets that are all full.
+func NewBuckets[K comparable](clock fleet.Clock) *Buckets[K] {
+	return &Buckets[K]{clock: clock, buckets: map[K]*bucket{}}
+}
+
+// Take takes one from the bucket of a key, which fills at this rate. It returns zero, or how long to wait until there is one; then
+// nothing was taken. The zero Rate is no bound.
+func (b *Buckets[K]) Take(key K, r Rate) (wait time.Duration) {
+	if r == (Rate{}) {
+		return 0
+	}
+	now := b.clock.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.bucket(key, r, now)
+	if wait = c.wait(now, r); wait == 0 {
+		c.add(-1, now, r)
+	}
+	return wait
+}
+
+func (b *Buckets[K]) bucket(key K, r Rate, now time.Time) *bucket {
+	if c, ok := b.buckets[key]; ok {
+		c.rate = r
+		return c
+	}
+	if len(b.buckets) >= maxAddresses && now.Sub(b.swept) >= time.Second {
+		b.swept = now
+		for other, c := range b.buckets {
+			if c.add(0, now, c.rate); c.left >= c.rate.Burst {
+				delete(b.buckets, other)
+			}
+		}
+	}
+	if len(b.buckets) >= maxAddresses {
+		if b.rest.at.IsZero() {
+			b.rest.account = account{left: r.Burst, at: now}
+		}
+		return &b.rest
+	}
+	c := &bucket{account{left: r.Burst, at: now}, r}
+	b.buckets[key] = c
+	return c
+}

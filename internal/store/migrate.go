@@ -19,6 +19,7 @@ import (
 //   - A table begins with account and region, and so does its primary key. A partial index says in its WHERE what a query says too.
 //   - A migration that was released never changes. The next one adds: tables, indexes, columns with a DEFAULT. A node of the version
 //     before goes on beside it, so nothing is renamed, dropped or given another meaning until no such node can be left.
+//   - What SQLite alone runs stands in lines that begin with "-- sqlite: ".
 //   - No data definition beyond what both engines run in a transaction, no triggers, no functions of one engine.
 //   - In queries: `?` for values, ON CONFLICT, RETURNING, LIMIT ?. What may be there already is added with Tx.insert, never by an
 //     INSERT that fails: PostgreSQL ends a transaction with its first failed statement.
@@ -49,6 +50,11 @@ var textColumn = regexp.MustCompile(`(?m)^(  \w+ +|ALTER TABLE \w+ ADD COLUMN \w
 
 // bytewise makes text columns of PostgreSQL compare by their bytes, as SQLite's do.
 func bytewise(sql []byte) []byte { return textColumn.ReplaceAll(sql, []byte(`${1}TEXT COLLATE "C"`)) }
+
+// sqliteLines makes statements of the lines that are for SQLite alone.
+func sqliteLines(sql []byte) []byte {
+	return bytes.ReplaceAll(sql, []byte("\n-- sqlite: "), []byte("\n"))
+}
 
 // changed is a folder whose files read as what change makes of them.
 type changed struct {

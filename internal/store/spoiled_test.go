@@ -68,9 +68,17 @@ func spoil(t *testing.T, url string) {
 		}, true},
 	} {
 		savepoints = 0
-		got := run(put("first "+c.name, nil), c.second, put("third "+c.name, nil))
-		if got[0] != nil || !errors.Is(got[1], boom) || got[2] != nil || c.savepoints != (savepoints > 0) {
-			t.Errorf("%s: got %q with %d savepoints", c.name, got, savepoints)
+		for range 100 { // a machine that is busy may give each a group of its own
+			got := run(put("first "+c.name, nil), c.second, put("third "+c.name, nil))
+			if got[0] != nil || !errors.Is(got[1], boom) || got[2] != nil {
+				t.Errorf("%s: got %q", c.name, got)
+			}
+			if savepoints > 0 || !c.savepoints {
+				break
+			}
+		}
+		if c.savepoints != (savepoints > 0) {
+			t.Errorf("%s: %d savepoints", c.name, savepoints)
 		}
 		wantSetting(t, db, "first "+c.name, "x")
 		wantSetting(t, db, "third "+c.name, "x")

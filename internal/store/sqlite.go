@@ -22,9 +22,11 @@ func sqlite() *engine {
 	return &engine{
 		readers: 4 + 2*runtime.GOMAXPROCS(0),
 		begin:   beginSQLite,
-		migrate: func(ctx context.Context, db *sql.DB) error { return migrate(ctx, db, goose.DialectSQLite3, nil) },
-		words:   keepPlan,
-		fault:   func(error) fault { return faultOther },
+		migrate: func(ctx context.Context, db *sql.DB) error {
+			return migrate(ctx, db, goose.DialectSQLite3, sqliteLines)
+		},
+		words: keepPlan,
+		fault: func(error) fault { return faultOther },
 	}
 }
 

@@ -1,5 +1,5 @@
 // Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey,
-// backup, restore, admin, account, function, table, claim, thing, orphans, explain, demo.
+// backup, restore, admin, account, function, table, template, claim, thing, orphans, explain, demo.
 // Begin with cli in this file; each verb has a file of its own.
 package main
 
@@ -32,6 +32,7 @@ type cli struct {
 	Restore  restoreCmd  `cmd:"" help:"Make a data folder from a backup."`
 	Function functionCmd `cmd:"" help:"Functions that pre-provisioning hooks call."`
 	Table    tableCmd    `cmd:"" help:"Tables that the rules of hooks ask, such as allow-lists."`
+	Template templateCmd `cmd:"" help:"Provisioning templates: lint, and try."`
 	Claim    claimCmd    `cmd:"" help:"What goes with claims: the least policy of a bootstrap certificate, what came of a claim, what to do when it is stolen."`
 	Thing    thingCmd    `cmd:"" help:"Retire devices."`
 	Orphans  orphansCmd  `cmd:"" help:"List what hangs on nothing: certificates, things, policies and claims that were left behind."`

@@ -23,6 +23,7 @@ type event struct {
 	TemplateARN        string            `json:"templateArn"`
 	ClientID           string            `json:"clientId"`
 	Parameters         map[string]string `json:"parameters"`
+	Trial              bool              `json:"imprintTrial,omitempty"` // ours: no device waits, the function should note nothing down
 }
 
 // payload writes an event as JSON.
@@ -31,7 +32,7 @@ func payload(e provision.HookEvent) []byte {
 	if params == nil {
 		params = map[string]string{}
 	}
-	b, err := json.Marshal(event{e.ClaimCertificateID, e.CertificateID, e.CertificatePEM, e.Scope.IoT("provisioningtemplate", e.TemplateName), e.ClientID, params})
+	b, err := json.Marshal(event{e.ClaimCertificateID, e.CertificateID, e.CertificatePEM, e.Scope.IoT("provisioningtemplate", e.TemplateName), e.ClientID, params, e.Trial})
 	if err != nil {
 		panic("hook: an event is JSON: " + err.Error()) // texts only
 	}

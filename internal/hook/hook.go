@@ -122,6 +122,9 @@ func (s *Service) Invoke(ctx context.Context, e provision.HookEvent) (provision.
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
 	defer cancel()
 	c := s.circuits.of(e.Scope, f)
+	if e.Trial { // what an operator tries must not keep devices away, nor be kept away
+		c = new(circuit)
+	}
 	if err := c.enter(s.Clock.Now()); err != nil {
 		s.OnCall(f.Kind, Broken, 0)
 		return provision.HookAnswer{Cure: "mend " + place(f) + "; it is tried again by itself"}, err

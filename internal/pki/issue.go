@@ -2,6 +2,8 @@ package pki
 
 import (
 	"crypto"
+	"crypto/rsa"
+	"io"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -32,6 +34,30 @@ type DeviceRequest struct {
 
 // IssueDevice issues a permanent device certificate (provisioning spec 9.3). Refusals are of KindInvalid.
 func (a *Authority) IssueDevice(d DeviceRequest) (*Leaf, error) {
+	return a.issueDevice(d, a.trust.Load().device.issuer())
+}
+
+// MeasureDevice makes what IssueDevice would, with zeros in place of a signature, as many as the longest one has: nobody takes it for a
+// certificate, and no certificate for such a request is longer.
+func (a *Authority) MeasureDevice(d DeviceRequest) (*Leaf, error) {
+	by := a.trust.Load().device.issuer()
+	by.signer = longestSigner{by.signer}
+	return a.issueDevice(d, by)
+}
+
+// longestSigner signs with zeros.
+type longestSigner struct{ crypto.Signer }
+
+// Sign implements crypto.Signer.
+func (s longestSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	if k, ok := s.Public().(*rsa.PublicKey); ok {
+		return make([]byte, k.Size()), nil
+	}
+	const p256 = 72 // two integers of 33 bytes, a sequence around them
+	return make([]byte, p256), nil
+}
+
+func (a *Authority) issueDevice(d DeviceRequest, by issuer) (*Leaf, error) {
 	now := a.cfg.Clock.Now().Truncate(time.Second)
 	r := request{key: d.PublicKey, subject: d.Subject, notBefore: now.Add(-deviceProfile.backdate), notAfter: endOfTime}
 	if len(r.subject) == 0 {
@@ -46,7 +72,6 @@ func (a *Authority) IssueDevice(d DeviceRequest) (*Leaf, error) {
 	if validity < 0 {
 		return nil, fleet.Invalid("", "", "the validity of a certificate must be positive")
 	}
-	by := a.trust.Load().device.issuer()
 	switch {
 	case validity > 0:
 		r.notAfter = now.Add(validity).Truncate(time.Second)

@@ -54,6 +54,7 @@ type HookEvent struct {
 	CertificatePEM     string
 	ClientID           string
 	Parameters         map[string]string // exactly what the device sent
+	Trial              bool              // nobody wants to be registered: an operator tries the template out
 }
 
 // HookAnswer is what a hook decides.
@@ -80,6 +81,8 @@ type Config struct {
 
 	// OnRefuse, if set, hears of each refusal by a limit or rate: one of the reasons in rates.go, or template.ReasonSerial.
 	OnRefuse func(budget string)
+	// TemplateLint says which bodies are refused beyond those that AWS refuses; "": none.
+	TemplateLint LintLevel
 }
 
 // Limits bound what one claim may do. Zero fields mean the default in brackets.

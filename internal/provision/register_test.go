@@ -277,7 +277,7 @@ func TestAHookIsToldAllAndMayOverrideButNotEverything(t *testing.T) {
 	if got.ThingName != "lamp-99" || f.status(c.ID) != fleet.Active {
 		t.Errorf("answered %+v", got)
 	}
-	want := HookEvent{here, "lamps", "arn:aws:lambda:us-east-1:000000000000:function:check", "2020-04-01", r.PrincipalID, c.ID, c.PEM, "client", map[string]string{"Serial": "7"}}
+	want := HookEvent{here, "lamps", "arn:aws:lambda:us-east-1:000000000000:function:check", "2020-04-01", r.PrincipalID, c.ID, c.PEM, "client", map[string]string{"Serial": "7"}, false}
 	if !reflect.DeepEqual(told, want) {
 		t.Errorf("the hook was told %+v", told)
 	}

@@ -54,13 +54,13 @@ func (p *Service) CreateTemplate(ctx context.Context, caller *fleet.Caller, n Ne
 	if err := checkTemplate(&t); err != nil {
 		return t, err
 	}
-	if _, err := template.Parse(n.Body, template.KindOf(n.Type)); err != nil {
+	s := caller.Scope
+	if err := p.checkBody(ctx, s, t); err != nil {
 		return t, err
 	}
 	if err := p.passRole(ctx, caller, n.RoleARN); err != nil {
 		return t, err
 	}
-	s := caller.Scope
 	err := p.Store.Tx(ctx, func(tx *store.Tx) error {
 		t.Created, t.Modified = tx.Now(), tx.Now()
 		if err := p.knownHook(tx, s, t.Hook); err != nil {
@@ -203,12 +203,20 @@ func (p *Service) DeleteTemplate(ctx context.Context, s fleet.Scope, name string
 
 // CreateTemplateVersion adds a body to a template. Errors are of KindInvalid, KindNotFound and KindVersionsLimit.
 func (p *Service) CreateTemplateVersion(ctx context.Context, s fleet.Scope, name, body string, setDefault bool) (v fleet.TemplateVersion, err error) {
+	var t fleet.Template
+	err = p.Store.View(ctx, func(tx *store.Tx) error {
+		t, err = tx.Template(s, name)
+		return err
+	})
+	if err != nil {
+		return v, err
+	}
+	t.Body = body
+	if err := p.checkBody(ctx, s, t); err != nil {
+		return v, err
+	}
 	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
-		t, err := tx.Template(s, name)
-		if err != nil {
-			return err
-		}
-		if _, err := template.Parse(body, template.KindOf(t.Type)); err != nil {
+		if _, err := tx.Template(s, name); err != nil {
 			return err
 		}
 		versions, _, err := tx.TemplateVersions(s, name, fleet.Page{})

@@ -47,6 +47,7 @@ type Config struct {
 	OutboxDir       string   `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
 	CORSOrigins     []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
 	Limits          string   `help:"Rates and numbers that MQTT clients may not exceed: aws (those of AWS) or none." enum:"none,aws" default:"none" placeholder:"PROFILE"`
+	TemplateLint    string   `help:"Which provisioning templates are refused: aws (those that AWS refuses) or errors (also those in which lint finds an error)." enum:"aws,errors" default:"aws" placeholder:"LEVEL"`
 	DeniedConnect   string   `help:"What an MQTT 3.1.1 client hears of a CONNECT that its policy denies: CONNACK with return code 5 or 7, or none." enum:"5,7,none" default:"5" placeholder:"CODE"`
 	DeniedSubscribe string   `help:"What becomes of an MQTT 3.1.1 connection after the SUBACK for a filter that its policy denies: close or keep." enum:"close,keep" default:"close" placeholder:"WHAT"`
 

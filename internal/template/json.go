@@ -17,6 +17,7 @@ type node struct {
 	text  string   // of a string; a number's literal; "true" or "false"
 	keys  []string // of an object, as written
 	items []node   // of an array; of an object, beside keys
+	line  int      // in the text it was read from, from 1
 }
 
 type nodeKind int
@@ -50,7 +51,7 @@ func decode(s string) (node, error) {
 	if !utf8.ValidString(s) {
 		return node{}, fmt.Errorf("is not valid UTF-8")
 	}
-	dec := json.NewDecoder(strings.NewReader(s))
+	dec := &decoder{Decoder: json.NewDecoder(strings.NewReader(s)), text: s, line: 1}
 	dec.UseNumber()
 	n, err := decodeValue(dec, 0)
 	if err != nil {
@@ -62,7 +63,23 @@ func decode(s string) (node, error) {
 	return n, nil
 }
 
-func decodeValue(dec *json.Decoder, depth int) (node, error) {
+// A decoder knows on which line it is.
+type decoder struct {
+	*json.Decoder
+	text   string
+	line   int
+	lineAt int64 // where line was counted
+}
+
+// place is the line of the token that was read last. A token has no line breaks in it.
+func (d *decoder) place() int {
+	at := d.InputOffset()
+	d.line += strings.Count(d.text[d.lineAt:at], "\n")
+	d.lineAt = at
+	return d.line
+}
+
+func decodeValue(dec *decoder, depth int) (node, error) {
 	if depth > maxDepth {
 		return node{}, fmt.Errorf("is nested more than %d levels deep", maxDepth)
 	}
@@ -70,24 +87,25 @@ func decodeValue(dec *json.Decoder, depth int) (node, error) {
 	if err != nil {
 		return node{}, jsonError(err)
 	}
+	line := dec.place()
 	switch t := tok.(type) {
 	case string:
-		return node{kind: stringNode, text: t}, nil
+		return node{kind: stringNode, text: t, line: line}, nil
 	case json.Number:
-		return node{kind: numberNode, text: t.String()}, nil
+		return node{kind: numberNode, text: t.String(), line: line}, nil
 	case bool:
-		return node{kind: boolNode, text: fmt.Sprint(t)}, nil
+		return node{kind: boolNode, text: fmt.Sprint(t), line: line}, nil
 	case json.Delim:
 		if t == '{' {
 			return decodeObject(dec, depth)
 		}
 		return decodeArray(dec, depth)
 	}
-	return node{kind: nullNode}, nil
+	return node{kind: nullNode, line: line}, nil
 }
 
-func decodeObject(dec *json.Decoder, depth int) (node, error) {
-	n := node{kind: objectNode}
+func decodeObject(dec *decoder, depth int) (node, error) {
+	n := node{kind: objectNode, line: dec.place()}
 	seen := map[string]bool{}
 	for dec.More() {
 		tok, err := dec.Token()
@@ -109,8 +127,8 @@ func decodeObject(dec *json.Decoder, depth int) (node, error) {
 	return n, jsonError(err)
 }
 
-func decodeArray(dec *json.Decoder, depth int) (node, error) {
-	n := node{kind: arrayNode}
+func decodeArray(dec *decoder, depth int) (node, error) {
+	n := node{kind: arrayNode, line: dec.place()}
 	for dec.More() {
 		item, err := decodeValue(dec, depth+1)
 		if err != nil {

@@ -25,6 +25,9 @@ var Model = wire.Model{
 		{Name: "ContainClaim", Method: "POST", URI: "/imprint/claims/{claimId}/containment"},
 		{Name: "DeprovisionThing", Method: "POST", URI: "/imprint/things/{thingName}/deprovision"},
 		{Name: "ListOrphans", Method: "GET", URI: "/imprint/orphans"},
+		{Name: "LintTemplate", Method: "POST", URI: "/imprint/lint-template"},
+		{Name: "TryTemplate", Method: "POST", URI: "/imprint/try-template"},
+		{Name: "TryTemplateWithHook", Method: "POST", URI: "/imprint/try-template-with-hook"},
 		{Name: "PutFunction", Method: "PUT", URI: "/imprint/functions/{name}"},
 		{Name: "ListFunctions", Method: "GET", URI: "/imprint/functions"},
 		{Name: "DeleteFunction", Method: "DELETE", URI: "/imprint/functions/{name}"},
@@ -58,6 +61,9 @@ var Model = wire.Model{
 		"ThingName":    {Range: "1..128", Pattern: `[a-zA-Z0-9:_-]+`, RE2: `[a-zA-Z0-9:_-]+`},
 		"OrphanKind":   {Enum: orphanKinds()},
 		"Seconds":      {Range: "0..315360000"},
+		"TemplateBody": {Range: "1..65536"},
+		"TemplateName": {Range: "1..36", Pattern: `[0-9A-Za-z_-]+`, RE2: `[0-9A-Za-z_-]+`},
+		"Topics":       {Range: "0..50"},
 	},
 }
 

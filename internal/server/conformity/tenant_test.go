@@ -174,6 +174,7 @@ func (a *tenant) furnishHooks() {
 	maps.Copy(a.values, values{
 		"PutFunction.Name": "check", "PutFunction.Kind": "rule", "PutFunction.Rule": "true", "DeleteFunction.Name": "check", "PutFunction.Url": absent{}, "PutFunction.AccessKeyId": absent{},
 		"CreateTable.Name": "serials", "DeleteTable.Name": "serials", "PutTableKeys.Name": "serials", "ListTableKeys.Name": "serials", "DeleteTableKeys.Name": "serials",
+		"LintTemplate.TemplateBody": absent{}, "TryTemplate.TemplateBody": absent{}, "TryTemplateWithHook.TemplateBody": absent{},
 		"PutTableKeys.Keys": []any{"another"}, "DeleteTableKeys.Keys": []any{"another"},
 	})
 }

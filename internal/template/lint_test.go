@@ -1,0 +1,74 @@
+package template
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+var here = fleet.Scope{Account: "000000000000", Region: "us-east-1"}
+
+// TestEachRuleFindsItsExample runs every rule on a body that breaks it and on one that does not.
+func TestEachRuleFindsItsExample(t *testing.T) {
+	t.Parallel()
+	for _, rule := range LintRules() {
+		t.Run(rule.ID, func(t *testing.T) {
+			t.Parallel()
+			g := readGolden(t, filepath.Join("testdata", "lint", rule.ID+".txt"))
+			for name, facts := range map[string]string{"bad": "facts", "good": "good facts"} {
+				known := LintFacts{Scope: here}
+				g.decode(t, facts, &known)
+				body := g.sections[name]
+				found := Lint(strings.TrimSuffix(body, "\n"), Fleet, known)
+				i := slices.IndexFunc(found, func(f Finding) bool { return f.Rule == rule.ID })
+				switch {
+				case i < 0 && name == "bad":
+					t.Errorf("the bad example passes: %+v", found)
+				case i >= 0 && name == "good":
+					t.Errorf("the good example is blamed: %+v", found[i])
+				case i >= 0:
+					f := found[i]
+					if lines := strings.Count(body, "\n"); f.Line < 1 || f.Line > lines || f.Cause == "" || f.Cure == "" || f.Severity != rule.Severity || strings.Contains(f.Cause+f.Cure, "%!") {
+						t.Errorf("%+v, of %d lines", f, lines)
+					}
+				case MostSevere(found) == SeverityError && !slices.Contains(sideBySide, rule.ID):
+					t.Errorf("the good example has other errors: %+v", found)
+				}
+			}
+		})
+	}
+	files, err := os.ReadDir(filepath.Join("testdata", "lint"))
+	if err != nil || len(files) != len(LintRules()) {
+		t.Errorf("%d examples of %d rules, %v", len(files), len(LintRules()), err)
+	}
+}
+
+// sideBySide are rules whose good example another rule finds fault with.
+var sideBySide = []string{"override-conflict"}
+
+func TestAFindingKnowsItsLine(t *testing.T) {
+	t.Parallel()
+	body := "{\n \"Parameters\": {\"S\": {\"Type\": \"String\"}},\n \"Resources\": {\n  \"thing\": {\"Type\": \"AWS::IoT::Thing\",\n   \"Properties\": {\n    \"ThingName\": {\"Ref\": \"Serial\"}}}}}"
+	for _, f := range Lint(body, Fleet, LintFacts{Scope: here}) {
+		want := map[string]struct {
+			pointer string
+			line    int
+		}{"parameter-undeclared": {"/Resources/thing/Properties/ThingName/Ref", 6}, "parameter-unused": {"/Parameters/S", 2}, "certificate-missing": {"/Resources", 3}}[f.Rule]
+		if want.pointer != f.Pointer || want.line != f.Line {
+			t.Errorf("%+v", f)
+		}
+	}
+	found := Lint(strings.Replace(body, "ThingName", "Thing/Nmae", 1), Fleet, LintFacts{})
+	if len(found) == 0 || !slices.ContainsFunc(found, func(f Finding) bool {
+		return f.Rule == "syntax" && f.Line == 6 && f.Pointer == "/Resources/thing/Properties/Thing~1Nmae"
+	}) {
+		t.Errorf("%+v", found)
+	}
+	if found := Lint("{", Fleet, LintFacts{}); len(found) != 1 || found[0].Rule != "syntax" || found[0].Line != 1 {
+		t.Errorf("%+v", found)
+	}
+}

@@ -213,7 +213,7 @@ func (c *claimReportCmd) Run(ctx context.Context) error {
 
 // fetchReport fetches all pages of one claim.
 func fetchReport(ctx context.Context, cl *client.Client, claim string, since moment) (report claimReport, err error) {
-	query := url.Values{"maxResults": {"100"}, "since": {since.UTC().Format(time.RFC3339)}}
+	query := url.Values{"maxResults": {"100"}, "since": {since.UTC().Format("2006-01-02T15:04:05.000Z")}}
 	for first := true; ; first = false {
 		var page claimReport
 		if err := cl.REST(ctx, "imprint", http.MethodGet, "/imprint/claims/"+url.PathEscape(claim)+"?"+query.Encode(), nil, &page); err != nil {

@@ -37,8 +37,11 @@ type DescendantThing struct {
 	Groups []string
 }
 
-// refusalsTold is how many traces of a claim are gone through for those that were refused.
-const refusalsTold = 100
+// Of the newest traces of a claim so many are gone through, for so many requests that were refused.
+const (
+	tracesSeen   = 500
+	refusalsTold = 50
+)
 
 // ReportClaim tells what descended from a claim, or from a certificate that served as one. It fails with KindNotFound for a claim
 // that left no trace. Pages are of certificates; one may be short, or empty, and have a next one.
@@ -89,9 +92,9 @@ func reportHead(tx *store.Tx, s fleet.Scope, out *ClaimReport, first bool) error
 	if !first {
 		return nil
 	}
-	records, err := tx.Traces(s, out.ID, refusalsTold)
+	records, err := tx.Traces(s, out.ID, tracesSeen)
 	for _, r := range records {
-		if r.Outcome != trace.OK {
+		if r.Outcome != trace.OK && (r.Kind == trace.Create || r.Kind == trace.Register) && len(out.Refused) < refusalsTold {
 			out.Refused = append(out.Refused, r)
 		}
 	}

@@ -235,9 +235,14 @@ func (c *containment) free(cert fleet.Certificate) error {
 	return nil
 }
 
+// ReasonContained is the stable word for requests that a contained claim was used for.
+const ReasonContained = "claim_contained"
+
 // errContained is why nothing more is made of a claim.
 func errContained(c store.Containment) error {
-	return fleet.Denied("the claim was contained at %s: nothing more is made with it", c.Started.Format(time.RFC3339))
+	err := fleet.Denied("the claim was contained at %s: nothing more is made with it", c.Started.Format(time.RFC3339))
+	err.Reason = ReasonContained
+	return err
 }
 
 // refusedAs words a refusal of a claim that was contained.

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -363,7 +364,8 @@ func TestAHookThatThinksWhileItsClaimIsContainedEndsInRefusal(t *testing.T) {
 				return HookAnswer{Allow: true}, nil
 			})
 			_, err := f.register(r, "lamps", c, "7")
-			if m := refused(t, err, CodeAccessDenied); !strings.Contains(m, "was contained at") {
+			var e *fleet.Error
+			if m := refused(t, err, CodeAccessDenied); !strings.Contains(m, "was contained at") || !errors.As(err, &e) || e.Reason != ReasonContained {
 				t.Errorf("refused with %q", m)
 			}
 			if _, found := f.thing("lamp-7"); found {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 )
@@ -93,7 +94,8 @@ func dialMQTT5(t *testing.T, addr string, cfg *tls.Config, clientID string) (*mq
 		return nil, err
 	}
 	d := &mqtt5Device{inbox: make(inbox, 100), lost: make(chan byte, 1)}
-	d.client = paho.NewClient(paho.ClientConfig{Conn: conn,
+	// Without the lock its parts of packets mix with the parts of acknowledgements.
+	d.client = paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn),
 		OnServerDisconnect: func(p *paho.Disconnect) { d.lost <- p.ReasonCode },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			d.inbox <- message{p.Packet.Topic, p.Packet.Payload}

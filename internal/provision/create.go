@@ -37,6 +37,9 @@ func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertif
 		if st, err = p.standToCreate(tx, r); err == nil {
 			err = p.room(tx, r, st)
 		}
+		if err == nil {
+			st.validity, err = p.validity(tx, r, st)
+		}
 		return err
 	}); err != nil {
 		return nil, err
@@ -52,7 +55,7 @@ func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertif
 	if err != nil {
 		return nil, fmt.Errorf("encoding a key: %w", err)
 	}
-	leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: key.Public()})
+	leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: key.Public(), Validity: st.validity})
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +88,9 @@ func (p *Service) createFromCSR(ctx context.Context, r Requester, request string
 	r.Trace.Step("csr", "a key of type %T, request %s…", csr.PublicKey, csr.Hash[:12])
 	var st standing
 	if err := p.Store.View(ctx, func(tx *store.Tx) error {
-		st, err = p.stand(tx, r, true)
+		if st, err = p.stand(tx, r, true); err == nil {
+			st.validity, err = p.validity(tx, r, st)
+		}
 		return err
 	}); err != nil {
 		return nil, err
@@ -93,7 +98,7 @@ func (p *Service) createFromCSR(ctx context.Context, r Requester, request string
 	if err := p.rates.claim(r, st.limits); err != nil {
 		return nil, err
 	}
-	leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: csr.PublicKey, Subject: csr.Subject})
+	leaf, err := p.Authority.IssueDevice(pki.DeviceRequest{PublicKey: csr.PublicKey, Subject: csr.Subject, Validity: st.validity})
 	if err != nil {
 		return nil, err
 	}

@@ -50,24 +50,47 @@ func (g *registration) checkRenewal(own store.Registration, d *template.Desired)
 // grace returns until when the device's certificate c may connect, and the template that it may renew itself with after its end. A
 // certificate that no template allows more may connect until its end.
 func (p *Service) grace(tx *store.Tx, s fleet.Scope, c fleet.Certificate) (name string, until time.Time, err error) {
-	own, found, err := tx.Registration(s, c.ID)
-	if err != nil || !found {
+	t, settings, err := p.comesFrom(tx, s, c.ID)
+	if err != nil || !enabled(t) {
 		return "", c.NotAfter, err
 	}
-	t, err := tx.Template(s, own.Template)
-	switch {
-	case fleet.KindOf(err) == fleet.KindNotFound:
-		return "", c.NotAfter, nil
-	case err != nil:
-		return "", c.NotAfter, err
-	case t.Type != fleet.FleetProvisioning || !enabled(t):
-		return "", c.NotAfter, nil
+	return t.Name, c.NotAfter.Add(settings.ExpiredGrace), nil
+}
+
+// comesFrom returns the template that a certificate was registered with, as it is now. Both are empty if there is none any more.
+func (p *Service) comesFrom(tx *store.Tx, s fleet.Scope, certificate string) (t fleet.Template, settings template.Settings, err error) {
+	own, found, err := tx.Registration(s, certificate)
+	if err != nil || !found {
+		return t, settings, err
+	}
+	return p.settingsOf(tx, s, own.Template)
+}
+
+func (p *Service) settingsOf(tx *store.Tx, s fleet.Scope, name string) (t fleet.Template, settings template.Settings, err error) {
+	t, err = tx.Template(s, name)
+	if fleet.KindOf(err) == fleet.KindNotFound && err != nil || err == nil && t.Type != fleet.FleetProvisioning {
+		return fleet.Template{}, settings, nil
+	}
+	if err != nil {
+		return t, settings, err
 	}
 	tm, err := p.parsed.parse(t.Body, template.Fleet)
 	if err != nil {
-		return "", c.NotAfter, err
+		return t, settings, err
 	}
-	return t.Name, c.NotAfter.Add(tm.Settings().ExpiredGrace), nil
+	return t, tm.Settings(), nil
+}
+
+// validity is how long a certificate lives that r asks for: what the template says that a claim is bound to, or that the certificate
+// comes from that is to be renewed. Which template a bootstrap certificate is going to register with nobody knows yet.
+func (p *Service) validity(tx *store.Tx, r Requester, st standing) (d time.Duration, err error) {
+	var settings template.Settings
+	if st.template != "" {
+		_, settings, err = p.settingsOf(tx, r.Scope, st.template)
+	} else {
+		_, settings, err = p.comesFrom(tx, r.Scope, r.PrincipalID)
+	}
+	return settings.CertificateDays.Duration(), err
 }
 
 // Grace tells how the certificate of a device, whose end has come, may be renewed: with this template alone, until the time. found is

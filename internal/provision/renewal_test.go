@@ -353,3 +353,34 @@ func TestConnectionsAreNotedTogether(t *testing.T) {
 		t.Errorf("first %v, last %v", use.First, use.Last)
 	}
 }
+
+func TestCertificatesLiveAsLongAsTheirTemplateSays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.template("short", withSettings(`"CertificateDays": "0.5"`))
+	f.template("lamps", withSettings(`"CertificateDays": "90"`))
+	f.template("aws", lamps)
+	for name, want := range map[string]time.Duration{"short": 12 * time.Hour, "lamps": 90 * 24 * time.Hour, "aws": 0} {
+		r := f.claim(name)
+		keys, err := f.CreateKeysAndCertificate(t.Context(), f.again(r))
+		check(t, err)
+		first := f.device(name, "of-"+name)
+		for what, id := range map[string]string{"keys": keys.ID, "csr": first.PrincipalID, "renewed": f.renew(first, name, "of-"+name).PrincipalID} {
+			c := view(f, func(tx *store.Tx) (fleet.Certificate, error) { return tx.Certificate(here, id) })
+			life := c.NotAfter.Sub(f.Clock.Now())
+			if want == 0 && life < 365*24*time.Hour || want != 0 && (life > want || life < want-time.Minute) {
+				t.Errorf("%s, %s: lives %v, want %v", name, what, life, want)
+			}
+		}
+	}
+	// What the template says now counts for the next one.
+	d := f.device("lamps", "7")
+	body := withSettings(`"CertificateDays": "30"`)
+	_, err := f.CreateTemplateVersion(t.Context(), here, "lamps", body, true)
+	check(t, err)
+	next := f.renew(d, "lamps", "7")
+	c := view(f, func(tx *store.Tx) (fleet.Certificate, error) { return tx.Certificate(here, next.PrincipalID) })
+	if life := c.NotAfter.Sub(f.Clock.Now()); life > 30*24*time.Hour {
+		t.Errorf("renewed for %v", life)
+	}
+}

@@ -47,8 +47,9 @@ type standing struct {
 	expired   bool            // a certificate after its end: it may be renewed
 	renews    string          // the template that it may be renewed with
 
-	limits fleet.ClaimLimits
-	budget string // under which devices are counted
+	validity time.Duration // of a new certificate; 0: as long as the authority says
+	limits   fleet.ClaimLimits
+	budget   string // under which devices are counted
 }
 
 // stand checks that a requester may still provision. creating is true for requests that make certificates: those end with

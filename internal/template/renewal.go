@@ -88,9 +88,26 @@ func parseOverlap(s *Settings, v string) error {
 	return err
 }
 
+// Days is a length of time in days.
+type Days float64
+
+// Duration returns the length to the second.
+func (d Days) Duration() time.Duration {
+	return time.Duration(float64(d) * 24 * float64(time.Hour)).Round(time.Second)
+}
+
+// parseDays reads CertificateDays. A certificate must outlive the minutes in which its device connects with it.
+func parseDays(v string) (Days, error) {
+	n, err := strconv.ParseFloat(v, 64)
+	if d := Days(n); err != nil || !(n < 9132) || d.Duration() < 30*time.Second {
+		return 0, fmt.Errorf("%q is no number of days such as 90 or 0.5, from half a minute to 9131", clip(v))
+	}
+	return Days(n), nil
+}
+
 // completeRenewal decides what depends on several settings. said has the text of each.
 func (s *Settings) completeRenewal(said map[string]string) {
-	if _, ok := said["RenewalOverlap"]; !ok && s.RenewalWindow != 0 {
+	if _, ok := said["RenewalOverlap"]; !ok && (s.RenewalWindow != 0 || s.CertificateDays != 0) {
 		s.RenewalOverlap = new(DefaultRenewalOverlap)
 	}
 }

@@ -40,6 +40,10 @@ func TestRenewalIsDueInAWindowBeforeTheEnd(t *testing.T) {
 func TestTimesInSettingsAreCheckedWhenTheTemplateIsMade(t *testing.T) {
 	t.Parallel()
 	for setting, reason := range map[string]string{
+		`"CertificateDays": "0"`:       "no number of days",
+		`"CertificateDays": "NaN"`:     "no number of days",
+		`"CertificateDays": "90d"`:     "no number of days",
+		`"CertificateDays": "99999"`:   "no number of days",
 		`"RenewalWindow": "0%"`:        "1% to 100%",
 		`"RenewalWindow": "101%"`:      "1% to 100%",
 		`"RenewalWindow": "a third"`:   "no time such as 30d",

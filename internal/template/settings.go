@@ -35,6 +35,9 @@ type Settings struct {
 	// Reprovision says what happens when a device asks for a thing that has a principal already. See Settings.rule for silence.
 	Reprovision Reprovision
 
+	// CertificateDays is how long certificates live that are asked for with a claim of the template or to renew one of its; 0: as long
+	// as the installation says.
+	CertificateDays Days
 	// RenewalWindow is how long before its end a certificate is to be renewed; 0: DefaultRenewalWindow. A share is of its validity.
 	RenewalWindow Span
 	// RenewalJitter is over how much of the window, from its beginning, devices spread; 0: DefaultRenewalJitter. A share is of the window.
@@ -122,13 +125,16 @@ var settings = []setting{
 			}
 			return nil
 		}},
+	{SettingInfo{"CertificateDays", "a number of days, such as 90 or 0.5", "until 2049, as in AWS",
+		"how long certificates live that devices ask for with a claim of this template, or to renew one that was registered with it; those of a bootstrap certificate, which serves many templates, have the default"},
+		func(s *Settings, v string) (err error) { s.CertificateDays, err = parseDays(v); return err }},
 	{SettingInfo{"RenewalWindow", "a time such as 30d or 36h, or a percentage of the validity", "33%",
 		"how long before its end a certificate is to be renewed; the forecast of expiries and imprint-device go by it"},
 		func(s *Settings, v string) (err error) { s.RenewalWindow, err = parseSpan(v); return err }},
 	{SettingInfo{"RenewalJitter", "a time such as 5d, or a percentage of the window", "50%",
 		"over how much of the renewal window, from its beginning, devices spread; what is not renewed then is overdue"},
 		func(s *Settings, v string) (err error) { s.RenewalJitter, err = parseSpan(v); return err }},
-	{SettingInfo{"RenewalOverlap", "a time such as 24h, 0s, or `never`", "24h where `RenewalWindow` is set, else `never`, as in AWS",
+	{SettingInfo{"RenewalOverlap", "a time such as 24h, 0s, or `never`", "24h where `CertificateDays` or `RenewalWindow` is set, else `never`, as in AWS",
 		"for how long the certificate that asked for another one of its thing stays in service when that has connected; then it is deactivated and detached"},
 		parseOverlap},
 	{SettingInfo{"RenewalParameters", "`same` or `any`", "`same`",

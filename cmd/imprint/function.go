@@ -12,6 +12,10 @@ import (
 )
 
 type functionCmd struct {
+	Create functionCreateCmd `cmd:"" help:"Make a function of code in a folder or zip file, which the server runs."`
+	Update functionUpdateCmd `cmd:"" help:"Change code or settings of such a function; the next invocation uses them."`
+	Invoke functionInvokeCmd `cmd:"" help:"Run such a function and print its answer."`
+	Logs   functionLogsCmd   `cmd:"" help:"Print what the last invocations of such a function wrote since the server started."`
 	Put    functionPutCmd    `cmd:"" help:"Say what the ARN of a pre-provisioning hook's function stands for: a webhook, a function of another endpoint, or a rule."`
 	List   functionListCmd   `cmd:"" help:"List the functions."`
 	Delete functionDeleteCmd `cmd:"" help:"Delete a function; templates that name it refuse every device from then on."`

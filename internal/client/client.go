@@ -135,9 +135,15 @@ func (c *Client) Query(ctx context.Context, service, version, action string, par
 const maxAnswer = 8 << 20
 
 func (c *Client) do(ctx context.Context, service, method, path string, header map[string]string, body []byte) ([]byte, error) {
+	_, answer, err := c.Call(ctx, service, method, path, header, body)
+	return answer, err
+}
+
+// Call makes a request of a REST service with a header and a body as they are, and returns those of its answer.
+func (c *Client) Call(ctx context.Context, service, method, path string, header map[string]string, body []byte) (http.Header, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.base.String(), "/")+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for k, v := range header {
 		req.Header.Set(k, v)
@@ -147,17 +153,17 @@ func (c *Client) do(ctx context.Context, service, method, path string, header ma
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("calling %s: %w", c.base.Host, err)
+		return nil, nil, fmt.Errorf("calling %s: %w", c.base.Host, err)
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer of %s: %w", c.base.Host, err)
+		return nil, nil, fmt.Errorf("reading the answer of %s: %w", c.base.Host, err)
 	}
 	if res.StatusCode/100 != 2 {
-		return nil, readError(res, answer)
+		return nil, nil, readError(res, answer)
 	}
-	return answer, nil
+	return res.Header, answer, nil
 }
 
 // readError understands the error shapes of all protocols.

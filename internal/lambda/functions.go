@@ -21,8 +21,8 @@ const (
 
 const (
 	maxTimeout     = 900 * time.Second
-	maxEnvironment = 4 << 10 // bytes of names and values
-	hookTime       = 5 * time.Second
+	maxEnvironment = 4 << 10         // bytes of names and values
+	hookTime       = 5 * time.Second // of a hook, loading the code included; the handler has its own timeout in it
 )
 
 // A Change is what a request says of a function. nil leaves a setting as it is, or gives it its default.
@@ -113,7 +113,7 @@ func (s *Service) put(tx *store.Tx, scope fleet.Scope, f *fleet.LocalFunction) e
 		return err
 	}
 	f.Modified, f.Revision = tx.Now(), fleet.NewUUID()
-	return tx.PutLocalFunction(scope, *f, min(f.Timeout, hookTime))
+	return tx.PutLocalFunction(scope, *f, hookTime)
 }
 
 // UpdateCode gives a function another zip file. dryRun only checks. Kinds of errors: those of Create, KindNotFound and KindVersion.
@@ -203,8 +203,11 @@ func (s *Service) Delete(ctx context.Context, name string) error {
 	return err
 }
 
-// Forget ends the processes of a function that is not there any more.
-func (s *Service) Forget(scope fleet.Scope, name string) { s.Runner.Forget(ARN(scope, name)) }
+// Forget ends the processes of a function that is not there any more, and drops what they wrote.
+func (s *Service) Forget(scope fleet.Scope, name string) {
+	s.Runner.Forget(ARN(scope, name))
+	s.outputs.forget(outputKey{scope, name})
+}
 
 // allow checks what is not of the function alone: that the caller may hand over the role, and that the runtime is here.
 func (s *Service) allow(ctx context.Context, c Change) error {

@@ -122,6 +122,17 @@ func (o *outputs) drop(i int) {
 	o.list = slices.Delete(o.list, i, i+1)
 }
 
+func (o *outputs) forget(key outputKey) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.list = slices.DeleteFunc(o.list, func(k keptOutput) bool {
+		if k.key == key {
+			o.size -= len(k.Log)
+		}
+		return k.key == key
+	})
+}
+
 // Outputs returns what the last invocations of a function have written since the server has started, newest first. It fails with KindNotFound.
 func (s *Service) Outputs(ctx context.Context, name string) (list []Output, err error) {
 	scope := fleet.CallerFrom(ctx).Scope

@@ -412,6 +412,11 @@ func TestOutputIsKeptOfTheLastInvocations(t *testing.T) {
 			t.Errorf("%s: %d, %v", name, len(list), err)
 		}
 	}
+	must(t, f.Delete(f.ctx, "loud"))
+	f.create("loud", "x")
+	if list, err := f.Outputs(f.ctx, "loud"); err != nil || len(list) != 0 || f.outputs.size != outputSize {
+		t.Errorf("of another function: %v, %v", list, err)
+	}
 	_, err = f.Outputs(f.ctx, "none")
 	f.wantError(err, fleet.KindNotFound, "")
 	for i := range 2 * outputsAll / outputSize / outputsEach {

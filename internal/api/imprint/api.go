@@ -5,6 +5,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/hook"
+	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/wire"
@@ -20,6 +21,7 @@ type Config struct {
 	Store     *store.DB
 	Admins    Administrators
 	Hooks     *hook.Service
+	Functions *lambda.Service
 	Provision *provision.Service
 	Home      fleet.Scope // only its callers may make accounts and see their list
 }
@@ -44,6 +46,7 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("PutFunction", a.putFunction).On(func(s fleet.Scope, in *PutFunctionInput) []string { return function(s, in.Name) }),
 		wire.Do("ListFunctions", a.listFunctions),
 		wire.Do("DeleteFunction", a.deleteFunction).On(func(s fleet.Scope, in *DeleteFunctionInput) []string { return function(s, in.Name) }),
+		wire.Do("GetFunctionLogs", a.getFunctionLogs).On(func(s fleet.Scope, in *GetFunctionLogsInput) []string { return function(s, in.Name) }),
 		wire.Do("CreateTable", a.createTable).On(func(s fleet.Scope, in *CreateTableInput) []string { return table(s, in.Name) }),
 		wire.Do("ListTables", a.listTables),
 		wire.Do("DeleteTable", a.deleteTable).On(func(s fleet.Scope, in *DeleteTableInput) []string { return table(s, in.Name) }),

@@ -31,6 +31,7 @@ var Model = wire.Model{
 		{Name: "PutFunction", Method: "PUT", URI: "/imprint/functions/{name}"},
 		{Name: "ListFunctions", Method: "GET", URI: "/imprint/functions"},
 		{Name: "DeleteFunction", Method: "DELETE", URI: "/imprint/functions/{name}"},
+		{Name: "GetFunctionLogs", Method: "GET", URI: "/imprint/functions/{name}/logs"},
 		{Name: "CreateTable", Method: "PUT", URI: "/imprint/tables/{name}"},
 		{Name: "ListTables", Method: "GET", URI: "/imprint/tables"},
 		{Name: "DeleteTable", Method: "DELETE", URI: "/imprint/tables/{name}"},

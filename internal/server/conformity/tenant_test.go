@@ -194,7 +194,7 @@ func (a *tenant) furnishFunctions() {
 		"Code": object{"ZipFile": zipFile}, "Environment": object{"Variables": object{"SECRET": a.private}}, "Tags": object{"of": a.private}})
 	a.do("lambda", "AddPermission", object{"FunctionName": "lampcheck", "StatementId": "iot", "Action": "lambda:InvokeFunction", "Principal": "iot.amazonaws.com"})
 	maps.Copy(a.values, values{
-		"FunctionName": "lampcheck", "PutFunction.FunctionName": absent{}, "CreateFunction.Runtime": "python3.12", "CreateFunction.Handler": "app.handler",
+		"GetFunctionLogs.Name": "lampcheck", "FunctionName": "lampcheck", "PutFunction.FunctionName": absent{}, "CreateFunction.Runtime": "python3.12", "CreateFunction.Handler": "app.handler",
 		"CreateFunction.Role": role, "CreateFunction.Code": object{"ZipFile": zipFile}, "ZipFile": zipFile, "AddPermission.Principal": "iot.amazonaws.com",
 		"AddPermission.Action": "lambda:InvokeFunction", "AddPermission.StatementId": "more", "RemovePermission.StatementId": "iot", "Resource": arn, "Invoke.Payload": "{}",
 	})

@@ -346,6 +346,37 @@ def handler(event, context):
 	}
 }
 
+// What the operator grants, works: names, and whatever this machine reaches.
+func TestFunctionsMayBeGivenTheNetwork(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	granted, not := world(t, Config{Network: true}), world(t, Config{})
+	for lang, source := range map[string][2]string{
+		"python": {"app.py", "import socket\ndef handler(e, c):\n    socket.create_connection(('localhost', " + port + "), 5).close()\n    return 'connected'"},
+		"node": {"index.js", "exports.handler = () => new Promise((yes, no) => { const s = require('net').connect(" + port + ", 'localhost'); " +
+			"s.on('connect', () => { s.end(); yes('connected'); }); s.on('error', no); });"},
+		"go": {},
+	} {
+		c := subject(t, lang)
+		c.Timeout = 20 * time.Second
+		if lang != "go" {
+			c.Dir = write(t, map[string]string{source[0]: source[1]})
+		}
+		event := `{"case":"tcp","path":"localhost:` + port + `"}`
+		if res := ask(t, granted, c, event); string(res.Payload) != `"connected"` {
+			t.Errorf("%s: %s\n%s", lang, res.Payload, res.Log)
+		}
+		if res := ask(t, not, c, event); res.FunctionError == "" {
+			t.Errorf("%s without the grant: %s", lang, res.Payload)
+		}
+	}
+}
+
 // Closing ends what runs.
 func TestCloseEndsEverything(t *testing.T) {
 	t.Parallel()

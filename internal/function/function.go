@@ -81,6 +81,9 @@ type Config struct {
 	Queue      int  // invocations that may wait for their turn; 0: 16 for each that may run
 	Workers    int  // processes, those that wait for work included; 0: twice Concurrent
 	Unsafe     bool // run functions even without the layers of the sandbox that this machine lacks
+	// Network lets functions use the network of this machine: everything that the server can reach, its loopback included. Without it
+	// they reach their Runtime API and nothing else.
+	Network bool
 	// Hide lists folders that no function may see, the data folder among them.
 	Hide []string
 	// IdleTime is how long a worker waits for work before it is ended; 0: five minutes.

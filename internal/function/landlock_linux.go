@@ -42,8 +42,8 @@ func (s *spec) openRules() (rules []rule, err error) {
 	if s.Layers&namespaces != 0 {
 		allow[runtimeRoot], allow["/etc"] = readOnly, readOnly // of the tree that mountAll made
 	} else {
-		for _, file := range systemFiles {
-			allow[file] = unix.LANDLOCK_ACCESS_FS_READ_FILE
+		for _, file := range s.systemFiles() {
+			allow[file] = readOnly
 		}
 	}
 	for _, name := range devices {
@@ -71,7 +71,7 @@ func (s *spec) restrictFiles(rules []rule) error {
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handledFiles[min(int(version), len(handledFiles)-1)]}
 	size := unsafe.Sizeof(attr.Handled_access_fs)
-	if version >= 4 && (!s.Inet || s.Port != 0) {
+	if version >= 4 && !s.Network && (!s.Inet || s.Port != 0) {
 		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 		size = unsafe.Offsetof(attr.Scoped)
 	}

@@ -67,6 +67,7 @@ type spec struct {
 	Listen  bool              // make a listener for the Runtime API on port apiPort and hand it to the server
 	Inet    bool              // may use TCP; without namespaces to port Port only
 	Port    int
+	Network bool   // may use the network of the machine
 	NoJIT   bool   // memory cannot be made executable here
 	Token   string // first part of the path of a Runtime API that others on this machine could reach
 	Probe   bool   // end where the function would begin

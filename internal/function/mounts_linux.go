@@ -16,6 +16,18 @@ var systemFolders = []string{"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"
 // Files of the system that programs cannot do without.
 var systemFiles = []string{"/etc/ld.so.cache", "/etc/localtime"}
 
+// What names and certificates of others are looked up in.
+var networkFiles = []string{
+	"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/services", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted",
+}
+
+func (s *spec) systemFiles() []string {
+	if s.Network {
+		return append(slices.Clone(systemFiles), networkFiles...)
+	}
+	return systemFiles
+}
+
 var devices = []string{"null", "zero", "full", "random", "urandom"}
 
 // root is where the new tree is put together: the process that does it needs no devices, and no code is kept there.
@@ -126,7 +138,7 @@ func (s *spec) small(opened map[string]int) error {
 			return fmt.Errorf("binding /dev/%s: %w", name, err)
 		}
 	}
-	for _, file := range systemFiles {
+	for _, file := range s.systemFiles() {
 		if _, err := os.Stat(file); err != nil {
 			continue
 		}
@@ -141,7 +153,9 @@ func (s *spec) small(opened map[string]int) error {
 	files := map[string][]byte{
 		"/etc/passwd": fmt.Appendf(nil, "sbx_user:x:%d:%[1]d::%s:/sbin/nologin\n", uid, scratchRoot),
 		"/etc/group":  fmt.Appendf(nil, "sbx_user:x:%d:\n", uid),
-		"/etc/hosts":  []byte("127.0.0.1 localhost\n"),
+	}
+	if _, err := os.Stat(root + "/etc/hosts"); err != nil {
+		files["/etc/hosts"] = []byte("127.0.0.1 localhost\n")
 	}
 	for name, content := range s.Files {
 		files[filepath.Join(runtimeRoot, name)] = content

@@ -220,19 +220,19 @@ func (r *Runner) take(code Code, key string) (w *worker, cold bool, err error) {
 	if w != nil {
 		return w, false, nil
 	}
-	w, err = r.add(code, key, true)
+	w, err = r.add(code, key)
 	return w, true, err
 }
 
-// add starts a worker. If there are too many, the one that has waited longest must make room, if it may.
-func (r *Runner) add(code Code, key string, mayEnd bool) (*worker, error) {
+// add starts a worker. If there are too many, the one that has waited longest must make room.
+func (r *Runner) add(code Code, key string) (*worker, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil, fmt.Errorf("%w: the server is stopping", ErrUnavailable)
 	}
 	if len(r.all) >= r.Workers {
-		if !mayEnd || len(r.idle) == 0 {
+		if len(r.idle) == 0 {
 			return nil, fmt.Errorf("%w: there are %d processes", ErrBusy, len(r.all))
 		}
 		oldest := r.idle[0]
@@ -298,7 +298,12 @@ func (r *Runner) spare(code Code, key string) {
 		}
 	}
 	n += r.coming[key]
-	if r.closed || n >= maxSpares || r.current[code.ARN] != key {
+	coming := 0
+	for _, c := range r.coming {
+		coming += c
+	}
+	// Spares never take the room of those that run.
+	if coming >= r.Workers-r.Concurrent || r.closed || n >= maxSpares || r.current[code.ARN] != key {
 		r.mu.Unlock()
 		return
 	}
@@ -314,7 +319,7 @@ func (r *Runner) spare(code Code, key string) {
 				delete(r.coming, key)
 			}
 		}()
-		w, err := r.add(code, key, false)
+		w, err := r.add(code, key)
 		if err != nil {
 			return
 		}

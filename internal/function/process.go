@@ -66,7 +66,7 @@ func arguments(code Code, lang language, program string, s *spec) []string {
 
 // environment is that of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html): the function's own variables,
 // and those that it cannot change.
-func environment(code Code, s *spec) []string {
+func environment(code Code, lang language, s *spec) []string {
 	region := "us-east-1"
 	if f := strings.Split(code.ARN, ":"); len(f) > 3 && f[3] != "" {
 		region = f[3]
@@ -91,7 +91,7 @@ func environment(code Code, s *spec) []string {
 		"AWS_LAMBDA_LOG_STREAM_NAME":      "$LATEST",
 		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
 	})
-	if s.Inet {
+	if lang == provided {
 		env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:" + strconv.Itoa(cmp.Or(s.Port, apiPort)) + s.Token
 	}
 	var list []string

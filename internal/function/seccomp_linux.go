@@ -88,7 +88,14 @@ func (s *spec) filter() []unix.SockFilter {
 		load(dataArg0),
 		jump(unix.BPF_JEQ, unix.AF_UNIX, 0, 1),
 		allow)
-	if s.Inet {
+	switch {
+	case s.Network:
+		p = append(p,
+			jump(unix.BPF_JEQ, unix.AF_INET, 2, 0),
+			jump(unix.BPF_JEQ, unix.AF_INET6, 1, 0),
+			jump(unix.BPF_JEQ, unix.AF_NETLINK, 0, 1), // which addresses this machine has
+			allow)
+	case s.Inet:
 		p = append(p,
 			jump(unix.BPF_JEQ, unix.AF_INET, 1, 0),
 			no(unix.EAFNOSUPPORT),

@@ -148,7 +148,10 @@ func (r *Runner) helper(s *spec, api, out *os.File) (cmd *exec.Cmd, status *os.F
 	}
 	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if s.Layers&namespaces != 0 {
-		attr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		attr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+		if !s.Network {
+			attr.Cloneflags |= unix.CLONE_NEWNET
+		}
 		if os.Geteuid() != 0 {
 			attr.Cloneflags |= unix.CLONE_NEWUSER
 			attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: sandboxUID, HostID: os.Geteuid(), Size: 1}}
@@ -204,7 +207,7 @@ func (r *Runner) spawn(code Code) (p process, err error) {
 	switch {
 	case lang != provided:
 		p.listener = listenOne(ours)
-	case s.Layers&namespaces != 0:
+	case s.Layers&namespaces != 0 && !s.Network:
 		p.listener = handedOver(ours)
 		s.Listen = true
 	default: // whoever may connect here must know the path
@@ -216,7 +219,7 @@ func (r *Runner) spawn(code Code) (p process, err error) {
 		s.Token = "/" + fleet.RandomString(32, fleet.AlphaAlnum)
 		p.prefix = s.Token
 	}
-	s.Args, s.Env = arguments(code, lang, program, s), environment(code, s)
+	s.Args, s.Env = arguments(code, lang, program, s), environment(code, lang, s)
 	out, in, err := os.Pipe()
 	if err != nil {
 		return p, err
@@ -231,7 +234,7 @@ func (r *Runner) spawn(code Code) (p process, err error) {
 func (r *Runner) specOf(code Code, lang language, program string) *spec {
 	s := &spec{
 		Layers: r.sandbox.layers, Task: code.Dir, Hide: r.Hide, Size: scratchSize, Tasks: maxTasks,
-		Memory: int64(code.Memory)<<20 + slack[lang], Inet: lang == provided, NoJIT: lang == node && !mayMakeCode(),
+		Memory: int64(code.Memory)<<20 + slack[lang], Inet: lang == provided || r.Network, Network: r.Network, NoJIT: lang == node && !mayMakeCode(),
 	}
 	if !code.Reuse {
 		s.Time = int64((code.Timeout+initTimeout).Seconds()+1) * 4 // several threads may be busy

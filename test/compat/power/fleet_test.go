@@ -1,6 +1,7 @@
 package power
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,10 +17,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/imprint-iot/imprint/internal/client"
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -184,21 +187,15 @@ func (d *device) provision(ctx context.Context, env server.Env, c *client.Client
 	}
 	defer conn.Disconnect(0)
 	if d.own == nil {
-		key, csr, err := newKey()
-		if err != nil {
+		if err := d.create(conn); err != nil {
 			return err
 		}
-		var out struct{ CertificateID, CertificatePEM, CertificateOwnershipToken string }
-		if err := ask(conn, "$aws/certificates/create-from-csr/json", object{"certificateSigningRequest": csr}, &out); err != nil {
-			return err
-		}
-		d.own, d.token = &identity{out.CertificateID, out.CertificatePEM, key}, out.CertificateOwnershipToken
 		if err := mark("created " + d.serial); err != nil {
 			return err
 		}
 	}
 	var out struct{ ThingName string }
-	if err := ask(conn, "$aws/provisioning-templates/"+template+"/provision/json",
+	if err := ask(conn, "$aws/provisioning-templates/"+template+"/provision/"+d.format(),
 		object{"certificateOwnershipToken": d.token, "parameters": object{"SerialNumber": d.serial}}, &out); err != nil {
 		return err
 	}
@@ -206,6 +203,33 @@ func (d *device) provision(ctx context.Context, env server.Env, c *client.Client
 		return fmt.Errorf("registered as %q", d.thing)
 	}
 	return mark("registered " + d.serial)
+}
+
+// create asks for a certificate: every third device has its key made by the service.
+func (d *device) create(conn mqtt.Client) error {
+	var out struct{ CertificateID, CertificatePEM, PrivateKey, CertificateOwnershipToken string }
+	topic, request, key := "$aws/certificates/create/", object{}, ""
+	if n, _ := strconv.Atoi(d.serial); n%3 > 0 {
+		var csr string
+		var err error
+		if key, csr, err = newKey(); err != nil {
+			return err
+		}
+		topic, request = "$aws/certificates/create-from-csr/", object{"certificateSigningRequest": csr}
+	}
+	if err := ask(conn, topic+d.format(), request, &out); err != nil {
+		return err
+	}
+	d.own, d.token = &identity{out.CertificateID, out.CertificatePEM, cmp.Or(key, out.PrivateKey)}, out.CertificateOwnershipToken
+	return nil
+}
+
+// format is that of every other device.
+func (d *device) format() string {
+	if n, _ := strconv.Atoi(d.serial); n%2 > 0 {
+		return "cbor"
+	}
+	return "json"
 }
 
 func newKey() (keyPEM, csrPEM string, err error) {
@@ -269,7 +293,11 @@ func ask(c mqtt.Client, topic string, in, out any) error {
 			return err
 		}
 	}
-	body, err := json.Marshal(in)
+	encode, decode := json.Marshal, json.Unmarshal
+	if strings.HasSuffix(topic, "/cbor") {
+		encode, decode = cbor.Marshal, cbor.Unmarshal
+	}
+	body, err := encode(in)
 	if err != nil {
 		return err
 	}
@@ -281,7 +309,7 @@ func ask(c mqtt.Client, topic string, in, out any) error {
 		if m.Topic() != topic+"/accepted" {
 			return fmt.Errorf("%s: %s", m.Topic(), m.Payload())
 		}
-		return json.Unmarshal(m.Payload(), out)
+		return decode(m.Payload(), out)
 	case <-time.After(answerTimeout):
 		return fmt.Errorf("%s: no answer within %v", topic, answerTimeout)
 	}

@@ -6,7 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/imprint-iot/imprint/internal/server"
 )
@@ -28,6 +32,18 @@ type serveCmd struct{ settings }
 // the collector runs over a few megabytes many times a second: a tenth of the CPU time of a connection (docs/performance.md).
 const ballast = 32 << 20
 
+// newBallast returns it without memory behind it: now and then the runtime has cleared what it hands out.
+func newBallast() []byte {
+	b := make([]byte, ballast)
+	page := os.Getpagesize()
+	begin := (page - int(uintptr(unsafe.Pointer(&b[0])))%page) % page
+	_ = unix.Madvise(b[begin:len(b)-(len(b)-begin)%page], unix.MADV_DONTNEED) // in vain it would only take memory
+	return b
+}
+
+// startGC lets a start, which has no ballast yet, use 32 MiB before anything is collected; what migrates a large store still is.
+const startGC = 800
+
 func (c *serveCmd) Run(ctx context.Context, from *sources) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
@@ -38,11 +54,13 @@ func (c *serveCmd) Run(ctx context.Context, from *sources) error {
 	for _, w := range from.warnings {
 		c.Log.Warn(w)
 	}
-	defer runtime.KeepAlive(make([]byte, ballast))
+	patient := debug.SetGCPercent(startGC)
 	s, err := server.Start(ctx, c.Config)
+	debug.SetGCPercent(patient)
 	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(newBallast())
 	fmt.Fprint(os.Stderr, s.Banner())
 	manager := fromSystemd(os.Getenv, os.Getpid(), c.Log)
 	watch, unwatch := context.WithCancel(context.Background())

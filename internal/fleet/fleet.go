@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"log/slog"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -69,8 +68,8 @@ func (a ARN) String() string {
 }
 
 var (
-	accountID = regexp.MustCompile(`^[0-9]{12}$`)
-	regionID  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
+	accountID = NewPattern(`^[0-9]{12}$`)
+	regionID  = NewPattern(`^[a-z]{2}(-[a-z]+)+-[0-9]$`)
 )
 
 // NewScope checks the two parts of a scope.

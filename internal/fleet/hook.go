@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"regexp"
 	"time"
 )
 
@@ -37,8 +36,8 @@ type LookupTable struct {
 }
 
 var (
-	functionName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	tableName    = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+	functionName = NewPattern(`^[A-Za-z0-9_-]{1,64}$`)
+	tableName    = NewPattern(`^[A-Za-z0-9_.-]{1,64}$`)
 )
 
 // ValidFunctionName reports whether s may name a function, as in AWS Lambda.

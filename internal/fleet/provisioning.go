@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"regexp"
 	"time"
 )
 
@@ -93,7 +92,7 @@ const (
 	TokenLifetime = time.Hour
 )
 
-var templateName = regexp.MustCompile(`^[0-9A-Za-z_-]{1,36}$`)
+var templateName = NewPattern(`^[0-9A-Za-z_-]{1,36}$`)
 
 // ValidTemplateName reports whether s may name a provisioning template.
 func ValidTemplateName(s string) bool { return templateName.MatchString(s) }

@@ -3,7 +3,6 @@ package fleet
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"regexp"
 	"time"
 )
 
@@ -140,11 +139,11 @@ type PolicyVersion struct {
 }
 
 var (
-	registryName   = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
-	attributeName  = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#-]{1,128}$`)
-	attributeValue = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}$`)
-	policyName     = regexp.MustCompile(`^[\w+=,.@-]{1,128}$`)
-	certificateID  = regexp.MustCompile(`^[a-f0-9]{64}$`)
+	registryName   = NewPattern(`^[a-zA-Z0-9:_-]{1,128}$`)
+	attributeName  = NewPattern(`^[a-zA-Z0-9_.,@/:#-]{1,128}$`)
+	attributeValue = NewPattern(`^[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}$`)
+	policyName     = NewPattern(`^[\w+=,.@-]{1,128}$`)
+	certificateID  = NewPattern(`^[a-f0-9]{64}$`)
 )
 
 // ValidRegistryName reports whether s may name a thing, thing type, thing group or billing group (iot-core spec 2.2).

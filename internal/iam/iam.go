@@ -8,7 +8,6 @@ package iam
 
 import (
 	"log/slog"
-	"regexp"
 	"sync"
 	"sync/atomic"
 
@@ -128,7 +127,7 @@ const (
 	maxTrustDocument = policy.MaxTrust
 )
 
-var pathForm = regexp.MustCompile(`^/([\x21-\x7e]*/)?$`)
+var pathForm = fleet.NewPattern(`^/([\x21-\x7e]*/)?$`)
 
 func noSuch(format string, args ...any) *fleet.Error {
 	e := fleet.Invalid("", "", format, args...).WithCode("NoSuchEntity")

@@ -13,9 +13,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // KeyType is an algorithm with its size.
@@ -77,7 +78,7 @@ var (
 	_ LeafStore = (*MemoryKeys)(nil)
 	_ KeyStore  = Succession{}
 
-	keyName = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
+	keyName = fleet.NewPattern(`^[a-z0-9-]{1,64}$`)
 )
 
 // ValidKeyName reports whether a key may have that name: 1 to 64 characters of a-z, 0-9 and hyphen.

@@ -87,7 +87,7 @@ func (inProcess) Key(context.Context) (*rsa.PrivateKey, error) {
 	return rsa.GenerateKey(rand.Reader, 2048)
 }
 
-// NewKeyPool starts filling a pool. Close ends it.
+// NewKeyPool returns an empty pool, which makes keys for those who ask. Fill fills it, Close ends it.
 func NewKeyPool(c PoolConfig) *KeyPool {
 	c.Size, c.Parallel, c.Queue = max(cmp.Or(c.Size, defaultPool), 0), max(c.Parallel, 1), cmp.Or(c.Queue, maxQueue)
 	c.Urgency, c.Patience = cmp.Or(c.Urgency, defaultUrgency), cmp.Or(c.Patience, defaultPatience)
@@ -98,10 +98,14 @@ func NewKeyPool(c PoolConfig) *KeyPool {
 	if c.Help != nil {
 		p.help.most = c.Parallel
 	}
+	return p
+}
+
+// Fill begins to fill the pool; so does every Take.
+func (p *KeyPool) Fill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.hire(&p.calm)
-	return p
 }
 
 // Key returns a new key of type t: RSA-2048 from the pool, P-256 made on the spot.

@@ -39,6 +39,7 @@ func TestThePoolFillsOneKeyAtATimeAndStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s slowKeys
 		p := NewKeyPool(PoolConfig{Size: 4, Source: &s})
+		p.Fill()
 		defer p.Close()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
@@ -61,6 +62,7 @@ func TestWhoWaitsForLongIsHelped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		starved, help := slowKeys{takes: time.Hour}, slowKeys{}
 		p := NewKeyPool(PoolConfig{Size: 2, Parallel: 2, Source: &starved, Help: &help})
+		p.Fill()
 		defer p.Close()
 		time.Sleep(time.Minute)
 		if starved.most.Load() != 1 || help.most.Load() != 0 {
@@ -197,6 +199,7 @@ func TestCloseEndsAllWorkAndEveryWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s slowKeys
 		p := NewKeyPool(PoolConfig{Size: 3, Source: &s})
+		p.Fill()
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
@@ -218,6 +221,7 @@ func TestCloseEndsAllWorkAndEveryWait(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		starved := NewKeyPool(PoolConfig{Source: &slowKeys{takes: time.Hour}})
+		starved.Fill()
 		time.Sleep(time.Second)
 		starved.Close()
 	})

@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // Server certificates live 90 days and are renewed after two thirds of that, with a new key.
@@ -209,7 +210,7 @@ func namesOf(cert *x509.Certificate) []string {
 	return append(slices.Clone(cert.DNSNames), ips...)
 }
 
-var dnsName = regexp.MustCompile(`^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
+var dnsName = fleet.NewPattern(`^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
 
 // checkNames returns the names in their normal form, those that are always there added, DNS names first.
 func checkNames(names []string) ([]string, error) {

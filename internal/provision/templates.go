@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"regexp"
 	"strings"
 	"sync"
 	"unicode"
@@ -21,8 +20,8 @@ const maxVersions = 5
 const defaultPayload = "2020-04-01"
 
 var (
-	payloadVersion = regexp.MustCompile(`^[0-9-]{10,32}$`)
-	lambdaARN      = regexp.MustCompile(`^arn:[a-z-]+:lambda:[a-z0-9-]+:[0-9]{12}:function:[A-Za-z0-9_-]{1,140}(:[A-Za-z0-9$_-]{1,128})?$`)
+	payloadVersion = fleet.NewPattern(`^[0-9-]{10,32}$`)
+	lambdaARN      = fleet.NewPattern(`^arn:[a-z-]+:lambda:[a-z0-9-]+:[0-9]{12}:function:[A-Za-z0-9_-]{1,140}(:[A-Za-z0-9$_-]{1,128})?$`)
 )
 
 func templateARN(s fleet.Scope, name string) string { return s.IoT("provisioningtemplate", name) }

@@ -1,14 +1,12 @@
 package registry
 
 import (
-	"regexp"
-
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
 // cognitoIdentity is the form of a Cognito identity id, region:uuid.
-var cognitoIdentity = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+var cognitoIdentity = fleet.NewPattern(`^[a-z]{2}(-[a-z]+)+-[0-9]:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // CheckPrincipal checks that principal is a certificate of the scope or looks like a Cognito identity id. A certificate that
 // does not exist, or one of another scope, is KindNotFound; anything else is KindInvalid.

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -10,7 +9,7 @@ import (
 
 const maxTags = 50 // of one resource (iot-core spec 3.8)
 
-var tagText = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
+var tagText = fleet.NewPattern(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
 
 func checkTags(resource string, tags []fleet.Tag) error {
 	for _, t := range tags {

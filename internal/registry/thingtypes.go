@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"time"
 
@@ -43,7 +42,7 @@ func (spec ThingTypeSpec) check(name string) error {
 	return checkDescription("thing type", name, spec.Description)
 }
 
-var description = regexp.MustCompile(`^[[:graph:] ]*$`)
+var description = fleet.NewPattern(`^[[:graph:] ]*$`)
 
 func checkDescription(resource, name string, text *string) error {
 	if text != nil && (len(*text) > 2028 || !description.MatchString(*text)) {

@@ -126,6 +126,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 			return nil, err
 		}
 	}
+	s.keys.Fill() // whoever waits for the service comes first
 	return s, nil
 }
 

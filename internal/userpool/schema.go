@@ -2,12 +2,13 @@ package userpool
 
 import (
 	"math/big"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // A SchemaAttribute describes what an attribute of a user may hold.
@@ -45,7 +46,7 @@ var standardAttributes = func() []SchemaAttribute {
 	}
 }()
 
-var attributeName = regexp.MustCompile(`^[\p{L}\p{M}\p{S}\p{N}\p{P}]{1,20}$`)
+var attributeName = fleet.NewPattern(`^[\p{L}\p{M}\p{S}\p{N}\p{P}]{1,20}$`)
 
 // newSchema joins the standard attributes and what a pool's maker asked for: other settings for a standard attribute, or a
 // custom attribute by its bare name.
@@ -201,8 +202,8 @@ func (b *Bounds) refuse(n int64, tooSmall, tooLarge string) string {
 }
 
 var (
-	emailForm = regexp.MustCompile(`^[^\s@]+@[^\s@]+$`)
-	phoneForm = regexp.MustCompile(`^\+[0-9]{1,15}$`)
+	emailForm = fleet.NewPattern(`^[^\s@]+@[^\s@]+$`)
+	phoneForm = fleet.NewPattern(`^\+[0-9]{1,15}$`)
 )
 
 func isEmail(s string) bool { return emailForm.MatchString(s) }

@@ -3,7 +3,6 @@ package userpool
 import (
 	"errors"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +33,7 @@ func userOf(u store.PoolUser) (User, error) {
 	return User{Username: u.Username, Sub: u.Sub, Status: u.Status, Enabled: u.Enabled, Attributes: attributes, Created: u.Created, Modified: u.Modified}, nil
 }
 
-var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+var uuidForm = fleet.NewPattern(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
 // fold brings a name into the form in which the pool compares it.
 func (p *Pool) fold(name string) string {

@@ -99,7 +99,7 @@ func (r *rule) violated(k kind, v reflect.Value) (broken []string) {
 		}
 	}
 	if k == kString {
-		if r.re != nil && !r.re.MatchString(v.String()) {
+		if r.re != nil && !r.re().MatchString(v.String()) {
 			broken = append(broken, "Member must satisfy regular expression pattern: "+r.Pattern)
 		}
 		if len(r.Enum) > 0 && !slices.Contains(r.Enum, v.String()) {

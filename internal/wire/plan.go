@@ -69,7 +69,7 @@ type rule struct {
 	Shape
 	min, max       float64
 	hasMin, hasMax bool
-	re             *regexp.Regexp
+	re             func() *regexp.Regexp
 }
 
 func newCodec(shapes map[string]Shape) *codec {
@@ -193,7 +193,7 @@ func (c *codec) rule(shape string) *rule {
 		if re == "" {
 			re = s.Pattern
 		}
-		r.re = regexp.MustCompile(`\A(?:` + re + `)\z`)
+		r.re = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\A(?:` + re + `)\z`) }) // thousands, of which few are ever asked
 	}
 	c.rules[shape] = r
 	return r

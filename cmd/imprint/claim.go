@@ -10,6 +10,8 @@ import (
 type claimCmd struct {
 	Policy  claimPolicyCmd  `cmd:"" help:"Print the least policy for the certificate that devices share, or for the app that hands out claims."`
 	Report  claimReportCmd  `cmd:"" help:"Print what descended from a claim: certificates, things, groups, policies, and what it was refused."`
+	Limits  claimLimitsCmd  `cmd:"" help:"Print or change what the certificate that devices share may do: how many devices, from where, how fast, how long."`
+	Roll    claimRollCmd    `cmd:"" help:"Make a successor of the certificate that devices share; the old one stays good for some time."`
 	Contain claimContainCmd `cmd:"" help:"Contain a stolen claim: it and the certificates that came of it lose their power, the names that were taken become free."`
 }
 

@@ -243,18 +243,28 @@ type BootstrapUse struct {
 	Devices int // that were counted so far
 }
 
-// LimitsOf returns the limits of a bootstrap certificate. It fails with KindNotFound for a certificate that there is not.
-func (p *Service) LimitsOf(ctx context.Context, s fleet.Scope, certificate string) (out BootstrapUse, err error) {
+// LimitsOf returns the limits of a bootstrap certificate or of a temporary claim. It fails with KindNotFound.
+func (p *Service) LimitsOf(ctx context.Context, s fleet.Scope, id string) (out BootstrapUse, err error) {
 	err = p.Store.View(ctx, func(tx *store.Tx) error {
-		c, err := tx.Certificate(s, certificate)
-		if err != nil {
-			return err
-		}
-		if out.Bootstrap, err = bootstrapOf(tx, s, c); err != nil {
+		if out.Bootstrap, err = said(tx, s, id); err != nil {
 			return err
 		}
 		out.Devices, err = tx.DevicesOf(s, out.Budget)
 		return err
 	})
 	return out, err
+}
+
+func said(tx *store.Tx, s fleet.Scope, id string) (fleet.Bootstrap, error) {
+	switch c, err := tx.Claim(s, id); {
+	case err == nil:
+		return fleet.Bootstrap{Certificate: id, Budget: id, Limits: c.Limits}, nil
+	case fleet.KindOf(err) != fleet.KindNotFound:
+		return fleet.Bootstrap{}, err
+	}
+	c, err := tx.Certificate(s, id)
+	if err != nil {
+		return fleet.Bootstrap{}, err
+	}
+	return bootstrapOf(tx, s, c)
 }

@@ -136,22 +136,27 @@ func TestTheAgentSurvivesBeingKilled(t *testing.T) {
 	}
 }
 
-// checkActive counts the active certificates of a thing.
+// checkActive checks how many active certificates a thing has.
 func (w *world) checkActive(t *testing.T, serial string, want int) {
+	t.Helper()
+	if n := w.active(t, serial); n != want {
+		t.Errorf("%s has %d active certificates, want %d", w.thing(serial), n, want)
+	}
+}
+
+// active counts the active certificates of a thing.
+func (w *world) active(t *testing.T, serial string) (n int) {
 	t.Helper()
 	name := w.thing(serial)
 	out, err := w.admin.iot.ListThingPrincipals(t.Context(), &iot.ListThingPrincipalsInput{ThingName: &name})
 	check(t, err)
-	active := 0
 	for _, p := range out.Principals {
 		id := p[strings.LastIndexByte(p, '/')+1:]
 		d, err := w.admin.iot.DescribeCertificate(t.Context(), &iot.DescribeCertificateInput{CertificateId: &id})
 		check(t, err)
 		if d.CertificateDescription.Status == "ACTIVE" {
-			active++
+			n++
 		}
 	}
-	if active != want {
-		t.Errorf("%s has %d active certificates, want %d", name, active, want)
-	}
+	return n
 }

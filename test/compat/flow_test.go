@@ -89,6 +89,7 @@ type (
 		ErrorCode    string `json:"errorCode"`
 		ErrorMessage string `json:"errorMessage"`
 		TraceID      string `json:"traceId"`
+		RetryAfter   int    `json:"retryAfter"`
 	}
 )
 

@@ -31,7 +31,7 @@ type api struct{ Config }
 // Service makes the table.
 func Service(cfg Config) *wire.Service {
 	a := &api{cfg}
-	return wire.NewService(Model, []wire.Row{
+	return wire.NewService(Model, append(a.guardRows(), []wire.Row{
 		wire.Do("CreateAccount", a.createAccount),
 		wire.Do("ListAccounts", a.listAccounts),
 		wire.Do("ListTraces", a.listTraces),
@@ -53,11 +53,12 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("PutTableKeys", a.putTableKeys).On(func(s fleet.Scope, in *PutTableKeysInput) []string { return table(s, in.Name) }),
 		wire.Do("ListTableKeys", a.listTableKeys).On(func(s fleet.Scope, in *ListTableKeysInput) []string { return table(s, in.Name) }),
 		wire.Do("DeleteTableKeys", a.deleteTableKeys).On(func(s fleet.Scope, in *DeleteTableKeysInput) []string { return table(s, in.Name) }),
-	}, wire.ErrorTable{
+	}...), wire.ErrorTable{
 		fleet.KindInvalid:  "InvalidRequestException",
 		fleet.KindExists:   "ResourceAlreadyExistsException",
 		fleet.KindNotFound: "ResourceNotFoundException",
 		fleet.KindLimit:    "LimitExceededException",
+		fleet.KindState:    "ConflictException",
 	})
 }
 

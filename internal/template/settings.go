@@ -148,7 +148,7 @@ var settings = []setting{
 	{SettingInfo{"ExpiredGrace", "a time such as 14d; 0s: none", "0s",
 		"for how long after its end a certificate may still connect, to renew itself with this template and for nothing else"},
 		func(s *Settings, v string) (err error) { s.ExpiredGrace, err = parseTime(v); return err }},
-	{SettingInfo{"ReplyBudget", "bytes, 256 to 131072", "", "the largest MQTT packet that the devices can receive; lint says whether the answers fit"},
+	{SettingInfo{"ReplyBudget", "bytes, 256 to 131072", "not said", "the largest MQTT packet that the devices can receive; lint says whether the answers fit"},
 		func(s *Settings, v string) (err error) {
 			if s.ReplyBudget, err = strconv.Atoi(v); err != nil || s.ReplyBudget < 256 || s.ReplyBudget > 128<<10 {
 				return fmt.Errorf("%q is no number of bytes from 256 to 131072", clip(v))

@@ -3,9 +3,11 @@ package template
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -190,7 +192,7 @@ func TestEverySettingIsDescribed(t *testing.T) {
 		t.Error("a field of Settings has no row in the table, or the other way round")
 	}
 	for _, s := range AllSettings() {
-		if _, ok := reflect.TypeFor[Settings]().FieldByName(s.Name); !ok || s.Values == "" || s.Meaning == "" {
+		if _, ok := reflect.TypeFor[Settings]().FieldByName(s.Name); !ok || s.Values == "" || s.Default == "" || s.Meaning == "" {
 			t.Errorf("setting %+v", s)
 		}
 	}
@@ -217,4 +219,35 @@ func BenchmarkParseAndEvaluate(b *testing.B) {
 			_, _ = tm.Evaluate(params, map[string]string{CertificateID: testID})
 		}
 	})
+}
+
+// TestTheGuardsPageShowsEverySetting compares docs/guards.md with the table of settings; -update writes it.
+func TestTheGuardsPageShowsEverySetting(t *testing.T) {
+	t.Parallel()
+	const file, head, end = "../../docs/guards.md", "| setting | values | default | meaning |\n|---|---|---|---|\n", "<!-- end of settings -->"
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(page), head)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no table of settings", file)
+	}
+	var rows strings.Builder
+	all := AllSettings()
+	slices.SortFunc(all, func(a, b SettingInfo) int { return strings.Compare(a.Name, b.Name) })
+	for _, s := range all {
+		fmt.Fprintf(&rows, "| `%s` | %s | %s | %s |\n", s.Name, s.Values, s.Default, s.Meaning)
+	}
+	want := before + head + rows.String() + end + after
+	if want == string(page) {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s does not show every setting as it is: run go test ./internal/template -run TestTheGuardsPage -update", file)
+	}
+	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }

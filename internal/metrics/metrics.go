@@ -62,6 +62,8 @@ type Metrics struct {
 	refused       *prometheus.CounterVec
 	slowed        *prometheus.CounterVec
 	hookTime      *prometheus.HistogramVec
+	functionTime  *prometheus.HistogramVec
+	workers       prometheus.Gauge
 	contained     prometheus.Counter
 
 	codes words
@@ -102,6 +104,9 @@ func New(s Sources) *Metrics {
 	m.refused = counter("imprint_refusals_total", "Work of strangers that was refused, by budget.", "budget")
 	m.slowed = counter("imprint_slowed_total", "Work of strangers that had to wait for everybody else's, by budget.", "budget")
 	m.hookTime = histogram("imprint_hook_duration_seconds", "Time of a pre-provisioning hook by kind (webhook, lambda, rule) and outcome (allowed, denied, failed, broken).", slow, "kind", "outcome")
+	m.functionTime = histogram("imprint_function_duration_seconds", "Time of the handler of a function that runs here, by outcome (answered, error, timeout, canceled, refused) and start (cold, warm).", slow, "outcome", "start")
+	m.workers = prometheus.NewGauge(prometheus.GaugeOpts{Name: "imprint_function_processes", Help: "Processes of functions, those that wait for work included."})
+	m.registry.MustRegister(m.workers)
 	m.contained = counter("imprint_contained_certificates_total", "Certificates that lost their power with the claim that they came from.").WithLabelValues()
 	m.sources(s)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -253,6 +258,19 @@ func (m *Metrics) Commit(group int, took time.Duration, err error) {
 func (m *Metrics) Hook(kind, outcome string, took time.Duration) {
 	m.hookTime.WithLabelValues(kind, outcome).Observe(took.Seconds())
 }
+
+// Function counts an invocation of a function that runs here. outcome is a word of package function; cold: its code had to be loaded first,
+// which took does not count.
+func (m *Metrics) Function(outcome string, cold bool, took time.Duration) {
+	start := "warm"
+	if cold {
+		start = "cold"
+	}
+	m.functionTime.WithLabelValues(outcome, start).Observe(took.Seconds())
+}
+
+// Processes says how many processes of functions there are.
+func (m *Metrics) Processes(n int) { m.workers.Set(float64(n)) }
 
 // Refused counts work that was refused because a budget is used up; the budget is a word of ours.
 func (m *Metrics) Refused(budget string) { m.refused.WithLabelValues(budget).Inc() }

@@ -29,6 +29,8 @@ func used() *Metrics {
 	m.Handshake("", time.Millisecond)
 	m.Refused("requests")
 	m.Hook("webhook", "allowed", 2*time.Millisecond)
+	m.Function("answered", true, 2*time.Millisecond)
+	m.Processes(3)
 	m.Slowed("handshakes")
 	m.Handshake("revoked", time.Millisecond)
 	m.Handshake("timeout", 10*time.Second)

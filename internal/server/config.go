@@ -97,8 +97,9 @@ type MasterKey struct {
 
 // Functions says how the functions of package function run.
 type Functions struct {
-	UnsafeFunctions bool `help:"Run functions even where this machine lacks a layer of their sandbox; without it they are off there." placeholder:""`
-	FunctionsAtOnce int  `help:"Functions that run at the same time (default: twice the processors, at least 4); others wait." placeholder:"N"`
+	UnsafeFunctions  bool `help:"Run functions even where this machine lacks a layer of their sandbox; without it they are off there." placeholder:""`
+	FunctionsNetwork bool `help:"Let functions use the network of this machine, loopback included; without it they reach nothing." placeholder:""`
+	FunctionsAtOnce  int  `help:"Functions that run at the same time (default: twice the processors, at least 4); others wait." placeholder:"N"`
 }
 
 // A Port is a TCP port. Zero is the default; in text 0 is AnyPort.

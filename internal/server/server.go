@@ -194,6 +194,17 @@ func (s *Server) authorityKeys(ctx context.Context) (pki.KeyStore, error) {
 	return pki.Succession{New: s.helper, Old: s.signing}, nil
 }
 
+// hidden lists what functions must not see, wherever it is: the data folder, by the name that has no links in it.
+func hidden(data string) []string {
+	if path, err := filepath.EvalSymlinks(data); err == nil {
+		data = path
+	}
+	if path, err := filepath.Abs(data); err == nil {
+		data = path
+	}
+	return []string{data}
+}
+
 // functionsDir is the folder, inside the data folder, of the extracted code of functions. What is in it is made again when it is needed.
 const functionsDir = "functions"
 
@@ -217,7 +228,8 @@ func (s *Server) openRules(ctx context.Context) error {
 		IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
 	s.iam.SetTokens(webIdentities{s})
 	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host})
-	s.runner = function.New(function.Config{Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Log: s.log})
+	s.runner = function.New(function.Config{Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Network: s.cfg.FunctionsNetwork, Hide: hidden(s.cfg.Data),
+		OnInvoke: s.metrics.Function, OnWorkers: s.metrics.Processes, Log: s.log})
 	if s.functions, err = lambda.New(lambda.Config{Store: s.db, Sealer: sealer, Roles: s.iam, Runner: s.runner, Dir: filepath.Join(s.cfg.Data, functionsDir), Clock: s.clock,
 		OnDelete: func(scope fleet.Scope, name string) { s.hooks.Forget(scope, name) }}); err != nil {
 		return err

@@ -79,6 +79,16 @@ func TestTheUnitsAreSoundAndConfined(t *testing.T) {
 		// The scale goes from 0 (confined) to 10, in tenths here.
 		tool(t, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", unit)
 	}
+	// What functions need costs little of that.
+	drop, err := os.ReadFile(filepath.Join("..", "..", "packaging", "functions.conf"))
+	check(t, err)
+	unit := filepath.Join(units, "imprint.service")
+	check(t, os.Mkdir(unit+".d", 0o755))
+	check(t, os.WriteFile(filepath.Join(unit+".d", "functions.conf"), drop, 0o644))
+	if said := tool(t, "systemd-analyze", "verify", "--man=no", unit); strings.Contains(said, "imprint") || strings.Contains(said, "functions.conf") {
+		t.Errorf("with functions: %s", said)
+	}
+	tool(t, "systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=27", unit)
 }
 
 func TestTheImageCopiesWhatThereIs(t *testing.T) {

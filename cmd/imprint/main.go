@@ -37,6 +37,7 @@ type cli struct {
 	Claim    claimCmd    `cmd:"" help:"What goes with claims: the least policy of a bootstrap certificate, what came of a claim, what to do when it is stolen."`
 	Thing    thingCmd    `cmd:"" help:"Retire devices."`
 	Orphans  orphansCmd  `cmd:"" help:"List what hangs on nothing: certificates, things, policies and claims that were left behind."`
+	Expiry   expiryCmd   `cmd:"" help:"Tell which certificates of devices end soon, and whether they are being renewed."`
 	Explain  explainCmd  `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`
 	Demo     demoCmd     `cmd:"" help:"Play the whole story: an installer provisions a device."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`

@@ -27,6 +27,13 @@ type Sources struct {
 	Pending      func() int                  // connections of which nothing is known yet
 	Circuits     func() map[string]int       // functions that hooks called, by the state of their circuit
 	Certificates func() map[string]time.Time // the ends of those that the service lives on, by what they are for
+	Ending       func() Ending               // the certificates of devices, as of the last minute
+}
+
+// Ending is how many active certificates of devices end, and when the first that has not ended does; zero: none that is known to.
+type Ending struct {
+	Expired, Week, Month int // in the last 30 days; in the next 7 and 30
+	Next                 time.Time
 }
 
 // Traces is what became of traces: the bytes that are kept, then counters of what is not.
@@ -123,6 +130,7 @@ func (m *Metrics) sources(s Sources) {
 	}
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "imprint_build_info", Help: "1, labelled with the version.",
 		ConstLabels: prometheus.Labels{"version": s.Version}}, func() float64 { return 1 }))
+	m.registry.MustRegister(ending{s.Ending})
 	gauge("imprint_mqtt_connections", "Open MQTT connections, those before their CONNECT included.", func() float64 { return float64(s.Connections()) })
 	counter("imprint_mqtt_messages_received_total", "Messages that clients published, refused ones included.", func() float64 {
 		received, _ := s.Messages()
@@ -167,6 +175,28 @@ func (certificates) Describe(out chan<- *prometheus.Desc) { out <- certificateEn
 func (c certificates) Collect(out chan<- prometheus.Metric) {
 	for name, end := range c.ends() {
 		out <- prometheus.MustNewConstMetric(certificateEnd, prometheus.GaugeValue, float64(end.Unix()), name)
+	}
+}
+
+// ending collects what ends of the certificates of devices.
+type ending struct{ now func() Ending }
+
+var (
+	endingCount = prometheus.NewDesc("imprint_device_certificates_ending", "Active certificates of devices that have ended in the last 30 days (expired) or end in the next 7 or 30 days (7d, 30d).", []string{"within"}, nil)
+	endingNext  = prometheus.NewDesc("imprint_device_certificates_next_expiry_timestamp_seconds", "When the next active certificate of a device ends, of those that end within 400 days.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (ending) Describe(out chan<- *prometheus.Desc) { out <- endingCount; out <- endingNext }
+
+// Collect implements prometheus.Collector.
+func (e ending) Collect(out chan<- prometheus.Metric) {
+	now := e.now()
+	for within, n := range map[string]int{"expired": now.Expired, "7d": now.Week, "30d": now.Month} {
+		out <- prometheus.MustNewConstMetric(endingCount, prometheus.GaugeValue, float64(n), within)
+	}
+	if !now.Next.IsZero() {
+		out <- prometheus.MustNewConstMetric(endingNext, prometheus.GaugeValue, float64(now.Next.Unix()))
 	}
 }
 

@@ -24,6 +24,7 @@ func used() *Metrics {
 		KeyPool:      func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
 		Pending:      func() int { return 9 },
 		Circuits:     func() map[string]int { return map[string]int{"open": 15} },
+		Ending:       func() Ending { return Ending{Expired: 1, Week: 2, Month: 3, Next: time.Unix(2e9, 0)} },
 		Certificates: func() map[string]time.Time { return map[string]time.Time{"server": time.Unix(1e9, 0)} },
 	})
 	m.Handshake("", time.Millisecond)

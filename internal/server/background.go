@@ -35,6 +35,7 @@ func (s *Server) sweep(ctx context.Context) {
 			"functions":    func() error { return s.functions.Sweep(ctx, now) },
 			"user pools":   func() error { return s.userpools.Sweep(ctx) },
 			"traces":       func() error { return s.trimTraces(ctx, now) },
+			"expiries":     func() error { return s.countEnding(ctx, now) },
 		} {
 			if err := f(); err != nil && ctx.Err() == nil {
 				s.log.Error("sweeping", "what", what, "error", err)

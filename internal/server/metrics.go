@@ -1,10 +1,12 @@
 package server
 
 import (
+	"context"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/metrics"
 	"github.com/imprint-iot/imprint/internal/mqtt"
+	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/trace"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
@@ -26,8 +28,36 @@ func (s *Server) newMetrics() *metrics.Metrics {
 		},
 		Pending:      func() int { return s.strangers.door.Room.Taken() },
 		Certificates: s.certificateEnds,
-		Circuits:     func() map[string]int { return s.hooks.Circuits() },
+		Ending: func() metrics.Ending {
+			if e := s.ending.Load(); e != nil {
+				return *e
+			}
+			return metrics.Ending{}
+		},
+		Circuits: func() map[string]int { return s.hooks.Circuits() },
 	})
+}
+
+// countEnding looks which certificates of devices end.
+func (s *Server) countEnding(ctx context.Context, now time.Time) error {
+	const day = 24 * time.Hour
+	var e metrics.Ending
+	err := s.db.View(ctx, func(tx *store.Tx) (err error) {
+		if e.Expired, _, err = tx.EndingCertificates(now.Add(-30*day), now); err == nil {
+			e.Week, _, err = tx.EndingCertificates(now, now.Add(7*day))
+		}
+		if err == nil {
+			e.Month, _, err = tx.EndingCertificates(now, now.Add(30*day))
+		}
+		if err == nil {
+			_, e.Next, err = tx.EndingCertificates(now, now.Add(400*day))
+		}
+		return err
+	})
+	if err == nil {
+		s.ending.Store(&e)
+	}
+	return err
 }
 
 func (s *Server) certificateEnds() map[string]time.Time {

@@ -76,7 +76,8 @@ type Server struct {
 	admin     *http.Server
 	scrape    *http.Server // metrics for Prometheus; nil: only on the administration socket
 	traces    traceUse
-	spans     telemetry.Sender // nil: none are sent
+	ending    atomic.Pointer[metrics.Ending] // of the last sweep
+	spans     telemetry.Sender               // nil: none are sent
 	stopping  atomic.Bool
 	readiness readiness
 	env       Env

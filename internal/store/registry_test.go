@@ -24,7 +24,7 @@ var (
 // registryFiles hold the queries of the registry, registryTables its tables.
 var (
 	registryFiles = []string{"things.go", "groups.go", "principals.go", "certificates.go", "policies.go", "tags.go", "endpoints.go", "successions.go", "containments.go",
-		"orphans.go"}
+		"orphans.go", "expiry.go"}
 	registryTables = []string{"things", "thing_attributes", "thing_types", "thing_groups", "thing_group_members", "billing_groups", "certificates",
 		"thing_principals", "policies", "policy_versions", "policy_attachments", "tags", "endpoints", "event_configurations", "successions", "certificate_use",
 		"containments", "registrations"}

@@ -40,6 +40,8 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("ContainClaim", a.containClaim).On(func(s fleet.Scope, in *ContainClaimInput) []string { return claim(s, in.ClaimId) }),
 		wire.Do("DeprovisionThing", a.deprovisionThing).On(func(s fleet.Scope, in *DeprovisionThingInput) []string { return []string{s.IoT("thing", in.ThingName)} }),
 		wire.Do("ListOrphans", a.listOrphans),
+		wire.Do("GetExpiryForecast", a.getExpiryForecast),
+		wire.Do("ListExpiringCertificates", a.listExpiringCertificates),
 		wire.Do("LintTemplate", a.lintTemplate).On(func(s fleet.Scope, in *LintTemplateInput) []string { return draftOf(s, in.TemplateName) }),
 		wire.Do("TryTemplate", a.tryTemplate).On(func(s fleet.Scope, in *TryTemplateInput) []string { return draftOf(s, in.TemplateName) }),
 		wire.Do("TryTemplateWithHook", a.tryTemplateWithHook).On(func(s fleet.Scope, in *TryTemplateInput) []string { return draftOf(s, in.TemplateName) }),

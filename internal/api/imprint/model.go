@@ -31,6 +31,8 @@ var Model = wire.Model{
 		{Name: "DenyDevice", Method: "POST", URI: "/imprint/approvals/{approvalId}/deny"},
 		{Name: "DeprovisionThing", Method: "POST", URI: "/imprint/things/{thingName}/deprovision"},
 		{Name: "ListOrphans", Method: "GET", URI: "/imprint/orphans"},
+		{Name: "GetExpiryForecast", Method: "GET", URI: "/imprint/expiry"},
+		{Name: "ListExpiringCertificates", Method: "GET", URI: "/imprint/expiry/certificates"},
 		{Name: "LintTemplate", Method: "POST", URI: "/imprint/lint-template"},
 		{Name: "TryTemplate", Method: "POST", URI: "/imprint/try-template"},
 		{Name: "TryTemplateWithHook", Method: "POST", URI: "/imprint/try-template-with-hook"},

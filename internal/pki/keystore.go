@@ -24,6 +24,7 @@ type KeyType string
 
 const (
 	P256    KeyType = "P-256"
+	P384    KeyType = "P-384" // for devices; no key of ours
 	RSA2048 KeyType = "RSA-2048"
 )
 
@@ -32,10 +33,12 @@ func GenerateKey(t KeyType) (crypto.Signer, error) {
 	switch t {
 	case P256:
 		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case P384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	case RSA2048:
 		return rsa.GenerateKey(rand.Reader, 2048)
 	}
-	return nil, fmt.Errorf("key type %q is neither %s nor %s", t, P256, RSA2048)
+	return nil, fmt.Errorf("key type %q is none of %s, %s and %s", t, P256, P384, RSA2048)
 }
 
 // typeOf returns the type of a public key, "" if it is none of ours.

@@ -15,7 +15,7 @@ import (
 )
 
 // A KeyPool keeps RSA-2048 keys ready, because one costs about 60 ms of CPU where everything else in a provisioning flow
-// costs a few. P-256 needs no pool.
+// costs a few. Other keys need no pool.
 //
 // A source that should take no time from anything else fills the pool, and makes keys for callers that found it empty. When that
 // takes long, since all processors are busy, a second source helps, which gets a share of them. Keys live in memory only and are
@@ -108,7 +108,7 @@ func (p *KeyPool) Fill() {
 	p.hire(&p.calm)
 }
 
-// Key returns a new key of type t: RSA-2048 from the pool, P-256 made on the spot.
+// Key returns a new key of type t: RSA-2048 from the pool, others made on the spot.
 func (p *KeyPool) Key(ctx context.Context, t KeyType) (crypto.Signer, error) {
 	if t == RSA2048 {
 		return p.Take(ctx)

@@ -51,7 +51,7 @@ func (p *Service) createClaim(ctx context.Context, caller *fleet.Caller, name st
 	if err != nil {
 		return nil, err
 	}
-	key, err := p.Keys.Key(ctx, pki.RSA2048)
+	key, err := p.Keys.Key(ctx, limits.key)
 	if err != nil {
 		return nil, fmt.Errorf("making a claim's key: %w", err)
 	}

@@ -20,7 +20,7 @@ type IssuedCertificate struct {
 	Token         fleet.Secret
 }
 
-// CreateKeysAndCertificate makes an RSA-2048 key and a pending certificate for it. The key is in the answer and nowhere else.
+// CreateKeysAndCertificate makes a key, RSA-2048 unless the template says otherwise, and a pending certificate for it. The key is in the answer and nowhere else.
 // Errors carry MQTT codes, see Refusal.
 func (p *Service) CreateKeysAndCertificate(ctx context.Context, r Requester) (*IssuedCertificate, error) {
 	r.facts()
@@ -38,7 +38,7 @@ func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertif
 			err = p.room(tx, r, st)
 		}
 		if err == nil {
-			st.validity, err = p.validity(tx, r, st)
+			err = p.shape(tx, r, &st)
 		}
 		return err
 	}); err != nil {
@@ -47,7 +47,7 @@ func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertif
 	if err := p.rates.claim(r, st.limits); err != nil {
 		return nil, err
 	}
-	key, err := p.Keys.Key(ctx, pki.RSA2048)
+	key, err := p.Keys.Key(ctx, st.key)
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
@@ -89,7 +89,7 @@ func (p *Service) createFromCSR(ctx context.Context, r Requester, request string
 	var st standing
 	if err := p.Store.View(ctx, func(tx *store.Tx) error {
 		if st, err = p.stand(tx, r, true); err == nil {
-			st.validity, err = p.validity(tx, r, st)
+			err = p.shape(tx, r, &st)
 		}
 		return err
 	}); err != nil {

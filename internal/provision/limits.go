@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/template"
 )
@@ -53,11 +54,12 @@ var claimTags = map[string]func(l *narrowing, v string) error{
 type narrowing struct {
 	fleet.ClaimLimits
 	life time.Duration
+	key  pki.KeyType
 }
 
 // narrowed works out the limits of a claim. A tag that can't be understood is refused: ignored, it would not tighten.
 func narrowed(s template.Settings, tags map[string]string) (narrowing, error) {
-	out := narrowing{fleet.ClaimLimits{Devices: s.ClaimDevices, Addresses: s.ClaimAddresses}, fleet.ClaimLifetime}
+	out := narrowing{fleet.ClaimLimits{Devices: s.ClaimDevices, Addresses: s.ClaimAddresses}, fleet.ClaimLifetime, cmp.Or(pki.KeyType(s.ClaimKeyType), pki.RSA2048)}
 	if s.ClaimSeconds > 0 {
 		out.life = time.Duration(s.ClaimSeconds) * time.Second
 	}

@@ -1,11 +1,13 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/template"
@@ -81,16 +83,17 @@ func (p *Service) settingsOf(tx *store.Tx, s fleet.Scope, name string) (t fleet.
 	return t, tm.Settings(), nil
 }
 
-// validity is how long a certificate lives that r asks for: what the template says that a claim is bound to, or that the certificate
+// shape says how long a certificate lives that r asks for, and which key is made for it: what the template says that a claim is bound to, or that the certificate
 // comes from that is to be renewed. Which template a bootstrap certificate is going to register with nobody knows yet.
-func (p *Service) validity(tx *store.Tx, r Requester, st standing) (d time.Duration, err error) {
+func (p *Service) shape(tx *store.Tx, r Requester, st *standing) (err error) {
 	var settings template.Settings
 	if st.template != "" {
 		_, settings, err = p.settingsOf(tx, r.Scope, st.template)
 	} else {
 		_, settings, err = p.comesFrom(tx, r.Scope, r.PrincipalID)
 	}
-	return settings.CertificateDays.Duration(), err
+	st.validity, st.key = settings.CertificateDays.Duration(), cmp.Or(pki.KeyType(settings.CertificateKeyType), pki.RSA2048)
+	return err
 }
 
 // Grace tells how the certificate of a device, whose end has come, may be renewed: with this template alone, until the time. found is

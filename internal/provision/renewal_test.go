@@ -1,6 +1,9 @@
 package provision
 
 import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/tls"
 	"errors"
 	"slices"
 	"strings"
@@ -10,6 +13,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/template"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
 
@@ -382,5 +386,47 @@ func TestCertificatesLiveAsLongAsTheirTemplateSays(t *testing.T) {
 	c := view(f, func(tx *store.Tx) (fleet.Certificate, error) { return tx.Certificate(here, next.PrincipalID) })
 	if life := c.NotAfter.Sub(f.Clock.Now()); life > 30*24*time.Hour {
 		t.Errorf("renewed for %v", life)
+	}
+}
+
+func TestKeysAreOfTheTypeThatTheTemplateSays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for name, c := range map[string]struct {
+		settings       string
+		claim, private string // what their PEM begins with
+		size           int    // of the key of the device
+	}{
+		"aws":    {"", "RSA PRIVATE KEY", "RSA PRIVATE KEY", 2048},
+		"claims": {`"ClaimKeyType": "P-256"`, "EC PRIVATE KEY", "RSA PRIVATE KEY", 2048},
+		"p256":   {`"ClaimKeyType": "P-256", "CertificateKeyType": "P-256"`, "EC PRIVATE KEY", "EC PRIVATE KEY", 256},
+		"p384":   {`"CertificateKeyType": "P-384"`, "RSA PRIVATE KEY", "EC PRIVATE KEY", 384},
+	} {
+		f.template(name, withSettings(c.settings))
+		claim, err := f.CreateClaim(t.Context(), installer, name)
+		check(t, err)
+		if _, err := tls.X509KeyPair([]byte(claim.CertificatePEM), []byte(claim.PrivateKeyPEM.Reveal())); err != nil || !strings.HasPrefix(claim.PrivateKeyPEM.Reveal(), "-----BEGIN "+c.claim) {
+			t.Errorf("%s: a claim's key: %v", name, err)
+		}
+		keys, err := f.CreateKeysAndCertificate(t.Context(), f.claim(name))
+		check(t, err)
+		pair, err := tls.X509KeyPair([]byte(keys.PEM), []byte(keys.PrivateKeyPEM.Reveal()))
+		if err != nil || !strings.HasPrefix(keys.PrivateKeyPEM.Reveal(), "-----BEGIN "+c.private) {
+			t.Errorf("%s: a device's key: %v", name, err)
+			continue
+		}
+		switch k := pair.PrivateKey.(type) {
+		case *rsa.PrivateKey:
+			if k.N.BitLen() != c.size {
+				t.Errorf("%s: %d bits", name, k.N.BitLen())
+			}
+		case *ecdsa.PrivateKey:
+			if k.Curve.Params().BitSize != c.size {
+				t.Errorf("%s: %s", name, k.Curve.Params().Name)
+			}
+		}
+	}
+	if _, err := template.Parse(withSettings(`"ClaimKeyType": "P-384"`), template.Fleet); err == nil || !strings.Contains(err.Error(), "RSA-2048, P-256") {
+		t.Errorf("a key type that there is not: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
@@ -48,6 +49,7 @@ type standing struct {
 	renews    string          // the template that it may be renewed with
 
 	validity time.Duration // of a new certificate; 0: as long as the authority says
+	key      pki.KeyType   // of a key that is made for it
 	limits   fleet.ClaimLimits
 	budget   string // under which devices are counted
 }

@@ -120,13 +120,17 @@ func measureFlows(_ context.Context, o options, w *world) (*figures, error) {
 }
 
 const (
-	topicCSR      = "$aws/certificates/create-from-csr/json"
-	topicKeys     = "$aws/certificates/create/json"
-	topicRegister = "$aws/provisioning-templates/" + templateName + "/provision/json"
+	topicCSR  = "$aws/certificates/create-from-csr/json"
+	topicKeys = "$aws/certificates/create/json"
 )
 
 // flow provisions a device; one without a key of its own asks the server for keys.
 func (w *world) flow(claim tls.Certificate, c candidate) error {
+	return w.flowOf(templateName, claim, c)
+}
+
+func (w *world) flowOf(template string, claim tls.Certificate, c candidate) error {
+	topicRegister := "$aws/provisioning-templates/" + template + "/provision/json"
 	create, request := topicCSR, object{"certificateSigningRequest": c.csr}
 	if c.key == nil {
 		create, request = topicKeys, object{}

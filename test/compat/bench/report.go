@@ -59,6 +59,8 @@ func (r *report) print(out io.Writer) {
 		{"claim (RSA-2048)", "claim", fl.RSAKey + fl.Sign},
 		{"trusted user, keys ready", "trusted-warm", fl.trusted()},
 		{"trusted user, no keys", "trusted-cold", fl.trusted()},
+		{"trusted user, P-256 claim, keys ready", "trusted-p256-warm", fl.trusted() - fl.RSAKey},
+		{"trusted user, P-256 claim, no keys", "trusted-p256-cold", fl.trusted() - fl.RSAKey},
 		{"flow, keys by the server", "rsa", fl.Flow + fl.RSAKey},
 		{"connect cycle, mosquitto", "mosquitto", fl.Handshake},
 	} {

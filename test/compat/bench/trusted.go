@@ -44,7 +44,7 @@ func (w *world) identities(ctx context.Context) error {
 }
 
 // trusted is the whole way: sign-in, credentials of the installer's role, a claim, and the device's flow with it.
-func (w *world) trusted(ctx context.Context, c candidate) error {
+func (w *world) trusted(ctx context.Context, template string, c candidate) error {
 	tokens, err := w.anon.SignIn(ctx, w.poolID, w.appID, user, password)
 	if err != nil {
 		return err
@@ -61,16 +61,16 @@ func (w *world) trusted(ctx context.Context, c candidate) error {
 		return err
 	}
 	k := out.Credentials
-	claim, err := w.claimAs(ctx, w.anon.As(client.Credentials{AccessKeyID: k.AccessKeyId, Secret: fleet.Secret(k.SecretKey), Token: fleet.Secret(k.SessionToken)}))
+	claim, err := w.claimAs(ctx, template, w.anon.As(client.Credentials{AccessKeyID: k.AccessKeyId, Secret: fleet.Secret(k.SecretKey), Token: fleet.Secret(k.SessionToken)}))
 	if err != nil {
 		return err
 	}
-	return w.flow(claim, c)
+	return w.flowOf(template, claim, c)
 }
 
 // measureTrusted runs as many trusted-user flows as a full pool has keys for, and counts what filling it again takes; or begins
-// with an empty one.
-func measureTrusted(full bool) func(context.Context, options, *world) (*figures, error) {
+// with an empty one. The template decides on the claims' keys.
+func measureTrusted(template string, full bool) func(context.Context, options, *world) (*figures, error) {
 	return func(ctx context.Context, o options, w *world) (*figures, error) {
 		const n, workers = 24, 4
 		w.server.settle()
@@ -85,7 +85,7 @@ func measureTrusted(full bool) func(context.Context, options, *world) (*figures,
 			if err != nil {
 				return err
 			}
-			return w.trusted(ctx, c)
+			return w.trusted(ctx, template, c)
 		})
 		if err != nil {
 			return nil, err

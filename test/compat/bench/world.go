@@ -19,7 +19,10 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
-const templateName = "bench"
+const (
+	templateName = "bench"
+	templateP256 = "bench-p256" // the same, with P-256 claims
+)
 
 type object = map[string]any
 
@@ -142,8 +145,16 @@ func (w *world) template(ctx context.Context) error {
 	if err := w.admin.REST(ctx, "iot", http.MethodPost, "/policies/lamp", object{"policyDocument": document(policy)}, nil); err != nil {
 		return err
 	}
-	return w.admin.REST(ctx, "iot", http.MethodPost, "/provisioning-templates", object{"templateName": templateName, "enabled": true,
-		"templateBody": document(body), "provisioningRoleArn": "arn:aws:iam::000000000000:role/provisioning"}, nil)
+	for _, name := range []string{templateName, templateP256} {
+		if name == templateP256 {
+			body["Mappings"] = object{"Imprint": object{"Settings": object{"ClaimKeyType": "P-256"}}}
+		}
+		if err := w.admin.REST(ctx, "iot", http.MethodPost, "/provisioning-templates", object{"templateName": name, "enabled": true,
+			"templateBody": document(body), "provisioningRoleArn": "arn:aws:iam::000000000000:role/provisioning"}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *world) users(ctx context.Context) error {
@@ -167,14 +178,16 @@ func (w *world) users(ctx context.Context) error {
 }
 
 // claim asks for a claim, as an administrator.
-func (w *world) claim(ctx context.Context) (tls.Certificate, error) { return w.claimAs(ctx, w.admin) }
+func (w *world) claim(ctx context.Context) (tls.Certificate, error) {
+	return w.claimAs(ctx, templateName, w.admin)
+}
 
-func (w *world) claimAs(ctx context.Context, who *client.Client) (tls.Certificate, error) {
+func (w *world) claimAs(ctx context.Context, template string, who *client.Client) (tls.Certificate, error) {
 	var out struct {
 		CertificatePem string
 		KeyPair        struct{ PrivateKey string }
 	}
-	if err := who.REST(ctx, "iot", http.MethodPost, "/provisioning-templates/"+templateName+"/provisioning-claim", nil, &out); err != nil {
+	if err := who.REST(ctx, "iot", http.MethodPost, "/provisioning-templates/"+template+"/provisioning-claim", nil, &out); err != nil {
 		return tls.Certificate{}, err
 	}
 	return tls.X509KeyPair([]byte(out.CertificatePem), []byte(out.KeyPair.PrivateKey))

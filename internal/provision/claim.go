@@ -90,6 +90,9 @@ func (p *Service) createClaim(ctx context.Context, caller *fleet.Caller, name st
 		if err := tx.CreateClaim(s, claim); err != nil {
 			return err
 		}
+		if err := tx.ExpectClaim(claim.ID); err != nil {
+			return err
+		}
 		return keepTrace(tx, t)
 	})
 	if err != nil {

@@ -242,6 +242,9 @@ func (g *registration) commit(ctx context.Context) (out *Registered, err error) 
 		if out, err = g.spent(tx); err == nil && out == nil {
 			out, err = g.write(tx, st)
 		}
+		if err == nil && out.ThingName != "" {
+			err = tx.ExpectDevice(g.Scope, g.owner.certificate, out.ThingName)
+		}
 		if err != nil {
 			return err
 		}

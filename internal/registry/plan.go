@@ -89,6 +89,10 @@ func snapshotCertificate(tx *store.Tx, s fleet.Scope, d *template.Certificate) (
 		return nil, err
 	}
 	state := template.CertificateState{Certificate: c}
+	if a, all, err := tx.TiesOf(s, s.IoT("cert", id)); err != nil || all {
+		state.Policies, state.Things = a.Policies, a.Things
+		return &state, err
+	}
 	if state.Policies, _, err = tx.PoliciesOf(s, s.IoT("cert", id), fleet.Page{}); err != nil {
 		return nil, err
 	}

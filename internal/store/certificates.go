@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,9 @@ func scanCertificate(s scanner) (c fleet.Certificate, err error) {
 
 // Certificate returns a certificate. It fails with KindNotFound.
 func (tx *Tx) Certificate(s fleet.Scope, id string) (fleet.Certificate, error) {
+	if e := tx.expectation(id); e != nil && e.claim == nil && e.certificates[0].Scope == s {
+		return e.certificates[0].Certificate, nil
+	}
 	c, found, err := again(tx, Change{s, ChangedCertificate, id}, func() (fleet.Certificate, bool, error) {
 		return one(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c WHERE account = ? AND region = ? AND id = ?`,
 			s.Account, s.Region, id)
@@ -49,6 +53,9 @@ func scanScopedCertificate(row scanner) (c ScopedCertificate, err error) {
 // CertificatesByID returns every registration of a certificate in any scope: one, unless its owner registered it in several
 // accounts (provisioning spec 7.5). It is empty if there is none.
 func (tx *Tx) CertificatesByID(id string) ([]ScopedCertificate, error) {
+	if e := tx.expectation(id); e != nil {
+		return slices.Clone(e.certificates), nil
+	}
 	return all(tx, scanScopedCertificate, `SELECT `+certificateColumns+`, c.account, c.region FROM certificates c
 		WHERE c.id = ? ORDER BY c.account, c.region`, id)
 }
@@ -89,6 +96,7 @@ func (tx *Tx) DeleteCertificate(s fleet.Scope, id string) error {
 			return err
 		}
 	}
+	delete(tx.looks, Change{s, ChangedAttachment, s.IoT("cert", id)})
 	tx.Changed(s, ChangedCertificate, id)
 	return nil
 }

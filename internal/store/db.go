@@ -55,7 +55,8 @@ type DB struct {
 	rehearse bool
 	mostRows int
 
-	memory *memory
+	memory   *memory
+	expected *expected
 
 	onStatement func(string)
 

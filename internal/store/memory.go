@@ -101,7 +101,7 @@ func (c Change) keepable() bool { return slices.Contains(keepable, c.Kind) }
 func remembered[T any](tx *Tx, on Change, what string, read func() (T, error)) (T, error) {
 	m := tx.db.memory
 	if m == nil || tx.on != nil && tx.on.changed {
-		return read()
+		return recalled(tx, on, what, read)
 	}
 	if v, ok := m.get(on, what, tx.began); ok {
 		return v.(T), nil
@@ -111,6 +111,25 @@ func remembered[T any](tx *Tx, on Change, what string, read func() (T, error)) (
 		m.put(on, what, tx.began, v)
 	}
 	return v, err
+}
+
+// recalled returns what read gives, once in a transaction: where nothing is remembered several rules ask for the same.
+func recalled[T any](tx *Tx, on Change, what string, read func() (T, error)) (T, error) {
+	if v, ok := tx.recall[on][what]; ok {
+		return v.(T), nil
+	}
+	v, err := read()
+	if err != nil {
+		return v, err
+	}
+	if tx.recall == nil {
+		tx.recall = map[Change]map[string]any{}
+	}
+	if tx.recall[on] == nil {
+		tx.recall[on] = map[string]any{}
+	}
+	tx.recall[on][what] = v
+	return v, nil
 }
 
 // A look is a row that a transaction has read, or that it was not there.
@@ -127,10 +146,15 @@ func again[T any](tx *Tx, on Change, read func() (T, bool, error)) (T, bool, err
 	}
 	row, found, err := read()
 	if err == nil {
-		if tx.looks == nil {
-			tx.looks = map[Change]look{}
-		}
-		tx.looks[on] = look{row, found}
+		tx.saw(on, row, found)
 	}
 	return row, found, err
+}
+
+// saw notes what again would read: after tx.Changed of on, whoever wrote a row knows it.
+func (tx *Tx) saw(on Change, row any, found bool) {
+	if tx.looks == nil {
+		tx.looks = map[Change]look{}
+	}
+	tx.looks[on] = look{row, found}
 }

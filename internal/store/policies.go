@@ -1,6 +1,8 @@
 package store
 
 import (
+	"slices"
+
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
@@ -110,7 +112,10 @@ func (tx *Tx) AttachPolicy(s fleet.Scope, policy, target string) (attached bool,
 	attached, err = changedRows(tx.exec(`INSERT INTO policy_attachments (account, region, target, policy) VALUES (?, ?, ?, ?)
 		ON CONFLICT (account, region, target, policy) DO NOTHING`, s.Account, s.Region, principalKey(s, target), policy))
 	if attached {
-		tx.Changed(s, ChangedAttachment, target)
+		tx.tiesChanged(s, target, func(all *Ties) {
+			all.Policies = append(slices.Clone(all.Policies), policy)
+			slices.Sort(all.Policies)
+		})
 	}
 	return attached, err
 }
@@ -161,6 +166,9 @@ func (tx *Tx) TargetsOf(s fleet.Scope, policy string, p fleet.Page) ([]string, s
 
 // CountPolicies returns how many policies are tied to a target.
 func (tx *Tx) CountPolicies(s fleet.Scope, target string) (n int, err error) {
+	if a, known := tx.tiesSeen(s, target); known {
+		return len(a.Policies), nil
+	}
 	err = tx.row(`SELECT COUNT(*) FROM policy_attachments WHERE account = ? AND region = ? AND target = ?`,
 		s.Account, s.Region, principalKey(s, target)).Scan(&n)
 	return n, err
@@ -188,6 +196,9 @@ type EffectivePolicy struct {
 // EffectivePolicies returns the default documents of the policies of principal and of the groups of thing with all their
 // ancestors (iot-core spec 5.7), each policy once, by name. Either may be "".
 func (tx *Tx) EffectivePolicies(s fleet.Scope, principal, thing string) ([]EffectivePolicy, error) {
+	if known, ok := tx.device(s, principal).may(thing); ok {
+		return known, nil
+	}
 	return all(tx, func(row scanner) (e EffectivePolicy, err error) {
 		err = row.Scan(&e.Name, &e.Document, &e.Target)
 		e.Target = principalName(s, e.Target)

@@ -42,6 +42,9 @@ type ScopedClaim struct {
 
 // ClaimByID finds a claim in any scope by its certificate's id.
 func (tx *Tx) ClaimByID(id string) (ScopedClaim, bool, error) {
+	if e := tx.expectation(id); e != nil && e.claim != nil {
+		return *e.claim, true, nil
+	}
 	return one(tx, func(row scanner) (c ScopedClaim, err error) {
 		var s fleet.Scope
 		c.Claim, err = scanClaim(appendScan{row, []any{&s.Account, &s.Region}})

@@ -45,6 +45,12 @@ func (tx *Tx) CreateThing(s fleet.Scope, t fleet.Thing) error {
 		return err
 	}
 	tx.Changed(s, ChangedThing, t.Name)
+	row := t
+	row.Created = fromMillis(millis(t.Created))
+	if row.Attributes = maps.Clone(t.Attributes); len(t.Attributes) == 0 {
+		row.Attributes = nil
+	}
+	tx.saw(Change{s, ChangedThing, t.Name}, row, true)
 	return tx.indexAttributes(s, t.Name, nil, t.Attributes)
 }
 

@@ -25,10 +25,12 @@ type Tx struct {
 	end     func()   // of a view
 	began   uint64   // generation of the memory before it began
 	changes []Change
-	looks   map[Change]look // see again
-	written int             // rows that it has changed, counted in tests
-	dirty   bool            // a statement may have changed something, or failed
-	lost    error           // the transaction can't be saved any more: a conflict, or the connection is gone
+	looks   map[Change]look           // see again
+	recall  map[Change]map[string]any // see recalled
+	expects *expectation              // see ExpectDevice
+	written int                       // rows that it has changed, counted in tests
+	dirty   bool                      // a statement may have changed something, or failed
+	lost    error                     // the transaction can't be saved any more: a conflict, or the connection is gone
 }
 
 // maxGroup and maxGroupTime bound how many transactions share one commit, so that none waits long for the others, nor another node
@@ -43,6 +45,7 @@ type job struct {
 	body    func(*Tx) error
 	result  chan error
 	changes []Change
+	expects *expectation
 }
 
 // Tx runs body in a write transaction and returns when what it wrote is durable. If body returns an error nothing of it is
@@ -268,9 +271,9 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 	if err != nil {
 		return []*job{first}, nil, fmt.Errorf("beginning to write: %w", err)
 	}
-	committed := false
+	kept := false
 	defer func() {
-		if committed {
+		if kept {
 			return
 		}
 		_ = begun.Rollback() // nothing is left of it if the commit has failed
@@ -285,7 +288,7 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 	}
 	for j := first; j != nil; j = next() {
 		jobs = append(jobs, j)
-		j.changes = nil
+		j.changes, j.expects = nil, nil
 		err := j.ctx.Err() // gave up while waiting
 		if err == nil {
 			tx := &Tx{ctx: valuesOf{ctx, j.ctx}, db: db, on: db.writes, began: began}
@@ -298,7 +301,7 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 			case tx.lost != nil:
 				return jobs, nil, tx.lost
 			case err == nil:
-				j.changes = tx.changes
+				j.changes, j.expects = tx.changes, tx.expects
 			case tx.dirty && len(jobs) > 1 && !careful:
 				return jobs, nil, errSpoiled
 			}
@@ -311,7 +314,7 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 			break
 		}
 	}
-	over := db.memory.commit(jobs)
+	over, committed := db.memory.commit(jobs), db.expected.commit(jobs)
 	err = begun.Commit()
 	over()
 	if err != nil {
@@ -321,7 +324,8 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 		}
 		return jobs, nil, err
 	}
-	committed = true
+	committed()
+	kept = true
 	return jobs, results, nil
 }
 
@@ -353,7 +357,7 @@ func (tx *Tx) inSavepoint(body func(*Tx) error) error {
 		return tx.lost
 	}
 	if bodyErr != nil {
-		tx.changes, tx.looks = nil, nil
+		tx.changes, tx.looks, tx.recall, tx.expects = nil, nil, nil, nil
 		if _, tx.lost = tx.exec("ROLLBACK TO body"); tx.lost != nil {
 			return errors.Join(bodyErr, tx.lost)
 		}
@@ -370,6 +374,7 @@ func (tx *Tx) Changed(s fleet.Scope, kind, key string) {
 	c := Change{s, kind, key}
 	tx.changes = append(tx.changes, c)
 	delete(tx.looks, c)
+	delete(tx.recall, c)
 	tx.on.changed = tx.on.changed || c.keepable()
 }
 

@@ -9,9 +9,11 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -68,7 +70,7 @@ func subject(t testing.TB, name string) Code {
 	case "node":
 		c.Dir, c.Runtime, c.Handler = write(t, map[string]string{"index.js": file(t, "index.js")}), "nodejs22.x", "index.handler"
 	case "go": // this very program, as a handler of the Runtime API
-		self, err := os.Executable()
+		self, err := self()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,6 +82,25 @@ func subject(t testing.TB, name string) Code {
 	}
 	return c
 }
+
+// raceDetector: this program needs more memory than functions may have, so the handler is built without it.
+var raceDetector bool
+
+var self = sync.OnceValues(func() (string, error) {
+	if !raceDetector {
+		return os.Executable()
+	}
+	dir, err := os.MkdirTemp("", "imprint-function-test-")
+	if err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "test", "-c", "-o", filepath.Join(dir, "handler"), ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the handler: %w\n%s", err, out)
+	}
+	return filepath.Join(dir, "handler"), nil
+})
 
 func copyFile(from, to string) error {
 	src, err := os.Open(from)

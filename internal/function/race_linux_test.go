@@ -1,0 +1,5 @@
+//go:build race
+
+package function
+
+func init() { raceDetector = true }

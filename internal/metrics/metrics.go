@@ -110,7 +110,7 @@ func New(s Sources) *Metrics {
 	m.group = histogram("imprint_store_commit_group_size", "Write transactions that share a commit.", []float64{1, 2, 4, 8, 16, 32, 64}).WithLabelValues().(prometheus.Histogram)
 	m.refused = counter("imprint_refusals_total", "Work of strangers that was refused, by budget.", "budget")
 	m.slowed = counter("imprint_slowed_total", "Work of strangers that had to wait for everybody else's, by budget.", "budget")
-	m.hookTime = histogram("imprint_hook_duration_seconds", "Time of a pre-provisioning hook by kind (webhook, lambda, rule) and outcome (allowed, denied, failed, broken).", slow, "kind", "outcome")
+	m.hookTime = histogram("imprint_hook_duration_seconds", "Time of a pre-provisioning hook by kind (local, webhook, lambda, rule) and outcome (allowed, denied, failed, broken).", slow, "kind", "outcome")
 	m.functionTime = histogram("imprint_function_duration_seconds", "Time of the handler of a function that runs here, by outcome (answered, error, timeout, canceled, refused) and start (cold, warm).", slow, "outcome", "start")
 	m.workers = prometheus.NewGauge(prometheus.GaugeOpts{Name: "imprint_function_processes", Help: "Processes of functions, those that wait for work included."})
 	m.registry.MustRegister(m.workers)

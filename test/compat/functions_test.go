@@ -227,14 +227,17 @@ func TestALocalFunctionDecides(t *testing.T) {
 		t.Errorf("listed %q", out)
 	}
 
-	// Another code decides from the next device on.
-	verb("function", "update", "check", "--folder", folder(t, map[string]string{"app.py": "def lambda_handler(event, context):\n    return {'allowProvisioning': event['parameters']['SerialNumber'] == 'X-3'}\n"}))
-	why("L-3")
-	if got, no, ok := w.ask(t, ida, "X-3"); !ok || got.name() != w.thing("X-3") {
+	// Another code decides from the next device on: that of docs/hooks.md.
+	verb("function", "update", "check", "--folder", folder(t, map[string]string{"app.py": pythonBlock(t, "A function of your own")}))
+	why("L-3", "asked by")
+	if got, no, ok := w.ask(t, ida, "4711"); !ok || got.name() != w.thing("4711") {
 		t.Fatalf("the new code: %+v, %+v", got, no)
 	}
+	if out := verb("function", "invoke", "check", "--quiet", "--payload", `{"clientId": "x", "parameters": {"SerialNumber": "4711"}}`); out != `{"allowProvisioning": true}`+"\n" {
+		t.Errorf("invoke printed %q", out)
+	}
 	verb("function", "delete", "check")
-	why("X-3", "imprint function create")
+	why("4712", "imprint function create")
 }
 
 func TestAClaimThatIsContainedWhileAFunctionThinksRegistersNothing(t *testing.T) {

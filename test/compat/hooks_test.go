@@ -67,15 +67,17 @@ func serverPair(t *testing.T, dir string) (certFile, keyFile string) {
 		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})))
 }
 
-// pythonBlock is the receiver that docs/hooks.md shows.
-func pythonBlock(t *testing.T) string {
+// pythonBlock is the first Python of a section of docs/hooks.md.
+func pythonBlock(t *testing.T, section string) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "hooks.md"))
 	check(t, err)
-	_, rest, found := strings.Cut(string(page), "```python\n")
+	_, rest, found := strings.Cut(string(page), "\n## "+section+"\n")
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	_, rest, begun := strings.Cut(rest, "```python\n")
 	code, _, closed := strings.Cut(rest, "```")
-	if !found || !closed {
-		t.Fatal("docs/hooks.md has no Python")
+	if !found || !begun || !closed {
+		t.Fatalf("docs/hooks.md has no Python under %q", section)
 	}
 	return code
 }
@@ -84,7 +86,7 @@ func pythonBlock(t *testing.T) string {
 func receiver(t *testing.T, secret, certFile, keyFile string) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, "python3", "-c", pythonBlock(t))
+	cmd := exec.CommandContext(ctx, "python3", "-c", pythonBlock(t, "A webhook"))
 	cmd.Env = append(os.Environ(), "HOOK_SECRET="+secret, "PORT=0", "CERTIFICATE="+certFile, "KEY="+keyFile)
 	out, err := cmd.StdoutPipe()
 	check(t, err)

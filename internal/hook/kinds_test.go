@@ -63,6 +63,7 @@ type demand struct {
 	allow     bool
 	overrides map[string]string
 	err       string // part of it, for those that are called
+	slow      bool   // it never answers: it is not waited for long
 }
 
 var demands = map[string]demand{
@@ -80,7 +81,7 @@ var demands = map[string]demand{
 	"a list":  {server: answering(200, `[true]`), python: `return [True]`, err: "is not a JSON object"},
 	"nothing": {server: answering(200, ``), python: `return`, err: "is not a JSON object"},
 	"slow": {server: func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() },
-		python: "print(serial)\ntime.sleep(60)", err: "gave no answer"},
+		python: "print(serial)\ntime.sleep(60)", err: "gave no answer", slow: true},
 	"crash": {server: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, python: "os._exit(3)", rule: "in_table('gone', Serial)",
 		broken: func(f *fixture) { must(f.t, f.DeleteTable(f.t.Context(), here, "gone")) }, err: "check"},
 	"an exception": {server: answering(500, `KeyError: 4711-secret`), python: `print("looking for", json.dumps(event))
@@ -91,12 +92,19 @@ raise KeyError(serial)`, err: "KeyError"},
 return {"allowProvisioning": True}`, allow: true},
 }
 
+// patient is how long a function may take that has an answer: a busy machine takes its time to start an interpreter.
+const patient = MaxTimeout
+
 // register makes the function "check" of a kind; ok is false if it can't get into the situation.
 func (d demand) register(f *fixture, kind fleet.FunctionKind) (ok bool) {
 	f.t.Helper()
 	switch {
 	case kind == fleet.Local && d.python != "":
-		f.python(d.python, time.Second)
+		limit := patient
+		if d.slow {
+			limit = time.Second
+		}
+		f.python(d.python, limit)
 		f.permit("")
 		return true
 	case kind == fleet.Rule && d.rule != "":
@@ -109,7 +117,11 @@ func (d demand) register(f *fixture, kind fleet.FunctionKind) (ok bool) {
 		return true
 	case (kind == fleet.Webhook || kind == fleet.Lambda) && d.server != nil:
 		f.answer = d.server
-		f.register(kind, 500*time.Millisecond)
+		limit := patient
+		if d.slow {
+			limit = 500 * time.Millisecond
+		}
+		f.register(kind, limit)
 		return true
 	}
 	return false
@@ -175,7 +187,7 @@ func TestEveryKindOfHookIsAskedByManyAtOnce(t *testing.T) {
 func TestALocalFunctionMustLetTheServiceInvokeIt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.python(`return {"allowProvisioning": True}`, time.Second)
+	f.python(`return {"allowProvisioning": True}`, patient)
 	ask := func() (provision.HookAnswer, error) { return f.Invoke(t.Context(), asked(nil)) }
 	refused := func() {
 		t.Helper()
@@ -207,7 +219,7 @@ func TestALocalFunctionMustLetTheServiceInvokeIt(t *testing.T) {
 func TestALocalFunctionIsNotReplacedByAnotherKind(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.python("return", time.Second)
+	f.python("return", patient)
 	_, _, err := f.PutFunction(t.Context(), here, NewFunction{Function: fleet.Function{Name: "check", Kind: fleet.Rule, Rule: "true"}})
 	if err == nil || fleet.KindOf(err) != fleet.KindInvalid || !strings.Contains(err.Error(), "imprint function delete check") {
 		t.Errorf("%v", err)

@@ -133,6 +133,8 @@ func TestNobodyWaitsLongerThanDevicesDo(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if p.pace.each > 200*time.Millisecond {
 			t.Errorf("the pace is still %v", p.pace.each)
 		}

@@ -313,3 +313,54 @@ func TestTemplatesThatContradictThemselvesAreRefused(t *testing.T) {
 		refused(t, err, "InvalidRequestException", "Mappings.Imprint", want)
 	}
 }
+
+// A device keeps its old identity until the new one has connected, wherever the server loses power in between.
+func TestReplacingSurvivesThatTheServerIsKilled(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := start(dir)
+	check(t, err)
+	defer func() { _ = s.stop() }()
+	kill := func() {
+		t.Helper()
+		check(t, s.cmd.Process.Kill())
+		<-s.exited
+		next, err := start(dir)
+		check(t, err)
+		s.cmd, s.exited = next.cmd, next.exited
+	}
+	w := newWorld(t, s, "replace")
+	w.guarded(t, object{"Reprovision": "replace", "ClaimDevices": "1"})
+	connects := func(c created) {
+		t.Helper()
+		guardVariant.dial(t, s, w.thing("1"), c.CertificatePEM, c.PrivateKey).close()
+	}
+	register := func() created {
+		t.Helper()
+		key, csr := newCSR(t)
+		c := w.claim(t, w.admin)
+		cert, no := w.asked(t, c, key, csr, "1")
+		if no.StatusCode != 0 {
+			t.Fatalf("%+v", no)
+		}
+		kill() // the answer may be lost
+		again, no := w.asked(t, c, key, csr, "1")
+		if no.StatusCode != 0 || again.CertificateID != cert.CertificateID {
+			t.Fatalf("asked again: %+v", no)
+		}
+		return again
+	}
+	first := register()
+	connects(first)
+	second := register()
+	connects(first) // the device has not stored the new one
+	w.becomes(t, first.CertificateID, types.CertificateStatusActive)
+	connects(second)
+	kill() // before or after the server has noted the connection
+	connects(second)
+	w.becomes(t, first.CertificateID, types.CertificateStatusInactive)
+	w.checkActive(t, "1", 1)
+	kill()
+	connects(second)
+	w.checkActive(t, "1", 1)
+}

@@ -173,6 +173,7 @@ func (a *tenant) furnishHooks() {
 	a.do("imprint", "PutFunction", object{"name": "check", "kind": "rule", "rule": "in_table('serials', '" + a.private + "')"})
 	maps.Copy(a.values, values{
 		"PutFunction.Name": "check", "PutFunction.Kind": "rule", "PutFunction.Rule": "true", "DeleteFunction.Name": "check", "PutFunction.Url": absent{}, "PutFunction.AccessKeyId": absent{},
+		"PutClaimLimits.Limits": object{"devices": 5}, "ApprovalId": "01936a2b-0000-7000-8000-000000000000",
 		"CreateTable.Name": "serials", "DeleteTable.Name": "serials", "PutTableKeys.Name": "serials", "ListTableKeys.Name": "serials", "DeleteTableKeys.Name": "serials",
 		"LintTemplate.TemplateBody": absent{}, "TryTemplate.TemplateBody": absent{}, "TryTemplateWithHook.TemplateBody": absent{},
 		"PutTableKeys.Keys": []any{"another"}, "DeleteTableKeys.Keys": []any{"another"},

@@ -111,6 +111,12 @@ func (p *people) goOn(ctx context.Context, s *site, c *client.Client, rec *recor
 			return fmt.Errorf("after devices went on: %s must have certificate %s alone, and has %v", thing, cert, got)
 		}
 	}
+	if done != nil {
+		var use struct{ Devices int }
+		if err := c.REST(ctx, "imprint", http.MethodGet, "/imprint/claims/"+done.claim.ID+"/limits", nil, &use); err != nil || use.Devices != 1 {
+			return fmt.Errorf("the claim of %s has registered %d devices (%v)", done.thing, use.Devices, err)
+		}
+	}
 	if err := p.checkMessages(s, p.talker, rec, cut); err != nil {
 		return err
 	}

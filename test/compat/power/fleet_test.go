@@ -85,6 +85,7 @@ func (p *people) prepare(ctx context.Context, c *client.Client) error {
 	rights := document(object{"Statement": object{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}})
 	body, err := json.Marshal(object{
 		"Parameters": object{"SerialNumber": object{"Type": "String"}, "AWS::IoT::Certificate::Id": object{"Type": "String"}},
+		"Mappings":   object{"Imprint": object{"Settings": object{"ClaimDevices": "1"}}}, // counted twice, a device could not finish
 		"Resources": object{
 			"thing": object{"Type": "AWS::IoT::Thing", "Properties": object{"ThingName": object{"Fn::Join": []any{"", []any{"lamp-", object{"Ref": "SerialNumber"}}}},
 				"AttributePayload": object{"serial": object{"Ref": "SerialNumber"}}}},

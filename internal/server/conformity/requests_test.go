@@ -92,7 +92,7 @@ func (a answer) String() string { return fmt.Sprintf("%d %s %.300s", a.status, a
 
 var (
 	xmlCode   = regexp.MustCompile(`<Code>([^<]*)</Code>`)
-	requestID = regexp.MustCompile(`<RequestId>[^<]*</RequestId>|"traceId":"[^"]*"`)
+	requestID = regexp.MustCompile(`<RequestId>[^<]*</RequestId>|"traceId":"[^"]*"|"(from|until)Date":[0-9.]+`)
 )
 
 // call does an operation with members by their names on the wire, signed unless there are no credentials.

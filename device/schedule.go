@@ -23,6 +23,9 @@ const (
 	defaultJitter = 0.5
 )
 
+// backdate is how long before their making certificates begin, for clocks that are behind (provisioning spec 9.3).
+const backdate = 2 * time.Minute
+
 // A Schedule says when a certificate is to be renewed.
 type Schedule struct {
 	From time.Time // from here on devices renew
@@ -40,7 +43,7 @@ func (id *Identity) Renewal(now time.Time) Schedule {
 	window := spanOf(id.Configuration[configWindow], validity, defaultWindow)
 	s := Schedule{From: leaf.NotAfter.Add(-window), End: leaf.NotAfter, spread: spanOf(id.Configuration[configJitter], window, defaultJitter)}
 	s.At = s.From.Add(time.Duration(id.share() * float64(s.spread)))
-	if soonest := id.Provisioned.Add((validity - window) / 2); !id.Provisioned.After(now) && soonest.After(s.At) {
+	if soonest := id.Provisioned.Add(max(0, validity-backdate-window) / 2); !id.Provisioned.After(now) && soonest.After(s.At) {
 		s.At = soonest
 	}
 	return s

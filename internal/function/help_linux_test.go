@@ -29,7 +29,13 @@ func TestMain(m *testing.M) {
 		goHandler()
 	}
 	_ = os.Setenv("SERVER_SECRET", "of the server")
-	os.Exit(m.Run())
+	code := m.Run()
+	if raceDetector {
+		if built, err := self(); err == nil {
+			_ = os.RemoveAll(filepath.Dir(built))
+		}
+	}
+	os.Exit(code)
 }
 
 // world is a Runner for a test.

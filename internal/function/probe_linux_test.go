@@ -102,7 +102,10 @@ func probe(name, path string) (string, error) {
 		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		return `"left"`, c.Run()
 	case "mount":
-		return `"mounted"`, unix.Mount("none", os.TempDir(), "tmpfs", 0, "")
+		if err := unix.Mount("none", os.TempDir(), "tmpfs", 0, ""); err != nil {
+			return "", err
+		}
+		return `"mounted"`, unix.Unmount(os.TempDir(), 0) // without a sandbox it is the machine's
 	case "unshare":
 		return `"unshared"`, exec.Command("/usr/bin/unshare", "-U", "/bin/true").Run()
 	case "keyring":

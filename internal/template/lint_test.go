@@ -1,6 +1,7 @@
 package template
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,5 +71,31 @@ func TestAFindingKnowsItsLine(t *testing.T) {
 	}
 	if found := Lint("{", Fleet, LintFacts{}); len(found) != 1 || found[0].Rule != "syntax" || found[0].Line != 1 {
 		t.Errorf("%+v", found)
+	}
+}
+
+func TestLintKnowsWhichRulesLetDevicesComeAgain(t *testing.T) {
+	t.Parallel()
+	const body = `{"Parameters": {"S": {"Type": "String"}}, "Mappings": {"Imprint": {"Settings": {%s}}}, "Resources": {
+		"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "S"}, "AttributePayload": {"a": "b"}}, "OverrideSettings": {"AttributePayload": "FAIL"}},
+		"certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}}},
+		"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "lamp"}}}}`
+	for settings, want := range map[string]struct{ conflict, takeover bool }{
+		``:                                  {},
+		`"Reprovision": "deny"`:             {},
+		`"Reprovision": "require-same-key"`: {true, false},
+		`"Reprovision": "approve"`:          {true, false},
+		`"Reprovision": "replace"`:          {true, true},
+		`"Reprovision": "aws"`:              {true, true},
+		`"Reprovision": "aws", "AllowedSerials": "a"`: {true, false},
+	} {
+		var got struct{ conflict, takeover bool }
+		for _, f := range Lint(fmt.Sprintf(body, settings), Fleet, LintFacts{}) {
+			got.conflict = got.conflict || f.Rule == "override-conflict"
+			got.takeover = got.takeover || f.Rule == "guard-takeover"
+		}
+		if got != want {
+			t.Errorf("%s: %+v, want %+v", settings, got, want)
+		}
 	}
 }

@@ -165,7 +165,7 @@ func (l *linter) overrideUnused() {
 }
 
 func (l *linter) overrideConflict() {
-	if l.t.thing == nil || l.t.settings.Reprovision != ReprovisionAWS {
+	if r := l.t.settings.Reprovision; l.t.thing == nil || r == "" || r == ReprovisionDeny {
 		return
 	}
 	at, settings := l.settingsOf(l.t.thing.logical)
@@ -288,11 +288,12 @@ func (l *linter) guardOpen() {
 }
 
 func (l *linter) guardTakeover() {
-	if l.kind != Fleet || l.facts.Hook || l.t.settings.Reprovision != ReprovisionAWS {
+	rule := l.t.settings.Reprovision
+	if l.kind != Fleet || l.facts.Hook || l.t.settings.AllowedSerials != nil || rule != ReprovisionAWS && rule != ReprovisionReplace {
 		return
 	}
-	l.at(pointer("", "Mappings", settingsMap, settingsTop, "Reprovision"), "give the template a hook that knows which devices may come again, or say deny: a device then renews with its own certificate",
-		"Reprovision is aws, and no hook is set: whoever holds a claim can get a certificate for any thing there is")
+	l.at(pointer("", "Mappings", settingsMap, settingsTop, "Reprovision"), "give the template a hook that knows which devices may come again, or say require-same-key, approve or deny: a device renews with its own certificate in any case",
+		"Reprovision is %s, and no hook is set: whoever holds a claim can get a certificate for any thing there is", rule)
 }
 
 func (l *linter) claimWildcard() {

@@ -43,7 +43,9 @@ func world(t testing.TB, cfg Config) *Runner {
 	t.Helper()
 	r := New(cfg)
 	t.Cleanup(r.Close)
-	if err := r.Available(); err != nil && !cfg.Unsafe {
+	if err := r.Available(); err != nil && os.Getenv("CI") == "" {
+		t.Skipf("this machine has no sandbox: %v", err)
+	} else if err != nil {
 		t.Fatalf("the tests of functions need the sandbox: %v", err)
 	}
 	return r

@@ -37,8 +37,7 @@ type worker struct {
 	current *invocation // that waits for its answer
 	last    string      // id of the one before
 
-	since time.Time // idle, guarded by the Runner
-	timer *time.Timer
+	timer *time.Timer // ends it when it has waited too long; guarded by the Runner
 }
 
 // start starts a process for code. It does not wait for the code to be loaded.

@@ -65,6 +65,7 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 			if k := fleet.KindOf(err); (k == fleet.KindInternal || k == fleet.KindUnavailable) && ctx.Err() == nil {
 				g.Log.Error("provisioning", "topic", topic, "trace", who.Trace.ID(), "error", err)
 			}
+			who.Trace.DefaultCure(provision.Cure(err))
 			g.Recorder.Finish(who.Trace, err)
 			suffix, answer = reserved.Rejected, &reserved.Refused{StatusCode: status, ErrorCode: code, ErrorMessage: message, TraceID: new(who.Trace.ID()), RetryAfter: retryAfter(err)}
 		}

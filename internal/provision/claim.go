@@ -31,6 +31,7 @@ func (p *Service) CreateClaim(ctx context.Context, caller *fleet.Caller, templat
 	out, err := p.createClaim(ctx, caller, template, t)
 	if err != nil {
 		p.refused(err)
+		t.DefaultCure(Cure(err))
 		p.Recorder.Finish(t, err)
 		return nil, err
 	}

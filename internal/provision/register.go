@@ -185,8 +185,13 @@ func (g *registration) askHook(ctx context.Context, pem string) error {
 	defer cancel()
 	g.Trace.Step("hook", "asking %s about %s", hook.TargetARN, namesOf(g.params))
 	answer, err := g.Hook.Invoke(ctx, event)
-	if (err != nil || !answer.Allow) && answer.Cure != "" {
+	switch {
+	case (err != nil || !answer.Allow) && answer.Cure != "":
 		g.Trace.SetCure("%s", answer.Cure)
+	case err != nil:
+		g.Trace.SetCure("mend the function: %s", cause(err))
+	case !answer.Allow:
+		g.Trace.SetCure("look at what the function decides: %s; imprint template try %s --call-hook asks it again", answer.Reason, g.template)
 	}
 	switch {
 	case err != nil:

@@ -32,6 +32,7 @@ var requestCures = []requestCure{
 	{"NotAuthorizedException", "selects no single role", "put the user into one group whose role is to count, give groups different precedences, or set AmbiguousRoleResolution to AuthenticatedRole (SetIdentityPoolRoles)"},
 	{"NotAuthorizedException", "Unauthenticated access", "sign in first and send the Id token as login, or allow guests in the identity pool"},
 	{"NotAuthorizedException", "not from a supported provider", "send the Id token of a user pool and client that the identity pool lists (UpdateIdentityPool)"},
+	{"NotAuthorizedException", "revoked", "sign in again: the person was signed out, or their rights have changed"},
 	{"NotAuthorizedException", "Token expired", "refresh the Id token, then ask again: it is good for an hour, if the client says nothing else"},
 	{"NotAuthorizedException", "Invalid login token", "send the Id token, not the access token, as the user pool gave it; sign in again if it is an old one"},
 	{"NotAuthorizedException", "Incorrect username or password", "type name and password again, or set a new one (AdminSetUserPassword, ForgotPassword)"},

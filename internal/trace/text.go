@@ -15,7 +15,11 @@ func (r Record) Text() string {
 	case OK:
 		fmt.Fprintf(&b, " succeeded in %v\n", r.Took.Round(time.Millisecond))
 	default:
-		fmt.Fprintf(&b, " was %s: %s\n", r.Outcome, r.Cause)
+		if r.Kind == Disconnect {
+			fmt.Fprintf(&b, ": %s\n", r.Cause)
+		} else {
+			fmt.Fprintf(&b, " was %s: %s\n", r.Outcome, r.Cause)
+		}
 		if r.Code != "" {
 			fmt.Fprintf(&b, "  answered: %s\n", r.Code)
 		}

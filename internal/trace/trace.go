@@ -172,6 +172,18 @@ func (t *Trace) SetCure(format string, args ...any) {
 	t.rec.Cure = clip(fmt.Sprintf(format, args...))
 }
 
+// DefaultCure says how to mend what failed, unless somebody who knew more has said so.
+func (t *Trace) DefaultCure(cure string) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.rec.Cure == "" {
+		t.rec.Cure = clip(cure)
+	}
+}
+
 // Finish closes the record with the attempt's error, nil for success, and returns it with the values it is found by.
 func (t *Trace) Finish(err error) (Record, []string) {
 	t.mu.Lock()

@@ -283,7 +283,7 @@ func (sc scenario) plays(c cast) (versions []byte) {
 	return versions
 }
 
-var update = flag.Bool("update", false, "write the tables of docs/interoperability.md")
+var update = flag.Bool("update", false, "write the pages that tests print")
 
 // TestTheInteroperabilityPage keeps the page's table of scenarios true.
 func TestTheInteroperabilityPage(t *testing.T) {

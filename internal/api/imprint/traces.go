@@ -37,22 +37,30 @@ func (a *api) listTraces(ctx context.Context, in *ListTracesInput) (*ListTracesO
 // about finds the newest traces about a subject. Who asks for a serial number, a claim or a thing means the device: what its newest
 // certificate has met with since belongs to it.
 func about(tx *store.Tx, s fleet.Scope, subject string, limit int) ([]trace.Record, error) {
-	records, err := tx.Traces(s, plainSerial(subject), limit)
-	if err != nil || subject == "" || len(records) == 0 || records[0].ID == subject {
+	const more = 4 // what began in the same millisecond comes in no order
+	records, err := tx.Traces(s, plainSerial(subject), limit+more)
+	if err != nil || len(records) == 0 || records[0].ID == subject {
 		return records, err
 	}
-	certificate := records[0].Facts["certificateId"]
-	if certificate == "" || certificate == subject {
-		return records, nil
-	}
-	more, err := tx.Traces(s, certificate, limit)
-	for _, r := range more {
-		if !slices.ContainsFunc(records, func(have trace.Record) bool { return have.ID == r.ID }) {
-			records = append(records, r)
+	newest(records)
+	if certificate := records[0].Facts["certificateId"]; subject != "" && certificate != "" && certificate != subject {
+		others, err := tx.Traces(s, certificate, limit+more)
+		if err != nil {
+			return nil, err
 		}
+		for _, r := range others {
+			if !slices.ContainsFunc(records, func(have trace.Record) bool { return have.ID == r.ID }) {
+				records = append(records, r)
+			}
+		}
+		newest(records)
 	}
+	return records[:min(limit, len(records))], nil
+}
+
+// newest puts the newest record first.
+func newest(records []trace.Record) {
 	slices.SortStableFunc(records, func(a, b trace.Record) int { return b.Start.Compare(a.Start) })
-	return records[:min(limit, len(records))], err
 }
 
 var serialForm = regexp.MustCompile(`^([0-9A-Fa-f]{2}:)+[0-9A-Fa-f]{2}$`)

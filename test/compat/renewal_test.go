@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -277,5 +278,35 @@ func TestAgentAndServerAgreeWhenARenewalIsDue(t *testing.T) {
 	from, until := tm.Settings().Renewal(leaf.NotBefore, leaf.NotAfter)
 	if !s.From.Equal(from) || s.At.Before(from) || s.At.After(until) {
 		t.Errorf("the agent renews from %v at %v, the server expects it from %v to %v", s.From, s.At, from, until)
+	}
+}
+
+// A device that was off beyond its certificate's end renews itself where its template gives it time, and nowhere else.
+func TestADeviceThatWasOffTooLong(t *testing.T) {
+	t.Parallel()
+	for grace, want := range map[string]int{"1h": 0, "0s": 7} {
+		t.Run(grace, func(t *testing.T) {
+			t.Parallel()
+			w := newRenewalWorld(t, sharedServer(t), "off"+grace, object{"CertificateDays": "0.0004", "ExpiredGrace": grace, "RenewalOverlap": "0s"})
+			dir := t.TempDir()
+			w.site.run(t, dir, nil, agent(), w.agentArgs(dir, claimFile(t, dir, w.claim(t, w.installerSDK(t))), "1")...)
+			store, err := agentlib.OpenStore(filepath.Join(dir, "device"))
+			check(t, err)
+			id, err := store.Identity()
+			check(t, err)
+			eventually(t, func() bool { return time.Now().After(id.Certificate().Leaf.NotAfter.Add(time.Second)) })
+			out, err := w.site.try(t, dir, nil, agent(), "run", "--once", "--dir", filepath.Join(dir, "device"), "--publish", "lamps/"+w.thing("1")+"/state=on")
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 7 {
+				t.Errorf("an expired certificate publishes: %v\n%s", err, out)
+			}
+			out, err = w.site.try(t, dir, nil, agent(), "renew", "--dir", filepath.Join(dir, "device"), "--quiet", "--timeout", "30s")
+			exit, _ := errors.AsType[*exec.ExitError](err)
+			if want == 0 && err != nil || want != 0 && (exit == nil || exit.ExitCode() != want) {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if want == 0 {
+				w.site.run(t, dir, nil, agent(), "run", "--once", "--dir", filepath.Join(dir, "device"), "--publish", "lamps/"+w.thing("1")+"/state=on")
+			}
+		})
 	}
 }

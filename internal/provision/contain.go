@@ -20,7 +20,7 @@ import (
 
 // Rows that one transaction of a containment looks at, so that a registration never waits long behind it.
 const (
-	revokeChunk = 100
+	revokeChunk = 50
 	freeChunk   = 20
 )
 

@@ -31,13 +31,9 @@ import (
 // loopback is what a device on this machine is known by before it shows a certificate.
 const loopback = "127.0.0.1"
 
-// an identity is a certificate with its key, both PEM.
-type identity struct{ id, cert, key string }
-
-func (f *field) claim(t *testing.T) identity {
+func (f *field) claim(t *testing.T) claim {
 	t.Helper()
-	c := f.world.claim(t, f.installer)
-	return identity{c.id, c.cert, c.key}
+	return f.world.claim(t, f.installer)
 }
 
 // shortClaim is a claim for a template whose claims live half a minute.
@@ -68,14 +64,14 @@ func (f *field) template(t *testing.T, name string, body object, change ...func(
 }
 
 // registered makes a certificate by the API, active, with a policy of its own if statements are given.
-func (f *field) registered(t *testing.T, statements ...object) identity {
+func (f *field) registered(t *testing.T, statements ...object) claim {
 	t.Helper()
 	out, err := f.world.admin.iot.CreateKeysAndCertificate(t.Context(), &iot.CreateKeysAndCertificateInput{SetAsActive: true})
 	check(t, err)
 	if len(statements) > 0 {
 		f.policy(t, *out.CertificateArn, object{"Version": "2012-10-17", "Statement": statements})
 	}
-	return identity{*out.CertificateId, *out.CertificatePem, *out.KeyPair.PrivateKey}
+	return claim{*out.CertificateId, *out.CertificatePem, *out.KeyPair.PrivateKey}
 }
 
 func (f *field) policy(t *testing.T, target string, document any) {
@@ -88,7 +84,7 @@ func (f *field) policy(t *testing.T, target string, document any) {
 }
 
 // bootstrap is a certificate that devices share, with the policy that `imprint claim policy` prints for the templates.
-func (f *field) bootstrap(t *testing.T, templates ...string) identity {
+func (f *field) bootstrap(t *testing.T, templates ...string) claim {
 	t.Helper()
 	id := f.registered(t)
 	doc := must[object](t, f.site.run(t, f.dir, nil, imprint(), append([]string{"claim", "policy", "--format", "json", "--keys", "device"}, templates...)...))
@@ -96,7 +92,7 @@ func (f *field) bootstrap(t *testing.T, templates ...string) identity {
 	return id
 }
 
-func (f *field) dial(t *testing.T, id identity, clientID string, change ...func(*tls.Config)) (*mqtt5Device, error) {
+func (f *field) dial(t *testing.T, id claim, clientID string, change ...func(*tls.Config)) (*mqtt5Device, error) {
 	t.Helper()
 	cfg := f.site.tlsConfig(t, id.cert, id.key)
 	for _, c := range change {
@@ -106,16 +102,16 @@ func (f *field) dial(t *testing.T, id identity, clientID string, change ...func(
 }
 
 // device is one that was provisioned as the world's template says.
-func (f *field) device(t *testing.T) (id identity, thing string) {
+func (f *field) device(t *testing.T) (id claim, thing string) {
 	t.Helper()
 	v := variant{format: "json", csr: true, mqtt5: true}
 	c := f.claim(t)
-	cert, out := v.provision(t, f.world, claim{c.id, c.cert, c.key}, f.serial())
-	return identity{cert.CertificateID, cert.CertificatePEM, cert.PrivateKey}, *out.ThingName
+	cert, out := v.provision(t, f.world, c, f.serial())
+	return claim{cert.CertificateID, cert.CertificatePEM, cert.PrivateKey}, *out.ThingName
 }
 
 // refusedTLS dials and returns what the client hears. In TLS 1.3 that comes later, and may get lost when the connection is closed.
-func (f *field) refusedTLS(t *testing.T, id identity, change ...func(*tls.Config)) string {
+func (f *field) refusedTLS(t *testing.T, id claim, change ...func(*tls.Config)) string {
 	t.Helper()
 	d, err := f.dial(t, id, "lamp", append([]func(*tls.Config){func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }}, change...)...)
 	if err == nil {
@@ -188,7 +184,7 @@ var tlsFailures = []failure{
 		check(t, err)
 		defer d.close()
 		c := v.create(t, d)
-		return c.CertificateID, f.refusedTLS(t, identity{c.CertificateID, c.CertificatePEM, c.PrivateKey})
+		return c.CertificateID, f.refusedTLS(t, claim{c.CertificateID, c.CertificatePEM, c.PrivateKey})
 	}, "PENDING_ACTIVATION", "register the thing"},
 	{"The template of the claim is disabled", func(t *testing.T, f *field) (string, string) {
 		c := f.claim(t)
@@ -197,7 +193,7 @@ var tlsFailures = []failure{
 		return c.id, f.refusedTLS(t, c)
 	}, "is disabled", "enable the template"},
 	{"The claim has expired", func(t *testing.T, f *field) (string, string) {
-		id := identity{f.oldClaim.id, f.oldClaim.cert, f.oldClaim.key}
+		id := f.oldClaim
 		tick := time.NewTicker(500 * time.Millisecond)
 		defer tick.Stop()
 		for range 100 { // it lives half a minute, and was made at the beginning
@@ -214,7 +210,7 @@ var tlsFailures = []failure{
 }
 
 // unregistered is a certificate that nobody has registered, and its serial number in hexadecimal.
-func unregistered(t *testing.T) (identity, string) {
+func unregistered(t *testing.T) (claim, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(t, err)
@@ -226,7 +222,7 @@ func unregistered(t *testing.T) (identity, string) {
 	check(t, err)
 	keyDER, err := x509.MarshalECPrivateKey(key)
 	check(t, err)
-	return identity{"", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}))}, fmt.Sprintf("%032x", serial)
+	return claim{"", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}))}, fmt.Sprintf("%032x", serial)
 }
 
 func (f *field) withStatus(t *testing.T, status types.CertificateStatus) (string, string) {
@@ -305,7 +301,7 @@ var connectFailures = []failure{
 }
 
 // asks publishes a request on a reserved topic and returns the trace id and the text of the rejection.
-func (f *field) asks(t *testing.T, id identity, topic string, payload any) (string, string) {
+func (f *field) asks(t *testing.T, id claim, topic string, payload any) (string, string) {
 	t.Helper()
 	d, err := f.dial(t, id, "lamp-"+f.serial())
 	check(t, err)
@@ -370,7 +366,7 @@ var createFailures = []failure{
 }
 
 // registers asks for a registration with a token of id's own and returns trace id and rejection.
-func (f *field) registers(t *testing.T, id identity, template string, parameters any) (string, string) {
+func (f *field) registers(t *testing.T, id claim, template string, parameters any) (string, string) {
 	t.Helper()
 	d, err := f.dial(t, id, "lamp-"+f.serial())
 	check(t, err)
@@ -380,7 +376,7 @@ func (f *field) registers(t *testing.T, id identity, template string, parameters
 }
 
 // hooked is a template with a hook, and a bootstrap certificate for it.
-func (f *field) hooked(t *testing.T, name string, put ...string) (identity, string) {
+func (f *field) hooked(t *testing.T, name string, put ...string) (claim, string) {
 	t.Helper()
 	function := f.world.prefix + "-" + name
 	f.site.run(t, f.dir, nil, imprint(), append([]string{"function", "put", function}, put...)...)

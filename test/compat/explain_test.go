@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -216,5 +215,3 @@ func (f *field) serial() string {
 	f.next++
 	return fmt.Sprint(4710 + f.next)
 }
-
-func (f *field) path(name string) string { return filepath.Join(f.dir, name) }

@@ -23,7 +23,7 @@ type smallDevice struct {
 
 var errBufferTooSmall = errors.New("the packet is larger than the buffer")
 
-func dialSmall(t *testing.T, s *site, id identity, client string) *smallDevice {
+func dialSmall(t *testing.T, s *site, id claim, client string) *smallDevice {
 	t.Helper()
 	c, err := tls.Dial("tcp", s.mqttAddr(), s.tlsConfig(t, id.cert, id.key))
 	check(t, err)
@@ -173,7 +173,7 @@ func TestAClientWithTwoKilobytesProvisionsWithItsOwnKey(t *testing.T) {
 	if !ok || member(t, answer, "thingName") != w.thing("1") {
 		t.Fatalf("not registered: %q", answer)
 	}
-	dialSmall(t, s, identity{"", cert, key}, w.thing("1")) // with what it has now
+	dialSmall(t, s, claim{"", cert, key}, w.thing("1")) // with what it has now
 
 	// A key made by the service comes with its certificate, and that is too much; lint says so beforehand.
 	d = dialSmall(t, s, id, "small-2")

@@ -205,7 +205,7 @@ func (w *world) as(t *testing.T, idToken fleet.Secret) *sdk {
 // installerSDK signs the installer in and returns the SDK with the group role's credentials.
 func (w *world) installerSDK(t *testing.T) *sdk { return w.as(t, w.signIn(t, w.installer).ID) }
 
-// A claim as the SDK returned it.
+// A claim as the SDK returned it; tests also keep other certificates with their keys in one, all PEM.
 type claim struct{ id, cert, key string }
 
 func (w *world) claim(t *testing.T, as *sdk) claim {

@@ -132,6 +132,11 @@ func OpenAuthority(ctx context.Context, c Config) (*Authority, error) {
 	if c.DeviceValidity < 0 {
 		return nil, fmt.Errorf("authority: the validity of device certificates is negative")
 	}
+	for _, issuer := range []IssuerConfig{c.Device, c.Claim} {
+		if k := issuer.Key; k != "" && k != P256 && k != RSA2048 {
+			return nil, fmt.Errorf("authority: the key type %q of an issuer is neither %s nor %s", k, P256, RSA2048)
+		}
+	}
 	if c.Leaves == nil {
 		leaves, ok := c.Keys.(LeafStore)
 		if !ok {

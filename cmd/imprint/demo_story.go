@@ -15,6 +15,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/client"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/trace"
 )
 
 type object = map[string]any
@@ -340,16 +341,18 @@ func (d *demo) verdict(ctx context.Context) error {
 		return fmt.Errorf("the certificate is %s", cert.CertificateDescription.Status)
 	}
 	d.note("%s: %s", demoThing, cert.CertificateDescription.Status)
-	d.step("imprint explain %s", demoSerial)
-	records, err := explain(ctx, d.admin, demoSerial, 1)
+	d.step("imprint explain --last 2 %s: what it was refused, and its registration", demoSerial)
+	records, err := explain(ctx, d.admin, demoSerial, 2)
 	if err != nil {
 		return err
 	}
-	if len(records) == 0 || records[0].Outcome != "ok" {
-		return fmt.Errorf("no trace of the registration is kept: %v", records)
+	if len(records) != 2 || records[0].Outcome != trace.Refused || records[1].Kind != trace.Register || records[1].Outcome != trace.OK {
+		return fmt.Errorf("the traces are not those of the refusal and the registration: %v", records)
 	}
-	for _, line := range strings.Split(strings.TrimSpace(records[0].Text()), "\n") {
-		fmt.Fprintf(d.out, "    %s\n", d.paint("2", line))
+	for _, r := range records {
+		for line := range strings.SplitSeq(strings.TrimSpace(r.Text()), "\n") {
+			fmt.Fprintf(d.out, "    %s\n", d.paint("2", line))
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,8 @@ type Recorder struct {
 	c       RecorderConfig
 	sample  *sampler
 	queue   chan Finished
+	hurry   chan chan struct{} // of those who wait for what is in the queue
+	ended   chan struct{}
 	wg      sync.WaitGroup
 	sampled atomic.Int64
 	dropped atomic.Int64
@@ -53,7 +56,7 @@ func NewRecorder(c RecorderConfig) *Recorder {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Recorder{c: c, sample: newSampler(c.Sampling), queue: make(chan Finished, queueSize)}
+	r := &Recorder{c: c, sample: newSampler(c.Sampling), queue: make(chan Finished, queueSize), hurry: make(chan chan struct{}), ended: make(chan struct{})}
 	r.wg.Go(r.run)
 	return r
 }
@@ -94,25 +97,75 @@ func (r *Recorder) Close() {
 	r.wg.Wait()
 }
 
+// Flush returns when every trace that was finished before has been written, so that whoever reads afterwards finds it. It ends early
+// with ctx. A nil recorder has none.
+func (r *Recorder) Flush(ctx context.Context) {
+	if r == nil {
+		return
+	}
+	written := make(chan struct{})
+	select {
+	case r.hurry <- written:
+		select {
+		case <-written:
+		case <-ctx.Done():
+		}
+	case <-r.ended:
+	case <-ctx.Done():
+	}
+}
+
 func (r *Recorder) run() {
-	for first := range r.queue {
-		batch := []Finished{first}
-		late := time.NewTimer(gatherTime)
-	more:
-		for len(batch) < batchSize {
-			select {
-			case f, ok := <-r.queue:
-				if !ok {
-					break more
-				}
-				batch = append(batch, f)
-			case <-late.C:
-				break more
+	defer close(r.ended)
+	for {
+		batch, written, more := r.gather()
+		for part := range slices.Chunk(batch, batchSize) {
+			if err := r.c.Save(context.Background(), part); err != nil {
+				r.c.Log.Error("keeping traces", "error", err, "lost", len(part))
 			}
 		}
-		late.Stop()
-		if err := r.c.Save(context.Background(), batch); err != nil {
-			r.c.Log.Error("keeping traces", "error", err, "lost", len(batch))
+		if written != nil {
+			close(written)
+		}
+		if !more {
+			return
 		}
 	}
+}
+
+// gather collects traces for one commit. written is closed by the caller after that, if somebody waits for it; more is false after the
+// last batch.
+func (r *Recorder) gather() (batch []Finished, written chan struct{}, more bool) {
+	select {
+	case f, ok := <-r.queue:
+		if !ok {
+			return nil, nil, false
+		}
+		batch = append(batch, f)
+	case written = <-r.hurry:
+	}
+	late := time.NewTimer(gatherTime)
+	defer late.Stop()
+	for written == nil && len(batch) < batchSize {
+		select {
+		case f, ok := <-r.queue:
+			if !ok {
+				return batch, nil, false
+			}
+			batch = append(batch, f)
+		case written = <-r.hurry:
+		case <-late.C:
+			return batch, nil, true
+		}
+	}
+	if written != nil {
+		for range len(r.queue) { // nobody else takes from it
+			f, ok := <-r.queue
+			if !ok {
+				return batch, written, false
+			}
+			batch = append(batch, f)
+		}
+	}
+	return batch, written, true
 }

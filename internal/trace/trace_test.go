@@ -105,3 +105,25 @@ func TestAFloodIsCountedNotWaitedFor(t *testing.T) {
 	}
 	r.Finish(New(scope, Connect, nil), nil) // after Close: nothing to do, no panic
 }
+
+func TestFlushWaitsForWhatWasFinishedBefore(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var saved int
+	r := NewRecorder(RecorderConfig{Save: func(_ context.Context, batch []Finished) error {
+		mu.Lock()
+		defer mu.Unlock()
+		saved += len(batch)
+		return nil
+	}, Clock: time.Now})
+	r.Flush(t.Context()) // nothing is there
+	for n := range 100 {
+		r.Finish(New(fleet.Scope{}, Connect, time.Now), nil)
+		if r.Flush(t.Context()); saved != n+1 {
+			t.Fatalf("%d are kept after %d", saved, n+1)
+		}
+	}
+	r.Close()
+	r.Flush(t.Context())
+	(*Recorder)(nil).Flush(t.Context())
+}

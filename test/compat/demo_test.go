@@ -54,7 +54,7 @@ func TestTheDemoKeepsTheServerWhenAsked(t *testing.T) {
 			time.Sleep(20 * time.Millisecond) // not our child: there is nothing to wait on
 		}
 	})
-	said, err := exec.CommandContext(t.Context(), filepath.Join(bin, "imprint"), "explain", "--data", filepath.Join(m[2], "imprint-data"), "4711").CombinedOutput()
+	said, err := exec.CommandContext(t.Context(), filepath.Join(bin, "imprint"), "explain", "--data", filepath.Join(m[2], "imprint-data"), "--last", "2", "4711").CombinedOutput()
 	if err != nil || !strings.Contains(string(said), "register succeeded") {
 		t.Errorf("the kept server does not answer: %v\n%s", err, said)
 	}

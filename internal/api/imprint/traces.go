@@ -20,6 +20,7 @@ func (a *api) listTraces(ctx context.Context, in *ListTracesInput) (*ListTracesO
 		limit = defaultTraces
 	}
 	var records []trace.Record
+	a.Recorder.Flush(ctx) // a device that was just refused is asked about at once
 	err := a.Store.View(ctx, func(tx *store.Tx) (err error) {
 		records, err = about(tx, scopeOf(ctx), wire.Value(in.Subject), limit)
 		return err
@@ -35,7 +36,7 @@ func (a *api) listTraces(ctx context.Context, in *ListTracesInput) (*ListTracesO
 }
 
 // about finds the newest traces about a subject. Who asks for a serial number, a claim or a thing means the device: what its newest
-// certificate has met with since belongs to it.
+// certificate was refused since belongs to it.
 func about(tx *store.Tx, s fleet.Scope, subject string, limit int) ([]trace.Record, error) {
 	const more = 4 // what began in the same millisecond comes in no order
 	records, err := tx.Traces(s, plainSerial(subject), limit+more)
@@ -49,7 +50,7 @@ func about(tx *store.Tx, s fleet.Scope, subject string, limit int) ([]trace.Reco
 			return nil, err
 		}
 		for _, r := range others {
-			if !slices.ContainsFunc(records, func(have trace.Record) bool { return have.ID == r.ID }) {
+			if r.Outcome != trace.OK && !slices.ContainsFunc(records, func(have trace.Record) bool { return have.ID == r.ID }) {
 				records = append(records, r)
 			}
 		}

@@ -66,14 +66,15 @@ const options = { maxRequestResponseSubscriptions: 2, maxStreamingSubscriptions:
 
 // provision trades the claim over the given MQTT version: keys made by the service with 3.1.1, the caller's CSR with 5.
 async function provision(claim, version, serial, csr) {
+  const clientId = `${env.TEMPLATE}-${serial}`; // nobody else's on this server
   let identity, stop;
   if (version === "5") {
-    const { client, up } = mqtt5Client(claim.certificatePem, claim.keyPair.PrivateKey, "js-claim-" + serial);
+    const { client, up } = mqtt5Client(claim.certificatePem, claim.keyPair.PrivateKey, clientId);
     await up;
     identity = iotidentity.IotIdentityClientv2.newFromMqtt5(client, options);
     stop = async () => client.stop();
   } else {
-    const connection = await mqtt3Connection(claim.certificatePem, claim.keyPair.PrivateKey, "js-claim-" + serial);
+    const connection = await mqtt3Connection(claim.certificatePem, claim.keyPair.PrivateKey, clientId);
     identity = iotidentity.IotIdentityClientv2.newFromMqtt311(connection, options);
     stop = () => connection.disconnect();
   }

@@ -93,8 +93,7 @@ func (versionCmd) Run() error {
 func main() {
 	function.Main()
 	keymaker.Main() // if this is a process that makes keys
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the first signal ends in order, a second one at once
+	ctx := untilSignal()
 	var c cli
 	from := &sources{environ: os.Environ(), system: systemConfig}
 	p := kong.Must(&c, append(from.options(), kong.Name("imprint"), kong.UsageOnError(),
@@ -115,4 +114,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "imprint:", err)
 		os.Exit(1)
 	}
+}
+
+// untilSignal returns a context that ends with the first signal to stop. From then on a second one ends the process at once.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-heard
+		signal.Stop(heard) // before anybody learns of the first
+		cancel()
+	}()
+	return ctx
 }

@@ -263,7 +263,7 @@ func TestInvocationsOfAFunctionRunSideBySide(t *testing.T) {
 			all.Wait()
 			slices.Sort(began)
 			slices.Sort(ended)
-			if began[1] > ended[0] {
+			if began[1] > ended[0] && began[2] > ended[1] { // one of them may have had to wait for its process
 				t.Errorf("one after another: began %v, ended %v", began, ended)
 			}
 		})

@@ -211,6 +211,17 @@ type problem struct {
 	Cure       string `json:"cure,omitempty"`
 }
 
+// failed words why a verb failed, tells it to people unless they want quiet, and returns the exit status.
+func (p *program) failed(err error, quiet bool) (*problem, int) {
+	if !quiet {
+		p.complain(err)
+	}
+	if errors.As(err, new(onConfigError)) {
+		return problemOf(err), exitOnConfig
+	}
+	return problemOf(err), exitStatus[device.KindOf(err)]
+}
+
 func problemOf(err error) *problem {
 	var e *device.Error
 	if !errors.As(err, &e) {

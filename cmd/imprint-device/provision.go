@@ -76,13 +76,7 @@ func (p *program) provision(ctx context.Context, args []string) int {
 	err := p.doProvision(ctx, o, &line)
 	status := exitDone
 	if err != nil {
-		line.Error = problemOf(err)
-		if status = exitStatus[device.KindOf(err)]; errors.As(err, new(onConfigError)) {
-			status = exitOnConfig
-		}
-		if !o.quiet {
-			p.complain(err)
-		}
+		line.Error, status = p.failed(err, o.quiet)
 	}
 	line.DurationMs = time.Since(began).Milliseconds()
 	p.print(line)

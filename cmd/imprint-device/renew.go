@@ -71,10 +71,7 @@ func (p *program) renew(ctx context.Context, args []string) int {
 	err := p.doRenew(ctx, o, &line)
 	status := exitDone
 	if err != nil {
-		line.Error = problemOf(err)
-		if status = exitStatus[device.KindOf(err)]; !o.quiet {
-			p.complain(err)
-		}
+		line.Error, status = p.failed(err, o.quiet)
 	}
 	line.DurationMs = time.Since(began).Milliseconds()
 	p.print(line)

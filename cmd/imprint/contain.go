@@ -213,25 +213,20 @@ func (c *claimReportCmd) Run(ctx context.Context) error {
 
 // fetchReport fetches all pages of one claim.
 func fetchReport(ctx context.Context, cl *client.Client, claim string, since moment) (report claimReport, err error) {
-	query := url.Values{"maxResults": {"100"}, "since": {since.UTC().Format("2006-01-02T15:04:05.000Z")}}
-	for first := true; ; first = false {
-		var page claimReport
-		if err := cl.REST(ctx, "imprint", http.MethodGet, "/imprint/claims/"+url.PathEscape(claim)+"?"+query.Encode(), nil, &page); err != nil {
-			return report, err
-		}
+	query := url.Values{"since": {since.UTC().Format("2006-01-02T15:04:05.000Z")}}
+	first := true
+	err = eachPage(ctx, cl, "/imprint/claims/"+url.PathEscape(claim)+"?"+query.Encode(), 100, func(page claimReport) (string, error) {
 		for i := range page.Descendants {
 			page.Descendants[i].DescendsFrom = claim
 		}
 		if first {
-			report = page
+			report, first = page, false
 		} else {
 			report.Descendants = append(report.Descendants, page.Descendants...)
 		}
-		if page.NextToken == "" {
-			return report, nil
-		}
-		query.Set("nextToken", page.NextToken)
-	}
+		return page.NextToken, nil
+	})
+	return report, err
 }
 
 // print tells a report to people.
@@ -265,7 +260,7 @@ func (r claimReport) print() error {
 	for _, d := range r.Descendants {
 		from := ""
 		if d.DescendsFrom != r.ClaimID {
-			from = d.DescendsFrom[:12]
+			from = shortID(d.DescendsFrom)
 		}
 		thing, groups := d.thing()
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.CertificateID, d.Status, clock(d.RegistrationDate), clock(d.LastConnectionDate), thing, groups,

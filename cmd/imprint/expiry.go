@@ -58,18 +58,19 @@ func (c *expiryCmd) Run(ctx context.Context) error {
 	if err := cl.REST(ctx, "imprint", http.MethodGet, "/imprint/expiry?"+query.Encode(), nil, &f); err != nil {
 		return err
 	}
-	for more := c.Limit > 0; more; {
-		var page struct {
-			Certificates []expiring
-			NextToken    string
-		}
-		query.Set("maxResults", strconv.Itoa(min(100, c.Limit-len(f.Certificates))))
-		if err := cl.REST(ctx, "imprint", http.MethodGet, "/imprint/expiry/certificates?"+query.Encode(), nil, &page); err != nil {
+	type page struct {
+		Certificates []expiring
+		NextToken    string
+	}
+	if c.Limit > 0 {
+		if err := eachPage(ctx, cl, "/imprint/expiry/certificates?"+query.Encode(), min(100, c.Limit), func(p page) (string, error) {
+			if f.Certificates = append(f.Certificates, p.Certificates...); len(f.Certificates) >= c.Limit {
+				f.Certificates, p.NextToken = f.Certificates[:c.Limit], ""
+			}
+			return p.NextToken, nil
+		}); err != nil {
 			return err
 		}
-		f.Certificates = append(f.Certificates, page.Certificates...)
-		query.Set("nextToken", page.NextToken)
-		more = page.NextToken != "" && len(f.Certificates) < c.Limit
 	}
 	if done, err := c.print(f); done {
 		return err
@@ -103,12 +104,4 @@ func (f expiryForecast) show() error {
 		fmt.Printf("… and %d more: --limit\n", rest)
 	}
 	return nil
-}
-
-// shortID is enough of a certificate's id for `imprint explain` and people.
-func shortID(id string) string {
-	if len(id) > 16 {
-		return id[:16] + "…"
-	}
-	return id
 }

@@ -101,7 +101,7 @@ func (c *orphansCmd) Run(ctx context.Context) error {
 				at := time.UnixMilli(int64(o.CreationDate * 1000))
 				about := ""
 				if o.ClaimID != "" {
-					about = "from claim " + o.ClaimID[:12]
+					about = "from claim " + shortID(o.ClaimID)
 				}
 				if o.TemplateName != "" {
 					about = "of template " + o.TemplateName

@@ -88,16 +88,6 @@ func Lint(body string, kind Kind, facts LintFacts) []Finding {
 	return l.findings
 }
 
-// MostSevere returns how bad the worst finding is, "" for none.
-func MostSevere(list []Finding) (worst Severity) {
-	for _, s := range []Severity{SeverityHint, SeverityWarning, SeverityError} {
-		if slices.ContainsFunc(list, func(f Finding) bool { return f.Severity == s }) {
-			worst = s
-		}
-	}
-	return worst
-}
-
 type linter struct {
 	kind     Kind
 	facts    LintFacts

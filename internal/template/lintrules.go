@@ -17,22 +17,6 @@ type lintRule struct {
 	loose    bool // looks at bodies, too, that Parse refuses
 }
 
-// A RuleInfo describes a rule to people.
-type RuleInfo struct {
-	ID       string
-	Severity Severity
-	Text     string
-}
-
-// LintRules describes every rule, in a fixed order.
-func LintRules() []RuleInfo {
-	out := make([]RuleInfo, len(lintRules))
-	for i, r := range lintRules {
-		out[i] = RuleInfo{r.ID, r.Severity, r.Text}
-	}
-	return out
-}
-
 func ruleByID(id string) *lintRule {
 	return &lintRules[slices.IndexFunc(lintRules, func(r lintRule) bool { return r.ID == id })]
 }

@@ -77,7 +77,6 @@ type exchange struct {
 	call  call
 	id    string
 	event Event
-	attrs []slog.Attr
 }
 
 // ServeHTTP implements http.Handler.
@@ -121,7 +120,6 @@ func (f *Frontend) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 func (x *exchange) serve() {
 	r := x.m.http
 	ctx := fleet.WithRequestID(r.Context(), x.id)
-	ctx = context.WithValue(ctx, attrsKey{}, &x.attrs)
 	if err := x.readBody(); err != nil {
 		x.call = x.dispatch(&x.m) // to answer in the right protocol
 		x.fail(err)
@@ -343,7 +341,7 @@ func (x *exchange) done() {
 	if e.Code != "" {
 		attrs = append(attrs, slog.String("error", e.Code), slog.String("kind", e.Kind.String()))
 	}
-	x.log().LogAttrs(x.m.http.Context(), slog.LevelInfo, "request", append(attrs, x.attrs...)...)
+	x.log().LogAttrs(x.m.http.Context(), slog.LevelInfo, "request", attrs...)
 	if x.Observe != nil {
 		x.Observe(e)
 	}
@@ -354,13 +352,4 @@ func (f *Frontend) log() *slog.Logger {
 		return slog.Default()
 	}
 	return f.Log
-}
-
-type attrsKey struct{}
-
-// Note adds a fact to the log line of the request that ctx belongs to. It does nothing outside of a request.
-func Note(ctx context.Context, attrs ...slog.Attr) {
-	if p, ok := ctx.Value(attrsKey{}).(*[]slog.Attr); ok {
-		*p = append(*p, attrs...)
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
-	"github.com/imprint-iot/imprint/internal/trace"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -24,7 +23,6 @@ type Config struct {
 	Hooks     *hook.Service
 	Functions *lambda.Service
 	Provision *provision.Service
-	Recorder  *trace.Recorder
 	Home      fleet.Scope // only its callers may make accounts and see their list
 }
 

@@ -2,12 +2,7 @@ package imprint
 
 import (
 	"context"
-	"regexp"
-	"slices"
-	"strings"
 
-	"github.com/imprint-iot/imprint/internal/fleet"
-	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/trace"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
@@ -19,12 +14,7 @@ func (a *api) listTraces(ctx context.Context, in *ListTracesInput) (*ListTracesO
 	if limit == 0 {
 		limit = defaultTraces
 	}
-	var records []trace.Record
-	a.Recorder.Flush(ctx) // a device that was just refused is asked about at once
-	err := a.Store.View(ctx, func(tx *store.Tx) (err error) {
-		records, err = about(tx, scopeOf(ctx), wire.Value(in.Subject), limit)
-		return err
-	})
+	records, err := a.Provision.Traces(ctx, scopeOf(ctx), wire.Value(in.Subject), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -33,45 +23,6 @@ func (a *api) listTraces(ctx context.Context, in *ListTracesInput) (*ListTracesO
 		out.Traces = append(out.Traces, traceOut(r))
 	}
 	return out, nil
-}
-
-// about finds the newest traces about a subject. Who asks for a serial number, a claim or a thing means the device: what its newest
-// certificate was refused since belongs to it.
-func about(tx *store.Tx, s fleet.Scope, subject string, limit int) ([]trace.Record, error) {
-	const more = 4 // what began in the same millisecond comes in no order
-	records, err := tx.Traces(s, plainSerial(subject), limit+more)
-	if err != nil || len(records) == 0 || records[0].ID == subject {
-		return records, err
-	}
-	newest(records)
-	if certificate := records[0].Facts["certificateId"]; subject != "" && certificate != "" && certificate != subject {
-		others, err := tx.Traces(s, certificate, limit+more)
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range others {
-			if r.Outcome != trace.OK && !slices.ContainsFunc(records, func(have trace.Record) bool { return have.ID == r.ID }) {
-				records = append(records, r)
-			}
-		}
-		newest(records)
-	}
-	return records[:min(limit, len(records))], nil
-}
-
-// newest puts the newest record first.
-func newest(records []trace.Record) {
-	slices.SortStableFunc(records, func(a, b trace.Record) int { return b.Start.Compare(a.Start) })
-}
-
-var serialForm = regexp.MustCompile(`^([0-9A-Fa-f]{2}:)+[0-9A-Fa-f]{2}$`)
-
-// plainSerial takes a certificate's serial number as openssl prints it. Anything else stays.
-func plainSerial(s string) string {
-	if !serialForm.MatchString(s) {
-		return s
-	}
-	return strings.TrimLeft(strings.ToLower(strings.ReplaceAll(s, ":", "")), "0")
 }
 
 func traceOut(r trace.Record) Trace {

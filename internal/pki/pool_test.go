@@ -126,7 +126,9 @@ func TestNobodyWaitsLongerThanDevicesDo(t *testing.T) {
 		if served < 20 || longest > 8*time.Second || refused-atOnce > refused/10 || retry < time.Second {
 			t.Errorf("%d were served after %v at most, %d were refused until %v later, %d of them at once", served, longest, refused, retry, atOnce)
 		}
-		// When it has learned the pace, it keeps to it; and it learns a better one.
+		// When it has learned the pace, it keeps to it; and it learns a better one. First the key of a caller that gave up is finished.
+		time.Sleep(s.takes)
+		synctest.Wait()
 		s.takes = 0
 		for range 30 {
 			if _, err := p.Take(t.Context()); err != nil {

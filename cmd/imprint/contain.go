@@ -141,7 +141,8 @@ type claimReportCmd struct {
 	Since moment `help:"Leave out certificates that were made before: a time, or how long ago (36h, 14d)." placeholder:"TIME" default:"beginning"`
 }
 
-// A claimReport is all pages of the report of a claim and of those certificates below it that served as claims.
+// A claimReport is all pages of the report of a claim, of those certificates that were rolled from it, and of those below that served as
+// claims.
 type claimReport struct {
 	ClaimID      string         `json:"claimId"`
 	Kind         string         `json:"kind"`
@@ -151,6 +152,7 @@ type claimReport struct {
 	Expiration   float64        `json:"expiration,omitempty"`
 	Status       string         `json:"status,omitempty"`
 	Containment  *containment   `json:"containment,omitempty"`
+	Rolled       []string       `json:"rolled,omitempty"` // certificates that were rolled from it
 	Descendants  []descendant   `json:"descendants"`
 	Refusals     []claimRefusal `json:"refusals"`
 	NextToken    string         `json:"-"`
@@ -196,19 +198,33 @@ func (c *claimReportCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, id := range report.Rolled {
+		if err := report.add(ctx, cl, id, c.Since); err != nil {
+			return err
+		}
+	}
 	for i := 0; i < len(report.Descendants); i++ { // those of descendants join the list
 		if d := report.Descendants[i]; d.IsClaim {
-			below, err := fetchReport(ctx, cl, d.CertificateID, c.Since)
-			if err != nil {
+			if err := report.add(ctx, cl, d.CertificateID, c.Since); err != nil {
 				return err
 			}
-			report.Descendants = append(report.Descendants, below.Descendants...)
 		}
 	}
 	if done, err := c.print(report); done {
 		return err
 	}
 	return report.print()
+}
+
+// add fetches what descended from another certificate, and what that was refused.
+func (r *claimReport) add(ctx context.Context, cl *client.Client, id string, since moment) error {
+	other, err := fetchReport(ctx, cl, id, since)
+	if err != nil {
+		return err
+	}
+	r.Descendants = append(r.Descendants, other.Descendants...)
+	r.Refusals = append(r.Refusals, other.Refusals...)
+	return nil
 }
 
 // fetchReport fetches all pages of one claim.
@@ -244,6 +260,7 @@ func (r claimReport) print() error {
 	line("installer", r.Installer)
 	line("made", clock(r.CreationDate))
 	line("expires", clock(r.Expiration))
+	line("rolled into", strings.Join(r.Rolled, " "))
 	if c := r.Containment; c != nil {
 		line("contained", fmt.Sprintf("%s by %s: %s", clock(c.StartDate), c.Actor, c.text(false)))
 		if !c.Complete {

@@ -16,7 +16,8 @@ import (
 // the claim, and small transactions go through what has: first every certificate loses its power, then things and names become
 // free. Where they have come to is in the store, so a power cut costs nothing but time.
 //
-// Descendants are followed: a certificate whose policy allows provisioning may have served a thief as a claim of its own.
+// Descendants are followed: a certificate whose policy allows provisioning may have served a thief as a claim of its own. So are
+// certificates that were rolled from the claim: they do the same with the same limits, and whoever had the one may have got the other.
 
 // Rows that one transaction of a containment looks at, so that a registration never waits long behind it.
 const (
@@ -45,7 +46,7 @@ func (p *Service) Contain(ctx context.Context, caller *fleet.Caller, claim strin
 	mark := t.Mark()
 	if err := p.Store.Tx(ctx, func(tx *store.Tx) error {
 		t.Rewind(mark)
-		started, err := p.beginContainment(tx, s, caller.ARN, claim, since)
+		started, err := beginContainment(tx, s, caller.ARN, claim, since)
 		if err != nil || !started {
 			return err
 		}
@@ -70,16 +71,31 @@ func (p *Service) Contain(ctx context.Context, caller *fleet.Caller, claim strin
 	}
 }
 
-// beginContainment takes the claim's power. It goes on with a containment that is under way, unless more is to be contained now.
-func (p *Service) beginContainment(tx *store.Tx, s fleet.Scope, actor, claim string, since time.Time) (started bool, err error) {
-	if err := disable(tx, s, claim); err != nil {
+// beginContainment takes the power of the claim and of those that were rolled from it. It goes on with a containment that is under
+// way, unless more is to be contained now.
+func beginContainment(tx *store.Tx, s fleet.Scope, actor, claim string, since time.Time) (started bool, err error) {
+	rolled, err := rolledFrom(tx, s, claim)
+	if err != nil {
 		return false, err
 	}
-	old, found, err := tx.Containment(s, claim)
-	if err != nil || found && old.Phase != store.Contained && !since.Before(old.Since) {
+	for _, id := range append([]string{claim}, rolled...) {
+		if err := disable(tx, s, id); err != nil {
+			return false, err
+		}
+		begun, err := beginOne(tx, s, store.Containment{Claim: id, Root: claim, Since: since, Actor: actor, Started: tx.Now()})
+		if err != nil {
+			return false, err
+		}
+		started = started || begun
+	}
+	return started, nil
+}
+
+func beginOne(tx *store.Tx, s fleet.Scope, c store.Containment) (begun bool, err error) {
+	old, found, err := tx.Containment(s, c.Claim)
+	if err != nil || found && old.Phase != store.Contained && !c.Since.Before(old.Since) {
 		return false, err
 	}
-	c := store.Containment{Claim: claim, Root: claim, Since: since, Actor: actor, Started: tx.Now()}
 	if found { // the counts go on: who asks twice hears the same
 		c.Certificates, c.Things, c.Released = old.Certificates, old.Things, old.Released
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -185,6 +186,64 @@ func TestContainmentFollowsThievesWhoseDevicesProvisionOthers(t *testing.T) {
 	refused(t, err, CodeAccessDenied)
 }
 
+func TestContainmentTakesInWhatWasRolledFromTheClaim(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.template("lamps", lamps)
+	roll := func(r Requester) Requester {
+		t.Helper()
+		f.pass(time.Minute)
+		c, err := f.Roll(t.Context(), installer, r.PrincipalID, time.Hour, newCSR(t))
+		check(t, err)
+		return Requester{Scope: here, PrincipalID: c.ID, ClientID: "client"}
+	}
+	earlier := f.bootstrap()
+	before := f.made(earlier, "lamps", "before")
+	stolen := roll(earlier)
+	genuine := f.made(stolen, "lamps", "genuine")
+	next := roll(stolen)
+	last := roll(next)
+	f.made(next, "lamps", "shipped")
+	f.pass(time.Minute)
+	theft := f.Clock.Now()
+	var thieves []*IssuedCertificate
+	for i, r := range []Requester{stolen, next, last} {
+		thieves = append(thieves, f.made(r, "lamps", fmt.Sprint(i)))
+	}
+	f.pass(time.Second)
+	// Somebody has deleted one of them: what was rolled from that is found all the same.
+	f.write(func(tx *store.Tx) error {
+		check(t, registry.SetCertificateStatus(tx, here, next.PrincipalID, fleet.Inactive))
+		return registry.DeleteCertificate(tx, here, next.PrincipalID, true)
+	})
+	report, err := f.ReportClaim(t.Context(), here, stolen.PrincipalID, time.Time{}, fleet.Page{})
+	check(t, err)
+	if !slices.Equal(report.Rolled, []string{last.PrincipalID}) {
+		t.Errorf("rolled from it: %v", report.Rolled)
+	}
+	rehearsed, err := f.RehearseContainment(t.Context(), here, stolen.PrincipalID, theft)
+	check(t, err)
+	got := f.contain(stolen, theft)
+	if got.Certificates != 2 || got.Things != 2 || rehearsed.Certificates != 2 || rehearsed.Things != 2 {
+		t.Errorf("contained %+v, rehearsed %+v", got, rehearsed)
+	}
+	for want, ids := range map[fleet.CertificateStatus][]string{
+		fleet.Active:   {earlier.PrincipalID, before.ID, genuine.ID},
+		fleet.Inactive: {stolen.PrincipalID, last.PrincipalID},
+		fleet.Revoked:  {thieves[0].ID, thieves[2].ID},
+	} {
+		for _, id := range ids {
+			if s := f.status(id); s != want {
+				t.Errorf("%s is %s, not %s", id, s, want)
+			}
+		}
+	}
+	for _, r := range []Requester{stolen, last} {
+		_, err := f.CreateCertificateFromCSR(t.Context(), r, newCSR(t))
+		refused(t, err, CodeAccessDenied)
+	}
+}
+
 func TestContainmentFindsThingsWhoseCertificateWasRenewed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -329,7 +388,7 @@ func TestAContainmentGoesOnWhereItWasCutOff(t *testing.T) {
 	}
 	for cut := range 5 {
 		f.write(func(tx *store.Tx) error {
-			_, err := f.beginContainment(tx, here, installer.ARN, r.PrincipalID, time.Time{})
+			_, err := beginContainment(tx, here, installer.ARN, r.PrincipalID, time.Time{})
 			return err
 		})
 		for range cut {

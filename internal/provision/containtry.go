@@ -20,17 +20,24 @@ func (p *Service) RehearseContainment(ctx context.Context, s fleet.Scope, claim 
 	out := ContainmentResult{Containment: store.Containment{Claim: claim, Root: claim, Since: since}}
 	end := time.Now().Add(containTime) // a duration; the clock may be moved
 	shared := map[string]*sharedThing{}
-	known := false
-	for todo := []*containment{{scope: s, Containment: &store.Containment{Claim: claim, Since: since}}}; len(todo) > 0 && time.Now().Before(end); {
+	var todo []*containment
+	if err := p.Store.View(ctx, func(tx *store.Tx) error {
+		if err := exists(tx, s, claim); err != nil {
+			return err
+		}
+		rolled, err := rolledFrom(tx, s, claim)
+		todo = nil
+		for _, id := range append([]string{claim}, rolled...) {
+			todo = append(todo, &containment{scope: s, Containment: &store.Containment{Claim: id, Since: since}})
+		}
+		return err
+	}); err != nil {
+		return out, err
+	}
+	for len(todo) > 0 && time.Now().Before(end) {
 		c := todo[len(todo)-1]
 		err := p.Store.View(ctx, func(tx *store.Tx) error {
 			c.tx = tx
-			if !known {
-				if err := exists(tx, s, claim); err != nil {
-					return err
-				}
-				known = true
-			}
 			list, next, err := tx.CertificatesOfClaim(s, c.Claim, c.from(), fleet.Page{After: c.After, Limit: revokeChunk})
 			if err != nil {
 				return err

@@ -14,6 +14,7 @@ type ClaimReport struct {
 	ID          string
 	Claim       *fleet.Claim       // nil for a certificate that serves as one, and for a claim that is forgotten
 	Certificate *fleet.Certificate // nil for a temporary claim
+	Rolled      []string           // ids of the certificates that were rolled from it: ask for their own reports
 	Contained   *ContainmentResult // nil if it was not
 	Refused     []trace.Record     // of the last requests that were refused, newest first; on the first page
 	Descendants []Descendant
@@ -80,6 +81,10 @@ func reportHead(tx *store.Tx, s fleet.Scope, out *ClaimReport, first bool) error
 	if c, err := tx.Certificate(s, out.ID); err == nil {
 		out.Certificate = &c
 	} else if fleet.KindOf(err) != fleet.KindNotFound {
+		return err
+	}
+	var err error
+	if out.Rolled, err = rolledFrom(tx, s, out.ID); err != nil {
 		return err
 	}
 	c, open, found, err := tx.ContainmentOf(s, out.ID)

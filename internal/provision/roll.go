@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -102,6 +103,42 @@ func roll(tx *store.Tx, s fleet.Scope, certificate string, out *Rolled) error {
 	}
 	b.Successor, b.Ends = out.ID, out.Ends
 	return tx.PutBootstrap(s, b)
+}
+
+// rolledFrom lists the certificates that were rolled from a certificate, from those, and so on, oldest first: later ones of the same
+// count, for one has one successor. A link that was deleted does not hide the rest.
+func rolledFrom(tx *store.Tx, s fleet.Scope, certificate string) (ids []string, err error) {
+	var made time.Time // zero: the first of all, which was deleted
+	budget := certificate
+	if c, err := tx.Certificate(s, certificate); err == nil {
+		made = c.Created
+		b, err := bootstrapOf(tx, s, c)
+		if err != nil {
+			return nil, err
+		}
+		budget = b.Budget
+	} else if fleet.KindOf(err) != fleet.KindNotFound {
+		return nil, err
+	}
+	line, err := tx.BootstrapsOfBudget(s, budget)
+	if err != nil {
+		return nil, err
+	}
+	var later []fleet.Certificate
+	for _, b := range line {
+		c, err := tx.Certificate(s, b.Certificate)
+		switch {
+		case err == nil && c.Created.After(made):
+			later = append(later, c)
+		case err != nil && fleet.KindOf(err) != fleet.KindNotFound:
+			return nil, err
+		}
+	}
+	slices.SortFunc(later, func(a, b fleet.Certificate) int { return a.Created.Compare(b.Created) })
+	for _, c := range later {
+		ids = append(ids, c.ID)
+	}
+	return ids, nil
 }
 
 // endRolled deactivates bootstrap certificates whose overlap is over, at most sweepChunk, and returns how many.

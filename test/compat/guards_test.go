@@ -283,6 +283,18 @@ func TestABootstrapCertificateIsBoundedAndRolled(t *testing.T) {
 	if out := limits(); !strings.Contains(out, "rolled into") || !strings.Contains(out, "deactivated at") {
 		t.Errorf("limits:\n%s", out)
 	}
+	// Who contains the one contains the other, and all that came of both.
+	report := w.site.run(t, dir, nil, imprint(), "claim", "report", shared.id)
+	for _, want := range []string{"rolled into *" + rolled.id, "certificates +4", w.thing("1"), w.thing("2")} {
+		if !regexp.MustCompile(want).MatchString(report) {
+			t.Errorf("the report has no %q:\n%s", want, report)
+		}
+	}
+	said := w.site.run(t, dir, nil, imprint(), "claim", "contain", shared.id, "--revoke-since", "beginning")
+	if !strings.Contains(said, "4 certificates") {
+		t.Errorf("it says %q", said)
+	}
+	w.becomes(t, rolled.id, types.CertificateStatusInactive)
 }
 
 func TestTemplatesThatContradictThemselvesAreRefused(t *testing.T) {

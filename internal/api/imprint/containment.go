@@ -32,6 +32,7 @@ type ReportClaimOutput struct {
 	Expiration   *time.Time   `wire:"expiration"`
 	Status       *string      `wire:"status"` // ACTIVE, EXPIRED or REVOKED; of a certificate its own
 	Containment  *Containment `wire:"containment"`
+	Rolled       []string     `wire:"rolled"` // ids of certificates that were rolled from it: ask for their own reports
 	Descendants  []Descendant `wire:"descendants,required"`
 	Refusals     []Trace      `wire:"refusals"`
 	NextToken    *string      `wire:"nextToken"`
@@ -140,7 +141,7 @@ func (a *api) reportClaim(ctx context.Context, in *ReportClaimInput) (*ReportCla
 	if err != nil {
 		return nil, err
 	}
-	out := &ReportClaimOutput{ClaimId: r.ID, Kind: "FORGOTTEN", Descendants: []Descendant{}, NextToken: l.Token(r.Next)}
+	out := &ReportClaimOutput{ClaimId: r.ID, Kind: "FORGOTTEN", Rolled: r.Rolled, Descendants: []Descendant{}, NextToken: l.Token(r.Next)}
 	a.claimFacts(r, out)
 	if c := r.Contained; c != nil {
 		out.Containment = new(containmentOut(*c))

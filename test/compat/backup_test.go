@@ -1,11 +1,9 @@
 package compat
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -18,21 +16,7 @@ func TestABackupTakenWhileDevicesProvisionRestores(t *testing.T) {
 	w := newWorld(t, s, "backup")
 
 	const workers, each = 3, 3
-	done := make(chan agentStatus)
-	var wg sync.WaitGroup
-	for worker := range workers {
-		wg.Go(func() {
-			for n := range each {
-				serial := fmt.Sprintf("%d-%d", worker, n)
-				st, err := w.soakDevice(filepath.Join(dir, serial), serial)
-				if err != nil {
-					t.Errorf("device %s: %v", serial, err)
-				}
-				done <- st
-			}
-		})
-	}
-	go func() { wg.Wait(); close(done) }()
+	done := w.provisionAtOnce(t, dir, workers, each)
 	file := filepath.Join(dir, "backup.tar")
 	var before []agentStatus
 	saved := false

@@ -1,12 +1,9 @@
 package compat
 
 import (
-	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -48,21 +45,7 @@ func TestPostgreSQLKeepsWhatWasAnswered(t *testing.T) {
 	}
 
 	const workers, each, killEvery = 4, 4, 4
-	done := make(chan agentStatus) // unbuffered: whoever is not the killer's reason is in the middle of its flow
-	var wg sync.WaitGroup
-	for worker := range workers {
-		wg.Go(func() {
-			for n := range each {
-				serial := fmt.Sprintf("%d-%d", worker, n)
-				st, err := w.soakDevice(filepath.Join(dir, serial), serial)
-				if err != nil {
-					t.Errorf("device %s: %v", serial, err)
-				}
-				done <- st
-			}
-		})
-	}
-	go func() { wg.Wait(); close(done) }()
+	done := w.provisionAtOnce(t, dir, workers, each)
 	var answered []agentStatus
 	for st := range done {
 		if answered = append(answered, st); len(answered)%killEvery != 0 || len(answered) == workers*each {

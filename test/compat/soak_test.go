@@ -83,6 +83,28 @@ func TestSoakNothingAnsweredIsLostWhenTheServerIsKilled(t *testing.T) {
 	t.Logf("%v: %d devices provisioned while the server was killed %d times; all of them complete", length, devices.Load(), kills.Load())
 }
 
+// provisionAtOnce provisions the devices "0-0", "0-1" and so on, each with its store in a folder of that name in dir, workers of them at
+// a time. The channel gives what each has come to, and has no room: until the test takes it, that worker waits and the others are in the
+// middle of their flows.
+func (w *world) provisionAtOnce(t *testing.T, dir string, workers, each int) <-chan agentStatus {
+	done := make(chan agentStatus)
+	var wg sync.WaitGroup
+	for worker := range workers {
+		wg.Go(func() {
+			for n := range each {
+				serial := fmt.Sprintf("%d-%d", worker, n)
+				st, err := w.soakDevice(filepath.Join(dir, serial), serial)
+				if err != nil {
+					t.Errorf("device %s: %v", serial, err)
+				}
+				done <- st
+			}
+		})
+	}
+	go func() { wg.Wait(); close(done) }()
+	return done
+}
+
 // soakDevice provisions one device, however often that takes.
 func (w *world) soakDevice(dir, serial string) (st agentStatus, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -1,7 +1,7 @@
 // Package apitest gives tests of awsQuery services a world to act in: a temporary store, IAM's rules with an administrator, a
 // clock that the test moves, and a frontend that takes signed requests as a server would.
 //
-// Begin with New and World.Do.
+// Begin with New and World.Call.
 package apitest
 
 import (
@@ -158,6 +158,23 @@ func (w *World) Do(who sigv4.Credentials, version, action string, params ...stri
 		w.Fatalf("%s answered what is no XML: %v\n%s", action, err, a.Body)
 	}
 	a.Code, a.Message = a.Get("Error/Code"), a.Get("Error/Message")
+	return a
+}
+
+// Call makes a request that must be answered with code; "" is success. call is the action and its parameters: "CreateUser
+// UserName=bob". A value may not hold spaces; more holds names and values that do.
+func (w *World) Call(who sigv4.Credentials, version, code, call string, more ...string) Answer {
+	w.Helper()
+	words := strings.Fields(call)
+	var params []string
+	for _, word := range words[1:] {
+		k, v, _ := strings.Cut(word, "=")
+		params = append(params, k, v)
+	}
+	a := w.Do(who, version, words[0], append(params, more...)...)
+	if a.Code != code {
+		w.Fatalf("%s: got %v, want code %q", call, a, code)
+	}
 	return a
 }
 

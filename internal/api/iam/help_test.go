@@ -27,8 +27,7 @@ func newWorld(t *testing.T) world {
 	})}
 }
 
-// ok makes a request that must succeed. call is the action and its parameters: "CreateUser UserName=bob". A value may not hold
-// spaces; more holds names and values that do.
+// ok makes a request that must succeed. call and more are those of apitest's Call.
 func (w world) ok(call string, more ...string) apitest.Answer {
 	w.Helper()
 	return w.as(w.Admin, "", call, more...)
@@ -42,16 +41,7 @@ func (w world) fails(code, call string, more ...string) apitest.Answer {
 
 func (w world) as(who sigv4.Credentials, code, call string, more ...string) apitest.Answer {
 	w.Helper()
-	words := strings.Fields(call)
-	var params []string
-	for _, word := range words[1:] {
-		k, v, _ := strings.Cut(word, "=")
-		params = append(params, k, v)
-	}
-	a := w.Do(who, Model.Version, words[0], append(params, more...)...)
-	if a.Code != code {
-		w.Fatalf("%s: got %v, want code %q", call, a, code)
-	}
+	a := w.Call(who, Model.Version, code, call, more...)
 	if want := map[string]int{"": 200, "NoSuchEntity": 404, "EntityAlreadyExists": 409, "DeleteConflict": 409, "LimitExceeded": 409,
 		"InvalidInput": 400, "MalformedPolicyDocument": 400, "ValidationError": 400, "AccessDenied": 403}[code]; a.Status != want {
 		w.Fatalf("%s: status %d, want %d", call, a.Status, want)

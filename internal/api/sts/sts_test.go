@@ -46,19 +46,10 @@ func newWorld(t *testing.T) world {
 	})}
 }
 
-// do makes a request that must be answered with code; "" is success. call is the action and its parameters.
+// do makes a request that must be answered with code; "" is success. call and more are those of apitest's Call.
 func (w world) do(who sigv4.Credentials, code, call string, more ...string) apitest.Answer {
 	w.Helper()
-	words := strings.Fields(call)
-	var params []string
-	for _, word := range words[1:] {
-		k, v, _ := strings.Cut(word, "=")
-		params = append(params, k, v)
-	}
-	a := w.Do(who, Model.Version, words[0], append(params, more...)...)
-	if a.Code != code {
-		w.Fatalf("%s: got %v, want code %q", call, a, code)
-	}
+	a := w.Call(who, Model.Version, code, call, more...)
 	if want := map[string]int{"": 200, "AccessDenied": 403, "ExpiredToken": 403, "InvalidClientTokenId": 403, "MissingAuthenticationToken": 403}[code]; want != a.Status && (want != 0 || a.Status != 400) {
 		w.Fatalf("%s: status %d", call, a.Status)
 	}

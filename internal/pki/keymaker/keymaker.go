@@ -278,6 +278,7 @@ func readKey(r io.Reader) (*rsa.PrivateKey, error) {
 // key asks for a key and waits for one.
 func (p *process) key(ctx context.Context) (*rsa.PrivateKey, error) {
 	if _, err := p.in.Write([]byte{1}); err != nil {
+		p.end() // receive may wait with a key of somebody who gave up
 		<-p.gone
 		return nil, err
 	}

@@ -48,6 +48,10 @@ func lowerThread(id int, p Priority) error {
 		}
 		return nil
 	case Low:
+		now, err := syscall.Getpriority(syscall.PRIO_PROCESS, id)
+		if err != nil || 20-now >= lowNice { // the kernel tells 20 - nice; a service of nice 19 must not be raised, nor may it be
+			return err
+		}
 		return syscall.Setpriority(syscall.PRIO_PROCESS, id, lowNice)
 	}
 	return fmt.Errorf("priority %q", p)

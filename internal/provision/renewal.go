@@ -139,12 +139,17 @@ func (p *Service) Connected(ctx context.Context, list []Connection) error {
 			return err
 		}
 		if due {
-			if err := p.sweep(ctx, func(tx *store.Tx) (int, error) { return retire(tx, p.Clock) }); err != nil {
+			if err := p.Retire(ctx); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// Retire takes all certificates out of service whose time has come since a successor has connected.
+func (p *Service) Retire(ctx context.Context) error {
+	return p.sweep(ctx, func(tx *store.Tx) (int, error) { return retire(tx, p.Clock) })
 }
 
 // retireChunk is how many certificates one transaction retires: each takes several rows.

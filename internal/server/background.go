@@ -18,8 +18,12 @@ const (
 func (s *Server) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	if err := s.provision.Resume(ctx); err != nil && ctx.Err() == nil { // what a power cut interrupted
+	// What a power cut interrupted does not wait for the tick.
+	if err := s.provision.Resume(ctx); err != nil && ctx.Err() == nil {
 		s.log.Error("containing stolen claims", "error", err)
+	}
+	if err := s.provision.Retire(ctx); err != nil && ctx.Err() == nil {
+		s.log.Error("retiring certificates that have a successor", "error", err)
 	}
 	for {
 		select {

@@ -18,7 +18,12 @@ import (
 )
 
 // survive takes the power away at cut, starts the server on what is left, and returns what is not as it must be.
-func (p *people) survive(rec *recording, cut int, l loss, told lie, dir string) (err error) {
+func (p *people) survive(rec *recording, cut int, l loss, told lie, dir string) error {
+	return rec.survive(cut, l, told, dir, func(s *site) error { return p.check(context.Background(), s, rec, cut) })
+}
+
+// survive is that of people, with another check.
+func (r *recording) survive(cut int, l loss, told lie, dir string, check func(*site) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("power lost at line %d of the recording, %s: %w", cut, l.name, err)
@@ -27,14 +32,14 @@ func (p *people) survive(rec *recording, cut int, l loss, told lie, dir string) 
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := rec.disk.restore(dir, cut, l, told); err != nil {
+	if err := r.disk.restore(dir, cut, l, told); err != nil {
 		return err
 	}
-	s, err := start(dir, rec.ports)
+	s, err := start(dir, r.ports)
 	if err != nil {
 		return err
 	}
-	err = p.check(context.Background(), s, rec, cut)
+	err = check(s)
 	s.kill()
 	return errors.Join(err, integrity(filepath.Join(s.data, "imprint.db")))
 }
@@ -140,35 +145,51 @@ type registry struct {
 
 func readRegistry(ctx context.Context, c *client.Client) (registry, error) {
 	r := registry{map[string][]string{}, map[string]string{}, map[string][]string{}}
-	var things struct{ Things []struct{ ThingName string } }
-	if err := c.REST(ctx, "iot", http.MethodGet, "/things?maxResults=250", nil, &things); err != nil {
-		return r, err
-	}
-	for _, t := range things.Things {
-		var out struct{ Principals []string }
-		if err := c.REST(ctx, "iot", http.MethodGet, "/things/"+t.ThingName+"/principals", nil, &out); err != nil {
+	for token := ""; ; {
+		var page struct {
+			Things    []struct{ ThingName string }
+			NextToken string
+		}
+		if err := c.REST(ctx, "iot", http.MethodGet, "/things?maxResults=250"+token, nil, &page); err != nil {
 			return r, err
 		}
-		r.things[t.ThingName] = nil
-		for _, arn := range out.Principals {
-			r.things[t.ThingName] = append(r.things[t.ThingName], arn[strings.LastIndexByte(arn, '/')+1:])
+		for _, t := range page.Things {
+			var out struct{ Principals []string }
+			if err := c.REST(ctx, "iot", http.MethodGet, "/things/"+t.ThingName+"/principals", nil, &out); err != nil {
+				return r, err
+			}
+			r.things[t.ThingName] = nil
+			for _, arn := range out.Principals {
+				r.things[t.ThingName] = append(r.things[t.ThingName], arn[strings.LastIndexByte(arn, '/')+1:])
+			}
 		}
+		if page.NextToken == "" {
+			break
+		}
+		token = "&nextToken=" + url.QueryEscape(page.NextToken)
 	}
-	var certs struct {
-		Certificates []struct{ CertificateID, CertificateArn, Status string }
-	}
-	if err := c.REST(ctx, "iot", http.MethodGet, "/certificates?pageSize=250", nil, &certs); err != nil {
-		return r, err
-	}
-	for _, cert := range certs.Certificates {
-		var out struct{ Policies []struct{ PolicyName string } }
-		if err := c.REST(ctx, "iot", http.MethodPost, "/attached-policies/"+url.PathEscape(cert.CertificateArn), nil, &out); err != nil {
+	for marker := ""; ; {
+		var page struct {
+			Certificates []struct{ CertificateID, CertificateArn, Status string }
+			NextMarker   string
+		}
+		if err := c.REST(ctx, "iot", http.MethodGet, "/certificates?pageSize=250"+marker, nil, &page); err != nil {
 			return r, err
 		}
-		r.status[cert.CertificateID] = cert.Status
-		for _, p := range out.Policies {
-			r.policies[cert.CertificateID] = append(r.policies[cert.CertificateID], p.PolicyName)
+		for _, cert := range page.Certificates {
+			var out struct{ Policies []struct{ PolicyName string } }
+			if err := c.REST(ctx, "iot", http.MethodPost, "/attached-policies/"+url.PathEscape(cert.CertificateArn), nil, &out); err != nil {
+				return r, err
+			}
+			r.status[cert.CertificateID] = cert.Status
+			for _, p := range out.Policies {
+				r.policies[cert.CertificateID] = append(r.policies[cert.CertificateID], p.PolicyName)
+			}
 		}
+		if page.NextMarker == "" {
+			break
+		}
+		marker = "&marker=" + url.QueryEscape(page.NextMarker)
 	}
 	return r, nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -220,9 +221,9 @@ func fingerprint(dir string) (string, error) {
 	return string(h.Sum(nil)), err
 }
 
-// newDisk replays a recording of what happened below root.
-func newDisk(root string, events []event) (*disk, error) {
-	d := &disk{root: root, top: newFolder(0o700), cursor: map[string]int64{}}
+// newDisk replays a recording of what happened below root, which had the content before.
+func newDisk(root string, before *node, events []event) (*disk, error) {
+	d := &disk{root: root, top: before, cursor: map[string]int64{}}
 	for _, e := range events {
 		before := d.changes
 		if err := d.replay(e); err != nil {
@@ -236,6 +237,34 @@ func newDisk(root string, events []event) (*disk, error) {
 }
 
 func newFolder(mode fs.FileMode) *node { return &node{dir: true, mode: mode, now: map[string]*node{}} }
+
+// load reads what a folder has. All of it is durable.
+func load(path string) (*node, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	const long = -1 // ago
+	if info.Mode().IsRegular() {
+		b, err := os.ReadFile(path)
+		return &node{mode: info.Mode().Perm(), writes: []write{{begin: long, end: long, data: b}}}, err
+	}
+	n := newFolder(info.Mode().Perm())
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if !e.IsDir() && !e.Type().IsRegular() {
+			continue // a socket
+		}
+		if n.now[e.Name()], err = load(filepath.Join(path, e.Name())); err != nil {
+			return nil, err
+		}
+	}
+	n.moves = []move{{long, long, maps.Clone(n.now)}}
+	return n, nil
+}
 
 // inside returns the name below the root, and whether it is there. The root itself is ".".
 func (d *disk) inside(name string) (string, bool) {

@@ -40,15 +40,20 @@ func thingName(serial string) string { return "lamp-" + serial }
 
 // A people is everybody who talked to the recorded server, with what they know from it.
 type people struct {
-	env     server.Env // of the recorded server
-	roots   string     // PEM
-	pool    string     // of users
-	devices []*device
-	users   []string
-	talker  identity // whose certificate publishers and subscribers use
+	settings object     // of the template
+	env      server.Env // of the recorded server
+	roots    string     // PEM
+	pool     string     // of users
+	devices  []*device
+	users    []string
+	talker   identity // whose certificate publishers and subscribers use
 
 	done, finished int // devices, over all cuts: what a cut left as it was, and what went on behind it
 	delivered      int // messages that were answered before a cut and came behind it
+}
+
+func newPeople() *people {
+	return &people{settings: object{"ClaimDevices": "1"}} // counted twice, a device could not finish
 }
 
 // A device in the middle of its flow. What it knows it keeps: it does not lose power.
@@ -85,7 +90,7 @@ func (p *people) prepare(ctx context.Context, c *client.Client) error {
 	rights := document(object{"Statement": object{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}})
 	body, err := json.Marshal(object{
 		"Parameters": object{"SerialNumber": object{"Type": "String"}, "AWS::IoT::Certificate::Id": object{"Type": "String"}},
-		"Mappings":   object{"Imprint": object{"Settings": object{"ClaimDevices": "1"}}}, // counted twice, a device could not finish
+		"Mappings":   object{"Imprint": object{"Settings": p.settings}},
 		"Resources": object{
 			"thing": object{"Type": "AWS::IoT::Thing", "Properties": object{"ThingName": object{"Fn::Join": []any{"", []any{"lamp-", object{"Ref": "SerialNumber"}}}},
 				"AttributePayload": object{"serial": object{"Ref": "SerialNumber"}}}},
@@ -166,18 +171,22 @@ func (p *people) live(ctx context.Context, n int, mark func(string) error) error
 	return errors.Join(errs...)
 }
 
+func newClaim(ctx context.Context, c *client.Client) (*identity, error) {
+	var out struct {
+		CertificateID  string `json:"certificateId"`
+		CertificatePEM string `json:"certificatePem"`
+		KeyPair        struct{ PrivateKey string }
+	}
+	err := c.REST(ctx, "iot", http.MethodPost, "/provisioning-templates/"+template+"/provisioning-claim", nil, &out)
+	return &identity{out.CertificateID, out.CertificatePEM, out.KeyPair.PrivateKey}, err
+}
+
 // provision takes a device from wherever it is to its end.
-func (d *device) provision(ctx context.Context, env server.Env, c *client.Client, mark func(string) error) error {
+func (d *device) provision(ctx context.Context, env server.Env, c *client.Client, mark func(string) error) (err error) {
 	if d.claim == nil {
-		var out struct {
-			CertificateID  string `json:"certificateId"`
-			CertificatePEM string `json:"certificatePem"`
-			KeyPair        struct{ PrivateKey string }
-		}
-		if err := c.REST(ctx, "iot", http.MethodPost, "/provisioning-templates/"+template+"/provisioning-claim", nil, &out); err != nil {
+		if d.claim, err = newClaim(ctx, c); err != nil {
 			return err
 		}
-		d.claim = &identity{out.CertificateID, out.CertificatePEM, out.KeyPair.PrivateKey}
 		if err := mark("claim " + d.serial); err != nil {
 			return err
 		}

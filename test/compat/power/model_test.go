@@ -72,7 +72,7 @@ func TestADiskKeepsWhatWasSynced(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d, err := newDisk(root, events)
+			d, err := newDisk(root, newFolder(0o700), events)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,7 +133,7 @@ func TestAWriteThatTheRecordingDoesNotUnderstandIsAnError(t *testing.T) {
 	} {
 		events, err := readTrace(strings.NewReader(trace(root, "7 open($/a$, O_RDWR|O_CREAT, 0600) = 3</a>\n7 mkdir($/d$, 0700) = 0\n"+line)))
 		if err == nil {
-			_, err = newDisk(root, events)
+			_, err = newDisk(root, newFolder(0o700), events)
 		}
 		if err == nil {
 			t.Errorf("%q was read", line)

@@ -24,13 +24,19 @@ const (
 
 // observe records the first start of a server, and what devices and people do with it then.
 func observe(binary, dir string) (rec *recording, p *people, err error) {
+	p = newPeople()
+	rec, err = p.watch(binary, dir, func(ctx context.Context, mark func(string) error) error { return p.live(ctx, devices, mark) })
+	return rec, p, err
+}
+
+// watch records the first start of a server, and what is played with it then.
+func (p *people) watch(binary, dir string, play func(ctx context.Context, mark func(string) error) error) (*recording, error) {
 	r, err := record(binary, dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	p = &people{}
 	err = func() error {
-		if p.env, err = ready(r.data(), nil); err != nil {
+		if p.env, err = ready(r.data(), r.gone); err != nil {
 			return err
 		}
 		roots, err := os.ReadFile(filepath.Join(r.data(), server.RootsFile))
@@ -42,14 +48,13 @@ func observe(binary, dir string) (rec *recording, p *people, err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
-		return p.live(ctx, devices, r.mark)
+		return play(ctx, r.mark)
 	}()
 	rec, ended := r.end()
 	if err = errors.Join(err, ended); err != nil {
-		said, _ := os.ReadFile(filepath.Join(dir, "recorded.log"))
-		return nil, nil, fmt.Errorf("%w\n%s", err, said)
+		return nil, fmt.Errorf("%w\n%s", err, r.said())
 	}
-	return rec, p, nil
+	return rec, nil
 }
 
 // observed is one recording for all tests.
@@ -108,16 +113,16 @@ func TestTheRecordingHasWhatMatters(t *testing.T) {
 	t.Logf("%d operations, %d moments, %d devices, %d pages written by checkpoints", len(rec.disk.at), len(rec.order), len(p.devices), checkpoint)
 }
 
-// pick chooses cuts after the first start: every other one right behind an answer, where a promise is youngest.
-func (r *recording) pick(rnd *rand.Rand, n int) []int {
+// pick chooses cuts behind a mark: every other one right behind an answer, where a promise is youngest.
+func (r *recording) pick(rnd *rand.Rand, n int, mark string) []int {
 	var answers, ops []int
 	for _, at := range r.order {
-		if at >= r.marks["ready"] {
+		if at >= r.marks[mark] {
 			answers = append(answers, at+1)
 		}
 	}
 	for _, at := range r.disk.at {
-		if at > r.marks["ready"] {
+		if at > r.marks[mark] {
 			ops = append(ops, at+1)
 		}
 	}
@@ -137,7 +142,7 @@ func TestWhatWasAnsweredSurvivesAPowerCut(t *testing.T) {
 	rnd := newRand(t)
 	left := filepath.Join(t.TempDir(), "left")
 	ways := losses(rnd)
-	for i, cut := range rec.pick(rnd, cuts) {
+	for i, cut := range rec.pick(rnd, cuts, "ready") {
 		if err := p.survive(rec, cut, ways[i/2%len(ways)], lie{}, left); err != nil {
 			t.Error(err)
 		}
@@ -274,6 +279,19 @@ func long(t *testing.T) {
 	}
 }
 
+// manyCuts is how many cuts a long test makes: n, or what IMPRINT_CUTS says.
+func manyCuts(t *testing.T, n int) int {
+	t.Helper()
+	long(t)
+	if s := os.Getenv("IMPRINT_CUTS"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
 // TestSoakFirstStarts takes the power away after each operation of a first start.
 func TestSoakFirstStarts(t *testing.T) {
 	long(t)
@@ -284,14 +302,7 @@ func TestSoakFirstStarts(t *testing.T) {
 // TestSoakPowerCuts is TestWhatWasAnsweredSurvivesAPowerCut at length, each fifty cuts with a recording of their own: claims live
 // for minutes.
 func TestSoakPowerCuts(t *testing.T) {
-	long(t)
-	total := 1000
-	if s := os.Getenv("IMPRINT_CUTS"); s != "" {
-		var err error
-		if total, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	total := manyCuts(t, 1000)
 	rnd := newRand(t)
 	ways := losses(rnd)
 	answered, finished, delivered := 0, 0, 0
@@ -301,7 +312,7 @@ func TestSoakPowerCuts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, cut := range rec.pick(rnd, min(50, total-done)) {
+		for i, cut := range rec.pick(rnd, min(50, total-done), "ready") {
 			if err := p.survive(rec, cut, ways[i/2%len(ways)], lie{}, filepath.Join(dir, "left")); err != nil {
 				t.Error(err)
 			}

@@ -58,24 +58,37 @@ type recorder struct {
 	dir    string // "disk" in it has the data folder, "trace" is the recording
 	ports  ports
 	cmd    *exec.Cmd
-	server int // process
+	server int   // process
+	before *node // what the folder had
 
 	mu    sync.Mutex
 	tell  *os.File
 	heard *bufio.Reader
-	said  *os.File
+	told  *os.File
 }
 
 func (r *recorder) root() string { return filepath.Join(r.dir, "disk") }
 func (r *recorder) data() string { return filepath.Join(r.root(), "data") }
 
 // record starts a server, bin or another one, on a folder that is not there yet.
-func record(binary, dir string) (_ *recorder, err error) {
-	r := &recorder{dir: dir}
-	if r.ports, err = freePorts(); err != nil {
+func record(binary, dir string) (*recorder, error) {
+	p, err := freePorts()
+	if err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(r.root(), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "disk"), 0o700); err != nil {
+		return nil, err
+	}
+	return recordAgain(binary, dir, p)
+}
+
+// recordAgain is record on what "disk" in dir has.
+func recordAgain(binary, dir string, p ports) (_ *recorder, err error) {
+	r := &recorder{dir: dir, ports: p}
+	if err := os.Remove(filepath.Join(r.data(), server.EnvFile)); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	if r.before, err = load(r.root()); err != nil {
 		return nil, err
 	}
 	in, tell, err := os.Pipe()
@@ -91,7 +104,7 @@ func record(binary, dir string) (_ *recorder, err error) {
 		return nil, err
 	}
 	defer log.Close()
-	r.tell, r.said, r.heard = tell, said, bufio.NewReader(said)
+	r.tell, r.told, r.heard = tell, said, bufio.NewReader(said)
 	const script = `umask 022; echo $$ >&4; cat <&3 >&4 & exec "$@" 3<&- 4>&-`
 	r.cmd = exec.Command("strace", "-f", "-y", "-xx", "-s", "10000000", "--seccomp-bpf", "-e", "trace="+traced,
 		"-e", "inject=fsync,fdatasync:delay_enter="+slowSync, "-o", filepath.Join(dir, "trace"),
@@ -127,16 +140,35 @@ func (r *recorder) mark(what string) error {
 	return err
 }
 
+// gone reports whether the server has ended.
+func (r *recorder) gone() bool { return syscall.Kill(r.server, 0) != nil }
+
+// said is the server's log.
+func (r *recorder) said() []byte {
+	b, _ := os.ReadFile(filepath.Join(r.dir, "recorded.log"))
+	return b
+}
+
 // end stops the server in good order, which is part of the recording, and reads what was recorded.
 func (r *recorder) end() (*recording, error) {
-	stop := syscall.Kill(r.server, syscall.SIGTERM)
-	r.tell.Close()
-	r.said.Close()
 	late := time.AfterFunc(startTimeout, func() { _ = syscall.Kill(r.server, syscall.SIGKILL) })
-	stop = errors.Join(stop, r.cmd.Wait())
-	late.Stop()
+	defer late.Stop()
+	return r.stop(syscall.SIGTERM)
+}
+
+// cut kills the server, and reads what was recorded until then.
+func (r *recorder) cut() (*recording, error) { return r.stop(syscall.SIGKILL) }
+
+func (r *recorder) stop(with syscall.Signal) (*recording, error) {
+	stop := syscall.Kill(r.server, with)
+	r.tell.Close()
+	r.told.Close()
+	ended := r.cmd.Wait()
+	if s, ok := r.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && with == syscall.SIGKILL && s.Signaled() && s.Signal() == with {
+		ended = nil // strace ends as its program did
+	}
 	f, err := os.Open(filepath.Join(r.dir, "trace"))
-	if err = errors.Join(stop, err); err != nil {
+	if err = errors.Join(stop, ended, err); err != nil {
 		return nil, err
 	}
 	defer f.Close()
@@ -148,7 +180,7 @@ func (r *recorder) end() (*recording, error) {
 	for _, e := range events {
 		rec.note(e)
 	}
-	rec.disk, err = newDisk(r.root(), events)
+	rec.disk, err = newDisk(r.root(), r.before, events)
 	return rec, err
 }
 
@@ -234,7 +266,7 @@ func start(dir string, p ports) (*site, error) {
 		_ = s.cmd.Wait() // its log says why
 		close(s.exited)
 	}()
-	if s.env, err = ready(s.data, s.exited); err != nil {
+	if s.env, err = ready(s.data, s.gone); err != nil {
 		s.kill()
 		said, _ := os.ReadFile(s.log)
 		return nil, fmt.Errorf("%w\n%s", err, said)
@@ -242,8 +274,18 @@ func start(dir string, p ports) (*site, error) {
 	return s, nil
 }
 
+// gone reports whether the server has ended.
+func (s *site) gone() bool {
+	select {
+	case <-s.exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // ready waits for the environment file, which a server writes when it answers.
-func ready(data string, exited <-chan struct{}) (server.Env, error) {
+func ready(data string, gone func() bool) (server.Env, error) {
 	tick, late := time.NewTicker(5*time.Millisecond), time.After(startTimeout)
 	defer tick.Stop()
 	for {
@@ -252,8 +294,9 @@ func ready(data string, exited <-chan struct{}) (server.Env, error) {
 			if env, err := server.ReadEnv(filepath.Join(data, server.EnvFile)); err == nil {
 				return env, nil
 			}
-		case <-exited:
-			return nil, errors.New("the server stopped")
+			if gone() {
+				return nil, errors.New("the server stopped")
+			}
 		case <-late:
 			return nil, fmt.Errorf("the server was not ready within %v", startTimeout)
 		}

@@ -9,7 +9,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/registry"
-	"github.com/imprint-iot/imprint/internal/reserved"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/template"
 )
@@ -160,14 +159,8 @@ func claimPolicies(tx *store.Tx, s fleet.Scope, name string, facts *template.Lin
 		if err != nil {
 			continue
 		}
-		may := func(action, kind, topic string) bool {
-			return policy.Evaluate([]policy.Named{{Name: pol.Name, Doc: doc}}, policy.Request{Action: action, Resource: s.IoT(kind, topic), Partial: true}).Allowed()
-		}
-		uses := false
-		for _, f := range reserved.Formats {
-			uses = uses || may("iot:Publish", "topic", reserved.Register.Topic(name, f))
-		}
-		if !uses {
+		docs := []policy.Named{{Name: pol.Name, Doc: doc}}
+		if !mayRegister(docs, s, name) {
 			continue
 		}
 		targets, _, err := tx.TargetsOf(s, pol.Name, fleet.Page{Limit: 1})
@@ -178,7 +171,8 @@ func claimPolicies(tx *store.Tx, s fleet.Scope, name string, facts *template.Lin
 			continue
 		}
 		facts.SharedClaim = append(facts.SharedClaim, pol.Name)
-		if may("iot:Publish", "topic", "no/topic/of/provisioning") || may("iot:Publish", "topic", reserved.Register.Topic("no-template-of-this-name", "json")) || may("iot:Subscribe", "topicfilter", "#") {
+		all := policy.Request{Action: "iot:Subscribe", Resource: s.IoT("topicfilter", "#"), Partial: true}
+		if mayPublish(docs, s, "no/topic/of/provisioning") || mayRegister(docs, s, unnamed) || policy.Evaluate(docs, all).Allowed() {
 			facts.WideClaim = append(facts.WideClaim, pol.Name)
 		}
 	}

@@ -83,17 +83,33 @@ func (p *Service) settingsOf(tx *store.Tx, s fleet.Scope, name string) (t fleet.
 	return t, tm.Settings(), nil
 }
 
-// shape says how long a certificate lives that r asks for, and which key is made for it: what the template says that a claim is bound to, or that the certificate
-// comes from that is to be renewed. Which template a bootstrap certificate is going to register with nobody knows yet.
+// shape says how long a certificate lives that r asks for, and which key is made for it: what the template says that a claim is bound
+// to, or that the certificate comes from that is to be renewed, or that is the only one that the policies of a bootstrap certificate
+// name. Where they allow more, nobody knows yet which template it is going to be registered with.
 func (p *Service) shape(tx *store.Tx, r Requester, st *standing) (err error) {
+	var from fleet.Template
 	var settings template.Settings
 	if st.template != "" {
-		_, settings, err = p.settingsOf(tx, r.Scope, st.template)
+		from, settings, err = p.settingsOf(tx, r.Scope, st.template)
 	} else {
-		_, settings, err = p.comesFrom(tx, r.Scope, r.PrincipalID)
+		from, settings, err = p.comesFrom(tx, r.Scope, r.PrincipalID)
+		if err == nil && from.Name == "" {
+			from, settings, err = p.boundSettings(tx, r)
+		}
 	}
 	st.validity, st.key = settings.CertificateDays.Duration(), cmp.Or(pki.KeyType(settings.CertificateKeyType), pki.RSA2048)
+	if st.validity != 0 {
+		r.Trace.Step("validity", "%v, as template %s says", st.validity, from.Name)
+	}
 	return err
+}
+
+func (p *Service) boundSettings(tx *store.Tx, r Requester) (t fleet.Template, settings template.Settings, err error) {
+	name, err := boundTo(tx, r.Scope, r.PrincipalID)
+	if err != nil || name == "" {
+		return t, settings, err
+	}
+	return p.settingsOf(tx, r.Scope, name)
 }
 
 // Grace tells how the certificate of a device, whose end has come, may be renewed: with this template alone, until the time. found is

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -386,6 +387,71 @@ func TestCertificatesLiveAsLongAsTheirTemplateSays(t *testing.T) {
 	c := view(f, func(tx *store.Tx) (fleet.Certificate, error) { return tx.Certificate(here, next.PrincipalID) })
 	if life := c.NotAfter.Sub(f.Clock.Now()); life > 30*24*time.Hour {
 		t.Errorf("renewed for %v", life)
+	}
+}
+
+// A bootstrap certificate is good for many templates, unless its policies say for which.
+func TestBootstrapCertificatesAreShapedByTheOnlyTemplateThatTheyMayUse(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.template("lamps", withSettings(`"CertificateDays": "90", "CertificateKeyType": "P-256"`))
+	f.template("pumps", lamps)
+	statement := func(effect, action string, topics ...string) string {
+		for i, topic := range topics {
+			topics[i] = `"` + here.IoT("topic", topic) + `"`
+		}
+		return `{"Effect": "` + effect + `", "Action": "` + action + `", "Resource": [` + strings.Join(topics, ",") + `]}`
+	}
+	allow := func(topics ...string) string {
+		return `{"Version": "2012-10-17", "Statement": [` + statement("Allow", "iot:Publish", topics...) + `]}`
+	}
+	printed := func(templates ...string) string {
+		doc, err := ClaimPolicy(here, ClaimUse{Templates: templates})
+		check(t, err)
+		return doc
+	}
+	policies := 0
+	for name, c := range map[string]struct {
+		bound     bool
+		documents []string
+	}{
+		"what imprint claim policy prints": {true, []string{printed("lamps")}},
+		"for two templates":                {false, []string{printed("lamps", "pumps")}},
+		"two policies":                     {false, []string{printed("lamps"), printed("pumps")}},
+		"the same twice":                   {true, []string{printed("lamps"), allow("$aws/provisioning-templates/lamps/provision/json")}},
+		"all topics":                       {false, []string{`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}}`}},
+		"one, and all topics":              {false, []string{printed("lamps"), allow("*")}},
+		"a pattern":                        {false, []string{allow("$aws/provisioning-templates/lamp?/provision/json")}},
+		"a beginning":                      {false, []string{allow("$aws/provisioning-templates/lamps*")}},
+		"any format":                       {true, []string{allow("$aws/provisioning-templates/lamps/provision/*")}},
+		"a variable":                       {false, []string{allow("$aws/provisioning-templates/${iot:ClientId}/provision/json")}},
+		"one that is not there":            {false, []string{printed("lamp")}},
+		"denied": {false, []string{`{"Version": "2012-10-17", "Statement": [` + statement("Allow", "iot:Publish", "$aws/provisioning-templates/lamps/*") + `,` +
+			statement("Deny", "iot:Publish", "$aws/provisioning-templates/lamps/*") + `]}`}},
+		"none": {false, nil},
+	} {
+		r := f.bootstrap()
+		f.write(func(tx *store.Tx) error {
+			for _, doc := range c.documents {
+				policies++
+				p := fmt.Sprint("claims-", policies)
+				_, err := registry.CreatePolicy(tx, here, p, doc, nil)
+				check(t, err)
+				check(t, registry.AttachPolicy(tx, here, p, here.IoT("cert", r.PrincipalID)))
+			}
+			return nil
+		})
+		keys, err := f.CreateKeysAndCertificate(t.Context(), r)
+		check(t, err)
+		for what, id := range map[string]string{"keys": keys.ID, "csr": f.certificate(r).ID} {
+			made := view(f, func(tx *store.Tx) (fleet.Certificate, error) { return tx.Certificate(here, id) })
+			if life := made.NotAfter.Sub(f.Clock.Now()); c.bound != (life <= 90*24*time.Hour) {
+				t.Errorf("%s: by %s it lives %v", name, what, life)
+			}
+		}
+		if ec := strings.HasPrefix(keys.PrivateKeyPEM.Reveal(), "-----BEGIN EC"); ec != c.bound {
+			t.Errorf("%s: P-256 %v", name, ec)
+		}
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // A setting is a field of settings and server.Config, and has one name everywhere: the flag --https-port, the variable
@@ -219,7 +221,7 @@ func unknownVariables(environ []string, table []*kong.Flag) (warnings []string) 
 	for _, v := range environ {
 		name, _, _ := strings.Cut(v, "=")
 		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) {
-			warnings = append(warnings, fmt.Sprintf("the environment has %s, which is no setting%s", name, didYouMean(name, known)))
+			warnings = append(warnings, fmt.Sprintf("the environment has %s, which is no setting%s", name, fleet.DidYouMean(name, known)))
 		}
 	}
 	slices.Sort(warnings)
@@ -327,7 +329,7 @@ func parseConfig(path string, text []byte, known []string) (map[string]given, er
 			fail(pair.Key, "a setting's name is expected, not %s", kindOf(pair.Key))
 			continue
 		case !slices.Contains(known, key):
-			fail(pair.Key, "there is no setting %s%s", key, didYouMean(key, known))
+			fail(pair.Key, "there is no setting %s%s", key, fleet.DidYouMean(key, known))
 			continue
 		}
 		v := given{origin: origin, dir: filepath.Dir(path)}
@@ -409,38 +411,4 @@ func line(n ast.Node) int {
 		return 1
 	}
 	return n.GetToken().Position.Line
-}
-
-// didYouMean names the nearest known name, if one is near.
-func didYouMean(name string, known []string) string {
-	best, least := "", max(2, len(name)/3)+1
-	for _, k := range known {
-		if d := distance(name, k); d < least {
-			best, least = k, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return ": did you mean " + best + "?"
-}
-
-// distance is the number of letters to insert, delete or replace (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal, row[j+1] = row[j+1], min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -74,6 +74,36 @@ func TestAFindingKnowsItsLine(t *testing.T) {
 	}
 }
 
+func TestLintKnowsTheSettings(t *testing.T) {
+	t.Parallel()
+	const body = "{\"Mappings\": {\"Imprint\": {\"Settings\": {\n  %s}}},\n \"Resources\": {}}"
+	for setting, want := range map[string]string{
+		`"Reprovison": "deny"`:         "did you mean Reprovision?",
+		`"CertificatDays": "90"`:       "did you mean CertificateDays?",
+		`"colour": "red"`:              "there is no such setting; those are AllowedPolicyNames",
+		`"Reprovision": "maybe"`:       `"maybe" is none of deny`,
+		`"ClaimSeconds": "29"`:         "from 30 to 300",
+		`"ClaimDevices": "0"`:          "from 1 to",
+		`"BootstrapDevices": "many"`:   "from 1 to",
+		`"ClaimAddresses": "10.0.0"`:   "10.0.0",
+		`"ReplyBudget": "255"`:         "from 256 to 131072",
+		`"RenewalWindow": "101%"`:      "101%",
+		`"AllowedSerials": " "`:        "the list is empty",
+		`"CertificateKeyType": "P256"`: "RSA-2048, P-256, P-384",
+	} {
+		found := Lint(fmt.Sprintf(body, setting), Fleet, LintFacts{})
+		i := slices.IndexFunc(found, func(f Finding) bool { return f.Rule == "syntax" })
+		if i < 0 || found[i].Severity != SeverityError || found[i].Line != 2 || !strings.Contains(found[i].Cause, want) {
+			t.Errorf("%s: %+v", setting, found)
+		}
+	}
+	for _, s := range settings { // each has bad values
+		if s.parse(new(Settings), "\x00 no value") == nil && s.Name != "AllowedSerials" && s.Name != "SerialParameter" {
+			t.Errorf("%s takes anything", s.Name)
+		}
+	}
+}
+
 func TestLintKnowsWhichRulesLetDevicesComeAgain(t *testing.T) {
 	t.Parallel()
 	const body = `{"Parameters": {"S": {"Type": "String"}}, "Mappings": {"Imprint": {"Settings": {%s}}}, "Resources": {

@@ -135,10 +135,10 @@ var settings = []setting{
 			return nil
 		}},
 	{SettingInfo{"CertificateDays", "a number of days, such as 90 or 0.5", "until 2049, as in AWS",
-		"how long certificates live that devices ask for with a claim of this template, or to renew one that was registered with it; those of a bootstrap certificate, which serves many templates, have the default"},
+		"how long certificates live that devices ask for with a claim of this template, or to renew one that was registered with it; also with a bootstrap certificate whose policies name this template and allow no other"},
 		func(s *Settings, v string) (err error) { s.CertificateDays, err = parseDays(v); return err }},
 	{SettingInfo{"CertificateKeyType", "`RSA-2048`, `P-256` or `P-384`", "`RSA-2048`, as in AWS",
-		"the keys that the service makes for devices that ask for them (`CreateKeysAndCertificate` over MQTT) with a claim of this template, or to renew a certificate that was registered with it; an RSA key costs 60 ms of CPU, others almost nothing"},
+		"the keys that the service makes for devices that ask for them (`CreateKeysAndCertificate` over MQTT) where `CertificateDays` would count; an RSA key costs 60 ms of CPU, others almost nothing"},
 		func(s *Settings, v string) error {
 			s.CertificateKeyType = v
 			return oneOf(v, "RSA-2048", "P-256", "P-384")
@@ -178,15 +178,6 @@ const minClaimSeconds = 30
 // defaultSerialParameter is what AWS's samples call it (provisioning spec 5).
 const defaultSerialParameter = "SerialNumber"
 
-// AllSettings describes every setting, in a fixed order.
-func AllSettings() []SettingInfo {
-	out := make([]SettingInfo, len(settings))
-	for i, s := range settings {
-		out[i] = s.SettingInfo
-	}
-	return out
-}
-
 // parseSettings reads Mappings.Imprint; m is nil if the template has none.
 func parseSettings(m map[string]map[string]string) (Settings, error) {
 	var out Settings
@@ -197,10 +188,11 @@ func parseSettings(m map[string]map[string]string) (Settings, error) {
 		for _, key := range slices.Sorted(maps.Keys(m[top])) {
 			i := slices.IndexFunc(settings, func(s setting) bool { return s.Name == key })
 			if i < 0 {
-				return out, fmt.Errorf("Settings.%s: there is no such setting; those are %s", clip(key), settingNames())
+				names := settingNames()
+				return out, at(top, at(key, fmt.Errorf("there is no such setting%s; those are %s", fleet.DidYouMean(clip(key), names), strings.Join(names, ", "))))
 			}
 			if err := settings[i].parse(&out, m[top][key]); err != nil {
-				return out, fmt.Errorf("Settings.%s: %w", key, err)
+				return out, at(top, at(key, err))
 			}
 		}
 	}
@@ -208,12 +200,11 @@ func parseSettings(m map[string]map[string]string) (Settings, error) {
 	return out, nil
 }
 
-func settingNames() string {
-	var names []string
+func settingNames() (names []string) {
 	for _, s := range settings {
 		names = append(names, s.Name)
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 func parseNames(into *[]string, v, what string, valid func(string) bool) error {

@@ -30,6 +30,14 @@ func FuzzEvaluate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body, name, value string, kind int) {
 		tm, err := Parse(body, Kind(kind&3))
+		for _, f := range Lint(body, Kind(kind&3), LintFacts{Scope: here, SharedClaim: []string{"p"}, WideClaim: []string{"p"}}) {
+			if f.Line < 1 || f.Line > 1+strings.Count(body, "\n") || f.Cause == "" || f.Cure == "" {
+				t.Errorf("%+v", f)
+			}
+			if f.Rule == "syntax" && err == nil {
+				t.Errorf("lint refuses what is accepted: %+v", f)
+			}
+		}
 		if err != nil {
 			wantDomain(t, err)
 			return
@@ -188,10 +196,10 @@ func TestUndeclaredParametersChangeNothing(t *testing.T) {
 
 func TestEverySettingIsDescribed(t *testing.T) {
 	t.Parallel()
-	if len(AllSettings()) != reflect.TypeFor[Settings]().NumField() {
+	if len(settings) != reflect.TypeFor[Settings]().NumField() {
 		t.Error("a field of Settings has no row in the table, or the other way round")
 	}
-	for _, s := range AllSettings() {
+	for _, s := range settings {
 		if _, ok := reflect.TypeFor[Settings]().FieldByName(s.Name); !ok || s.Values == "" || s.Default == "" || s.Meaning == "" {
 			t.Errorf("setting %+v", s)
 		}
@@ -224,7 +232,26 @@ func BenchmarkParseAndEvaluate(b *testing.B) {
 // TestTheGuardsPageShowsEverySetting compares docs/guards.md with the table of settings; -update writes it.
 func TestTheGuardsPageShowsEverySetting(t *testing.T) {
 	t.Parallel()
-	const file, head, end = "../../docs/guards.md", "| setting | values | default | meaning |\n|---|---|---|---|\n", "<!-- end of settings -->"
+	var rows strings.Builder
+	for _, s := range slices.SortedFunc(slices.Values(settings), func(a, b setting) int { return strings.Compare(a.Name, b.Name) }) {
+		fmt.Fprintf(&rows, "| `%s` | %s | %s | %s |\n", s.Name, s.Values, s.Default, s.Meaning)
+	}
+	showsTable(t, "../../docs/guards.md", "| setting | values | default | meaning |\n|---|---|---|---|\n", rows.String(), "<!-- end of settings -->")
+}
+
+// TestThePageOfLintShowsEveryRule compares docs/lint.md with the table of rules; -update writes it.
+func TestThePageOfLintShowsEveryRule(t *testing.T) {
+	t.Parallel()
+	var rows strings.Builder
+	for _, r := range lintRules {
+		fmt.Fprintf(&rows, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Text)
+	}
+	showsTable(t, "../../docs/lint.md", "| rule | severity | what holds |\n|---|---|---|\n", rows.String(), "<!-- end of rules -->")
+}
+
+// showsTable compares the rows between head and end of a page; -update writes them.
+func showsTable(t *testing.T, file, head, rows, end string) {
+	t.Helper()
 	page, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -232,20 +259,14 @@ func TestTheGuardsPageShowsEverySetting(t *testing.T) {
 	before, rest, found := strings.Cut(string(page), head)
 	_, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
-		t.Fatalf("%s has no table of settings", file)
+		t.Fatalf("%s has no such table", file)
 	}
-	var rows strings.Builder
-	all := AllSettings()
-	slices.SortFunc(all, func(a, b SettingInfo) int { return strings.Compare(a.Name, b.Name) })
-	for _, s := range all {
-		fmt.Fprintf(&rows, "| `%s` | %s | %s | %s |\n", s.Name, s.Values, s.Default, s.Meaning)
-	}
-	want := before + head + rows.String() + end + after
+	want := before + head + rows + end + after
 	if want == string(page) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s does not show every setting as it is: run go test ./internal/template -run TestTheGuardsPage -update", file)
+		t.Fatalf("%s does not show the table as it is: run go test ./internal/template -run %s -update", file, t.Name())
 	}
 	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 		t.Fatal(err)

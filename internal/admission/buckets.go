@@ -45,6 +45,34 @@ func (b *Buckets[K]) Take(key K, r Rate) (wait time.Duration) {
 	return wait
 }
 
+// Charge takes n from the bucket of a key, whether they are there or not, and returns how long to wait until there is one again, as
+// Wait does. The bucket is in debt meanwhile, by its burst at most.
+func (b *Buckets[K]) Charge(key K, n float64, r Rate) (wait time.Duration) {
+	if r == (Rate{}) {
+		return 0
+	}
+	now := b.clock.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.bucket(key, r, now)
+	c.add(-n, now, r)
+	return c.wait(now, r)
+}
+
+// Wait returns how long it is until there is one in the bucket of a key, and takes nothing.
+func (b *Buckets[K]) Wait(key K, r Rate) time.Duration {
+	now := b.clock.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch c, ok := b.buckets[key]; {
+	case ok:
+		return c.wait(now, r)
+	case len(b.buckets) >= maxAddresses && !b.rest.at.IsZero():
+		return b.rest.wait(now, r)
+	}
+	return 0
+}
+
 func (b *Buckets[K]) bucket(key K, r Rate, now time.Time) *bucket {
 	if c, ok := b.buckets[key]; ok {
 		c.rate = r

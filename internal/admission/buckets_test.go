@@ -59,3 +59,40 @@ func TestBucketsAreBoundedAndForgetNoDebt(t *testing.T) {
 		t.Errorf("%d buckets are kept though they are full", len(b.buckets))
 	}
 }
+
+func TestABucketInDebtSaysHowLong(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	b := NewBuckets[string](func() time.Time { return now })
+	r := Rate{PerSecond: 2, Burst: 5}
+	if b.Wait("a", r) != 0 || len(b.buckets) != 0 {
+		t.Error("who has done nothing waits or is remembered")
+	}
+	if wait := b.Charge("a", 4, r); wait != 0 {
+		t.Errorf("one is left, and the wait is %v", wait)
+	}
+	if wait := b.Charge("a", 3, r); wait != 1500*time.Millisecond || b.Wait("a", r) != wait {
+		t.Errorf("with a debt of two the wait is %v, then %v", wait, b.Wait("a", r))
+	}
+	if wait := b.Charge("a", 1000, r); wait != 3*time.Second {
+		t.Errorf("the deepest debt is a wait of %v", wait)
+	}
+	now = now.Add(3 * time.Second)
+	if b.Wait("a", r) != 0 || b.Wait("b", r) != 0 || b.Charge("a", 9, Rate{}) != 0 {
+		t.Error("a debt does not end, is another's, or holds without a rate")
+	}
+}
+
+func TestStrangersToFullBucketsShareADebt(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	b := NewBuckets[int](func() time.Time { return now })
+	r := Rate{PerSecond: 1, Burst: 1}
+	for i := range maxAddresses {
+		b.Charge(i, 1, r)
+	}
+	b.Charge(-1, 1, r)
+	if b.Wait(-2, r) == 0 {
+		t.Error("who finds no bucket has no share in the debt of others like it")
+	}
+}

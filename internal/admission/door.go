@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // A Door stands before a listener: it gives every connection a seat in the Room until something is known of it, and lets few
@@ -35,14 +36,16 @@ type Visit struct {
 
 	charged atomic.Bool
 	evicted atomic.Bool
+	left    chan struct{} // closed when it was evicted
 }
 
 // Arrive takes in a connection. It may be closed from now on, to make room for others.
 func (d *Door) Arrive(nc net.Conn) *Visit {
-	v := &Visit{Conn: nc, door: d, from: AddressOfConn(nc.RemoteAddr())}
+	v := &Visit{Conn: nc, door: d, from: AddressOfConn(nc.RemoteAddr()), left: make(chan struct{})}
 	if m := d.Queue.cfg.Meter; m == nil || !m.Trusts(v.from) {
 		v.seat = d.Room.Sit(v.from, func() {
 			v.evicted.Store(true)
+			close(v.left)
 			nc.Close()
 		})
 	}
@@ -98,6 +101,42 @@ func (v *Visit) Welcome() {
 	if v.charged.CompareAndSwap(true, false) {
 		v.door.Queue.Worth(v.from, 1)
 	}
+}
+
+// maxHold is the longest that somebody is kept waiting. It is shorter than what clients wait for an answer.
+const maxHold = 2 * time.Second
+
+// Deter is called before a visitor is refused. If their address is in bad standing they hear of it late, when that may have changed:
+// whoever tries again as soon as they are refused does so no faster than their budget. They compute nothing meanwhile, keep their
+// seat, and may be asked to leave it.
+func (v *Visit) Deter(ctx context.Context) {
+	if v == nil || v.door.Queue.cfg.Meter == nil {
+		return
+	}
+	if standing, after := v.door.Queue.cfg.Meter.Standing(v.from); standing == Bad {
+		v.Hold(ctx, after)
+	}
+}
+
+// Hold keeps a visitor waiting for d, two seconds at most, unless ctx ends or they are asked to leave. A turn that they have is given
+// up. It may be called on a nil Visit.
+func (v *Visit) Hold(ctx context.Context, d time.Duration) {
+	if v == nil || d <= 0 {
+		return
+	}
+	v.ticket.Leave()
+	t := time.NewTimer(min(d, maxHold))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-v.left:
+	case <-ctx.Done():
+	}
+}
+
+// Trusted reports whether no budget by address holds for the visitor; also on a nil Visit, of whom nothing is known: false.
+func (v *Visit) Trusted() bool {
+	return v != nil && v.door.Queue.cfg.Meter != nil && v.door.Queue.cfg.Meter.Trusts(v.from)
 }
 
 // Regret says that the visitor was welcomed and was not worth it after all. It may be called on a nil Visit.

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -244,4 +245,61 @@ func TestLargeBodiesShareABudget(t *testing.T) {
 	if b.used.Load() != 0 || refused != 1 {
 		t.Errorf("%d bytes are still taken, %d refusals", b.used.Load(), refused)
 	}
+}
+
+// held runs hold on a visit and tells when it is over.
+func held(hold func()) chan struct{} {
+	done := make(chan struct{})
+	go func() { defer close(done); hold() }()
+	return done
+}
+
+func TestWhoIsHeldLeavesWithTheirSeat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMeter(Rate{1, 1}, Rate{}, nil, nil)
+		d := &Door{Room: NewRoom(2, nil), Queue: NewQueue(QueueConfig{Meter: m})}
+		near, far := net.Pipe()
+		defer far.Close()
+		v := d.Arrive(near)
+		over := func(what string, took time.Duration, hold func()) {
+			t.Helper()
+			begin := time.Now()
+			hold()
+			if got := time.Since(begin); got != took {
+				t.Errorf("%s: held for %v, want %v", what, got, took)
+			}
+		}
+		over("in good standing", 0, func() { v.Deter(t.Context()) })
+		m.Charge(v.From())
+		over("in bad standing", time.Second, func() { v.Deter(t.Context()) })
+		over("for long", maxHold, func() { v.Hold(t.Context(), time.Hour) })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+		defer cancel()
+		over("with a deadline", time.Second/2, func() { v.Hold(ctx, time.Hour) })
+		over("nobody", 0, func() { (*Visit)(nil).Hold(t.Context(), time.Hour); (*Visit)(nil).Deter(t.Context()) })
+		over("asked to leave", 0, func() {
+			done := held(func() { v.Hold(t.Context(), time.Hour) })
+			synctest.Wait()
+			d.Room.EvictOne()
+			<-done
+		})
+	})
+}
+
+// TestWhoIsDeterredTakesNobodysTurn: one who is to be refused waits without a turn, so that others get theirs.
+func TestWhoIsDeterredTakesNobodysTurn(t *testing.T) {
+	t.Parallel()
+	m := NewMeter(Rate{0.0001, 1}, Rate{}, nil, nil)
+	q := NewQueue(QueueConfig{Running: 1, Meter: m})
+	bad, err := q.Enter(t.Context(), at("192.0.2.1"))
+	check(t, err)
+	v := &Visit{door: &Door{Queue: q}, from: at("192.0.2.1"), ticket: bad, left: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := held(func() { v.Deter(ctx) })
+	other, err := q.Enter(t.Context(), at("192.0.2.2")) // hangs if the turn is not given up
+	check(t, err)
+	other.Leave()
+	cancel()
+	<-done
 }

@@ -37,6 +37,8 @@ type Config struct {
 	HostNames   []string        // names under which clients may reach us; an unknown server name is refused
 	Door        *admission.Door // for strangers; nil: open to all
 	Connections int             // MQTT connections at most; 0 and less: any number
+	Violations  admission.Rate  // that a certificate may commit, from each address; then its CONNECT waits
+	Filters     admission.Rate  // that a principal may subscribe to or unsubscribe from, from each address; then it waits
 	Limits      mqtt.Limits     // rates that clients may not exceed; zero: none
 	Denied      mqtt.Denied     // what 3.1.1 clients hear of a denied CONNECT and SUBSCRIBE
 	Work        *atomic.Int64   // counts handshakes and provisioning requests in work; nil: nobody asks
@@ -73,6 +75,7 @@ type Gateway struct {
 	documents documentCache
 	flows     flows
 	arrivals  arrivals
+	conduct   conduct
 }
 
 // handshakeTimeout bounds TLS; the broker bounds the wait for CONNECT.
@@ -90,7 +93,7 @@ func New(c Config) *Gateway {
 		c.Work = new(atomic.Int64)
 	}
 	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]count{},
-		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows(), arrivals: newArrivals()}
+		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows(), arrivals: newArrivals(), conduct: newConduct(c.Clock)}
 	g.ctx, g.stop = context.WithCancel(context.Background())
 	g.broker = mqtt.New(mqtt.Config{Reserved: g.handlers(), Journal: journal{c.Store}, Limits: c.Limits, Denied: c.Denied, Ingest: g.ingested, Log: c.Log})
 	c.Store.Listen(g.changed)
@@ -228,6 +231,7 @@ func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
 // functions of their own for what comes before and after.
 func (g *Gateway) serveDevice(tc *tls.Conn, a *arrival) {
 	a.noteTLS(tc)
+	g.holdBack(a)
 	if a.who.claim != nil {
 		g.ended(a, g.serveClaim(tc, a))
 	} else {
@@ -244,6 +248,7 @@ func (g *Gateway) ended(a *arrival, end mqtt.End) {
 	if g.OnEnd != nil {
 		g.OnEnd(end.Reason)
 	}
+	g.judge(a, end)
 	// A connection that ended before CONNECT was decided still has its trace.
 	if end.Reason != mqtt.ClientInitiated {
 		a.finish(g, fleet.Invalid("", "", "the connection ended before an MQTT CONNECT was accepted: %v", end).WithCode(fmt.Sprint(end.Reason)))

@@ -75,7 +75,9 @@ func (g *Gateway) mqttTLS(a *arrival) *tls.Config {
 	c.NextProtos = []string{alpnMQTTCert, alpnMQTTCustom}
 	c.ClientAuth = tls.RequireAnyClientCert
 	c.VerifyConnection = func(st tls.ConnectionState) error {
-		a.who, a.refusal = g.identify(a, st)
+		if a.who, a.refusal = g.identify(a, st); a.refusal != nil {
+			g.deter(a)
+		}
 		return a.refusal
 	}
 	c.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certificateFor(a, h) }

@@ -50,7 +50,7 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 				g.arrivals.add(a.who.scope, a.who.principal, g.Clock.Now())
 			}
 		case mqtt.Disconnected:
-			if e.End.Reason == mqtt.ClientError || e.End.Reason == mqtt.AuthError {
+			if violates(e.End) {
 				a.visit.Regret()
 			}
 			g.flows.gone(e.Client)

@@ -86,6 +86,10 @@ type Identity struct {
 	Access    Access
 	Brief     bool // whatever the client asks for, its sessions end with their connections
 
+	// Owe, if not nil, hears of each packet with n filters to subscribe to or unsubscribe from, and returns how long the client is kept
+	// waiting before it takes effect. It is held back by TCP meanwhile.
+	Owe func(n int) time.Duration
+
 	// Notify, if not nil, hears of everything in the life of this connection, in order. It should return soon, may publish, and
 	// must not disconnect anybody: Disconnect waits for it.
 	Notify func(Event)

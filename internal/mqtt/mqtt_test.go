@@ -19,6 +19,7 @@ var testScope = fleet.Scope{Account: "123456789012", Region: "eu-central-1"}
 type peer struct {
 	scope     fleet.Scope
 	principal string
+	owe       func(filters int) time.Duration
 
 	mu         sync.Mutex
 	connect    error
@@ -115,7 +116,7 @@ func (s *server) dial(p *peer, version byte) *mqtttest.Client {
 		scope = testScope
 	}
 	s.wg.Go(func() {
-		s.ends <- s.Serve(context.Background(), there, Identity{Scope: scope, Principal: p.principal, Access: p, Notify: p.notify})
+		s.ends <- s.Serve(context.Background(), there, Identity{Scope: scope, Principal: p.principal, Access: p, Owe: p.owe, Notify: p.notify})
 	})
 	return mqtttest.New(s.t, here, version)
 }

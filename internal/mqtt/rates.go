@@ -135,15 +135,27 @@ func (c *conn) slowDown(n int) {
 	if c.rates == nil || c.b.cfg.Limits.Bytes == 0 {
 		return
 	}
-	d := c.rates.in.owe(c.b.now(), c.b.cfg.Limits.Bytes, n)
+	_ = c.pause(c.rates.in.owe(c.b.now(), c.b.cfg.Limits.Bytes, n)) // how tells
+}
+
+// owe holds the reader back when the client has asked for more filters than it may.
+func (c *conn) owe(filters int) error {
+	if c.id.Owe == nil {
+		return nil
+	}
+	return c.pause(c.id.Owe(filters))
+}
+
+// pause holds the reader back for d. The error is the end of the connection, if that came meanwhile.
+func (c *conn) pause(d time.Duration) error {
 	if d <= 0 {
-		return
+		return nil
 	}
 	t := &ticket{}
 	t.left.Store(2) // the timer's, and that of await
 	timer := time.AfterFunc(d, t.release)
 	defer timer.Stop()
-	_ = c.await(&wait{t}) // how tells
+	return c.await(&wait{t})
 }
 
 // paceOut is slowDown for the writer, which ends anyway when its connection does.

@@ -232,3 +232,28 @@ func TestBasicIngestReachesItsRuleAndNobodyElse(t *testing.T) {
 		want(t, "ingested", <-got, "r $aws/rules/r/a kept")
 	})
 }
+
+// TestWhoOwesFiltersWaits: each packet is counted with its filters, and what waits takes effect late and in order.
+func TestWhoOwesFiltersWaits(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		synctest.Test(t, func(t *testing.T) {
+			s := serve(t, Config{})
+			var counted []int
+			owe := func(n int) time.Duration {
+				counted = append(counted, n)
+				return time.Duration(len(counted)-1) * time.Second
+			}
+			c := s.dial(&peer{owe: owe}, v).Connected("c")
+			begin := time.Now()
+			c.Subscribe("a", "b", "c")
+			want(t, "the first waits", time.Since(begin), 0)
+			c.Subscribe("d")
+			want(t, "the second waits", time.Since(begin), time.Second)
+			c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe}, PacketID: 99, Filters: packets.Subscriptions{{Filter: "a"}, {Filter: "b"}}})
+			c.Want(packets.Unsuback)
+			want(t, "UNSUBSCRIBE waits", time.Since(begin), 3*time.Second)
+			wantList(t, "filters", counted, 3, 1, 2)
+		})
+	})
+}

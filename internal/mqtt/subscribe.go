@@ -9,6 +9,9 @@ import (
 
 // subscribe handles a SUBSCRIBE (iot-core spec 5.9, 6.8). An error ends the connection.
 func (c *conn) subscribe(p *packet) error {
+	if err := c.owe(len(p.filters)); err != nil {
+		return err
+	}
 	codes := make([]byte, len(p.filters))
 	var w wait
 	var denied *End
@@ -134,6 +137,9 @@ func (c *conn) sendRetained(granted []*subscription) {
 
 // unsubscribe handles an UNSUBSCRIBE. It is always acknowledged. An error ends the connection.
 func (c *conn) unsubscribe(p *packet) error {
+	if err := c.owe(len(p.filters)); err != nil {
+		return err
+	}
 	var w wait
 	codes := make([]byte, len(p.filters))
 	var removed []*subscription

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/gateway"
@@ -24,8 +25,8 @@ type Budgets struct {
 	Connections        int `name:"limit-connections" help:"MQTT connections (default: 512 less than the open files allowed)." placeholder:"N"`
 
 	HandshakesPerAddress int `name:"limit-handshakes" help:"Handshakes in vain a second for each address, ten times as many at once; others wait." default:"50" placeholder:"N"`
-	HandshakesTotal      int `name:"limit-handshakes-total" help:"The same for all addresses together that are not known, four times as many at once." default:"500" placeholder:"N"`
-	HandshakesSlow       int `name:"limit-handshakes-slow" help:"Percent of one processor for the handshakes of those who have to wait." default:"50" placeholder:"N"`
+	HandshakesTotal      int `name:"limit-handshakes-total" help:"The same for all addresses together that are not known, four times as many at once (default: 100 for each processor)." placeholder:"N"`
+	HandshakesSlow       int `name:"limit-handshakes-slow" help:"Percent of one processor for the handshakes of those who have to wait." default:"25" placeholder:"N"`
 
 	RequestsPerAddress int `name:"limit-requests" help:"Requests in vain a second for each address, ten times as many at once." default:"50" placeholder:"N"`
 	RequestsTotal      int `name:"limit-requests-total" help:"The same for all addresses together that are not known, four times as many at once." default:"500" placeholder:"N"`
@@ -40,6 +41,9 @@ type Budgets struct {
 	Provisioning        int `name:"limit-provisioning" help:"Provisioning requests a second for each address, two for each device, ten times as many at once." default:"200" placeholder:"N"`
 	ProvisioningClaim   int `name:"limit-provisioning-claim" help:"The same for each claim or bootstrap certificate." default:"200" placeholder:"N"`
 	ProvisioningAccount int `name:"limit-provisioning-account" help:"The same for each account." default:"2000" placeholder:"N"`
+
+	Violations    int `name:"limit-violations" help:"Connections a minute that end for what the client did, for each certificate and address, a sixth as many at once; more wait before their CONNECT is read." default:"60" placeholder:"N"`
+	Subscriptions int `name:"limit-subscriptions" help:"Filters to subscribe to and unsubscribe from a second for each certificate or user and address, twice as many at once; more wait." default:"500" placeholder:"N"`
 
 	KeysWaiting int `name:"limit-keys-waiting" help:"Requests that wait for an RSA key." default:"128" placeholder:"N"`
 }
@@ -60,6 +64,9 @@ func (b Budgets) withDefaults() Budgets {
 	files := openFiles()
 	if b.PendingConnections == 0 {
 		b.PendingConnections = min(max(files/8, 64), 4096)
+	}
+	if b.HandshakesTotal == 0 {
+		b.HandshakesTotal = 100 * runtime.GOMAXPROCS(0)
 	}
 	if b.Connections == 0 {
 		b.Connections = max(files-reserve, files/2)
@@ -129,6 +136,13 @@ func (s *strangers) provisioning(c *Config) provision.Rates {
 	return r
 }
 
+// violations is how often a certificate may be disconnected for what it did.
+func (s *strangers) violations() admission.Rate {
+	r := rate(s.budgets.Violations, 10) // a sixth of a minute's
+	r.PerSecond, r.Burst = r.PerSecond/60, r.Burst/60
+	return r
+}
+
 func rate(n int, burst float64) admission.Rate {
 	if n < 0 {
 		return admission.Rate{}
@@ -187,6 +201,8 @@ func (s *strangers) admit(front *wire.Frontend, next http.Handler) http.Handler 
 		st.visit, _ = r.Context().Value(visitKey{}).(*admission.Visit)
 		if standing, after := s.requests.Standing(st.address); standing == admission.Bad {
 			s.refused(budgetRequests)
+			after = max(after, time.Second)
+			st.visit.Hold(r.Context(), after)     // whoever does not wait before the next one waits for this
 			w.Header().Set("Connection", "close") // the next one begins with a handshake, which has a budget, too
 			front.Refuse(w, r, admission.Refused("too many requests from this address have come to nothing. Try again later", after))
 			return

@@ -242,7 +242,7 @@ func (s *Server) openRules(ctx context.Context) error {
 		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
-		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, OnFull: func() { s.metrics.Refused(budgetConnections) },
+		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, Violations: s.strangers.violations(), Filters: rate(s.strangers.budgets.Subscriptions, 2), OnFull: func() { s.metrics.Refused(budgetConnections) },
 		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnEnd: s.countEnd, OnIngest: s.metrics.RuleNotFound, Limits: s.cfg.limits(), Denied: s.cfg.denied(),
 		Home: s.site.Scope, HostNames: []string{"localhost", s.site.Host}, Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}

@@ -19,11 +19,11 @@ func addressOf(ctx context.Context) admission.Address {
 	return admission.AddressOf(fleet.CallerFrom(ctx).SourceIP)
 }
 
-// newArithmetic makes the queue of sign-ins. Those of addresses where they come to nothing have half of one processor together, and
+// newArithmetic makes the queue of sign-ins. Those of addresses where they come to nothing have a quarter of one processor together, and
 // so have those of unknown addresses while there is a flood of them.
 func newArithmetic(cfg Config) *admission.Queue {
-	per, all := admission.Rate{PerSecond: 5, Burst: 100}, admission.Rate{PerSecond: 50, Burst: 500}
-	return admission.NewQueue(admission.QueueConfig{Running: cfg.Arithmetic, Waiting: cfg.Waiting, Slow: 0.5,
+	per, all := admission.Rate{PerSecond: 5, Burst: 100}, admission.Rate{PerSecond: 10, Burst: 100}
+	return admission.NewQueue(admission.QueueConfig{Running: cfg.Arithmetic, Waiting: cfg.Waiting, Slow: 0.25,
 		Meter: admission.NewMeter(per, all, cfg.Trusted, nil)})
 }
 

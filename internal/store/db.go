@@ -46,8 +46,8 @@ type DB struct {
 	engine           *engine
 	writing, reading driver.Connector
 
-	writes  *session      // the writer's; nobody else touches it
-	readers chan *session // those that are free
+	writes  *session // the writer's; nobody else touches it
+	readers free
 	drained chan struct{} // closed when no reader is left
 
 	clock    fleet.Clock
@@ -88,26 +88,26 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.readers = make(chan *session, db.engine.readers)
+	db.readers = newFree(db.engine.readers)
 	for range db.engine.readers {
-		db.readers <- &session{connector: db.reading, engine: db.engine, heard: db.onStatement}
+		db.readers.put(&session{connector: db.reading, engine: db.engine, heard: db.onStatement})
 	}
 	go db.writer()
 	return db, nil
 }
 
 // prepare connects the writer, which may have to be the only one, and then looks at the database and brings its schema up to date.
-func (db *DB) prepare(ctx context.Context, look func(context.Context, *sql.DB) error) error {
+func (db *DB) prepare(ctx context.Context, look func(context.Context, *session) error) error {
 	db.writes = &session{connector: db.writing, engine: db.engine, heard: db.onStatement}
 	if err := db.writes.connect(ctx); err != nil {
 		return err
 	}
-	raw := sql.OpenDB(db.reading)
-	err := look(ctx, raw)
-	if err == nil {
-		err = db.engine.migrate(ctx, raw)
+	err := look(ctx, db.writes)
+	if err == nil && !upToDate(ctx, db.writes) {
+		raw := sql.OpenDB(db.reading)
+		err = errors.Join(db.engine.migrate(ctx, raw), raw.Close())
 	}
-	if err = errors.Join(err, raw.Close()); err != nil {
+	if err != nil {
 		db.writes.drop()
 	}
 	return err
@@ -120,8 +120,9 @@ func (db *DB) Close() error {
 		close(db.closed)
 		<-db.done
 		err = db.writes.close()
-		for range cap(db.readers) {
-			err = errors.Join(err, (<-db.readers).close())
+		for range db.engine.readers {
+			on, _ := db.readers.take(nil, nil)
+			err = errors.Join(err, on.close())
 		}
 		close(db.drained)
 	})

@@ -170,11 +170,14 @@ func beAlone(ctx context.Context, conn *pgx.Conn) error {
 
 var errNotAlone = errors.New("another imprint serve uses this database: stop it first")
 
-func preparePostgres(ctx context.Context, raw *sql.DB) error {
+func preparePostgres(ctx context.Context, s *session) error {
 	var version int
 	var encoding string
-	if err := raw.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding')").
-		Scan(&version, &encoding); err != nil {
+	found, err := s.query(ctx, "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding')")
+	if err != nil {
+		return err
+	}
+	if err := found.one([]any{&version, &encoding}); err != nil {
 		return err
 	}
 	if version < oldestPostgres {

@@ -35,6 +35,38 @@ type stmt interface {
 // lists of varying length.
 const maxStatements = 400
 
+// free holds sessions that nobody uses. Those that have a connection are taken first: a connection reads the schema before it does
+// anything, a millisecond or more, and has its own compiled statements.
+type free struct{ warm, cold chan *session }
+
+func newFree(most int) free {
+	return free{warm: make(chan *session, most), cold: make(chan *session, most)}
+}
+
+// take waits for a session. ok is false when one of the channels was closed before there was one.
+func (f free) take(canceled, drained <-chan struct{}) (s *session, ok bool) {
+	select {
+	case s = <-f.warm:
+		return s, true
+	default:
+	}
+	select {
+	case s = <-f.warm:
+	case s = <-f.cold:
+	case <-canceled:
+	case <-drained:
+	}
+	return s, s != nil
+}
+
+func (f free) put(s *session) {
+	if s.conn == nil {
+		f.cold <- s
+		return
+	}
+	f.warm <- s
+}
+
 // begin starts a transaction. A connection that cannot is given up for another one, as after a restart of the database.
 func (s *session) begin(ctx context.Context, write bool) (driver.Tx, error) {
 	for {

@@ -58,9 +58,13 @@ func fileURI(path, query string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query
 }
 
-func prepareSQLite(ctx context.Context, raw *sql.DB) error {
+func prepareSQLite(ctx context.Context, s *session) error {
 	var version string
-	if err := raw.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
+	found, err := s.query(ctx, "SELECT sqlite_version()")
+	if err != nil {
+		return err
+	}
+	if err := found.one([]any{&version}); err != nil {
 		return err
 	}
 	if versionLess(version, oldestSQLite) {

@@ -119,26 +119,25 @@ func (tx *Tx) start() error {
 	if tx.on != nil {
 		return nil
 	}
-	var on *session
-	select {
-	case on = <-tx.db.readers:
-	case <-tx.ctx.Done():
-		return fmt.Errorf("waiting to read: %w", tx.ctx.Err())
-	case <-tx.db.drained:
+	on, ok := tx.db.readers.take(tx.ctx.Done(), tx.db.drained)
+	if !ok {
+		if err := tx.ctx.Err(); err != nil {
+			return fmt.Errorf("waiting to read: %w", err)
+		}
 		return errClosed
 	}
 	limited, cancel := tx.db.engine.bounded()
 	begun, err := on.begin(limited, false)
 	if err != nil {
 		cancel()
-		tx.db.readers <- on
+		tx.db.readers.put(on)
 		return fmt.Errorf("beginning to read: %w", tx.db.engine.meaning(err))
 	}
 	tx.on, tx.ctx = on, valuesOf{limited, tx.ctx}
 	tx.end = func() {
 		_ = begun.Rollback() // the next one to begin finds out what is wrong with the connection
 		cancel()
-		tx.db.readers <- on
+		tx.db.readers.put(on)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 )
 
 type cli struct {
-	Serve    serveCmd    `cmd:"" help:"Run the service."`
+	service
 	Config   configCmd   `cmd:"" help:"Print the effective configuration and where each value comes from; check a file."`
 	Env      envCmd      `cmd:"" help:"Print shell exports that point AWS clients at this server: eval \"$(imprint env)\"."`
 	AWS      awsCmd      `cmd:"" name:"aws" passthrough:"" help:"Run the AWS CLI against this server, whatever its version."`
@@ -41,6 +41,11 @@ type cli struct {
 	Explain  explainCmd  `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`
 	Demo     demoCmd     `cmd:"" help:"Play the whole story: an installer provisions a device."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+}
+
+// service is the grammar of serve alone.
+type service struct {
+	Serve serveCmd `cmd:"" help:"Run the service."`
 }
 
 // dataFolder is the place of the verbs that speak to the administration socket. They find it as serve does (settings.go).
@@ -94,9 +99,8 @@ func main() {
 	function.Main()
 	keymaker.Main() // if this is a process that makes keys
 	ctx := untilSignal()
-	var c cli
 	from := &sources{environ: os.Environ(), system: systemConfig}
-	p := kong.Must(&c, append(from.options(), kong.Name("imprint"), kong.UsageOnError(),
+	p := kong.Must(grammar(os.Args[1:]), append(from.options(), kong.Name("imprint"), kong.UsageOnError(),
 		kong.Description("Device provisioning that you run yourself, wire-compatible with AWS IoT Core."),
 		kong.BindTo(ctx, (*context.Context)(nil)))...)
 	k, err := p.Parse(os.Args[1:])
@@ -114,6 +118,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "imprint:", err)
 		os.Exit(1)
 	}
+}
+
+// grammar is what the command line may say. A service that starts needs none of the other verbs, whose grammar takes milliseconds.
+func grammar(args []string) any {
+	if len(args) > 0 && args[0] == "serve" {
+		return new(service)
+	}
+	return new(cli)
 }
 
 // untilSignal returns a context that ends with the first signal to stop. From then on a second one ends the process at once.

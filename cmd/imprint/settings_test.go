@@ -235,3 +235,24 @@ func FuzzConfigFile(f *testing.F) {
 		}
 	})
 }
+
+// Serve is parsed by a grammar of its own; nobody may notice.
+func TestServeIsUnderstoodWithoutTheOtherVerbs(t *testing.T) {
+	t.Parallel()
+	usage := func(c any) string {
+		var out strings.Builder
+		p, err := kong.New(c, append((&sources{}).options(), kong.Name("imprint"), kong.Writers(&out, &out), kong.Exit(func(int) { panic(true) }))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() { _ = recover() }() // help ends the program
+			_, _ = p.Parse([]string{"serve", "--help"})
+		}()
+		return out.String()
+	}
+	alone, whole := usage(grammar([]string{"serve", "--help"})), usage(grammar(nil))
+	if alone != whole || !strings.Contains(alone, "--https-port") {
+		t.Errorf("serve alone says\n%s\nwith the others\n%s", alone, whole)
+	}
+}

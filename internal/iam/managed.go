@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/store"
@@ -13,7 +14,7 @@ import (
 const managedPrefix = "arn:aws:iam::aws:policy/"
 
 // builtins are the AWS-managed policies that scripts of IoT users name (identity spec 4). They cannot be changed.
-var builtins = makeBuiltins()
+var builtins = sync.OnceValue(makeBuiltins)
 
 func makeBuiltins() map[string]Managed {
 	all := map[string]Managed{}
@@ -59,13 +60,14 @@ func makeBuiltins() map[string]Managed {
 }
 
 func builtin(arn string) (Managed, bool) {
-	m, ok := builtins[arn]
+	m, ok := builtins()[arn]
 	return m, ok
 }
 
 func builtinARNs() []string {
-	arns := make([]string, 0, len(builtins))
-	for arn := range builtins {
+	all := builtins()
+	arns := make([]string, 0, len(all))
+	for arn := range all {
 		arns = append(arns, arn)
 	}
 	slices.Sort(arns)

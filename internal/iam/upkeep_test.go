@@ -40,7 +40,7 @@ func TestAWSsPoliciesParseAndGrantWhatTheySay(t *testing.T) {
 		{"AmazonCognitoPowerUser", "cognito-idp:AdminCreateUser", true},
 	}
 	for _, tt := range tests {
-		d := policy.MustParse(builtins[managedPrefix+tt.policy].Versions[0].Document, policy.Identity)
+		d := policy.MustParse(builtins()[managedPrefix+tt.policy].Versions[0].Document, policy.Identity)
 		if got := policy.Evaluate([]policy.Named{{Doc: d}}, policy.Request{Action: tt.action, Resource: "*"}).Allowed(); got != tt.want {
 			t.Errorf("%s: %s is %v", tt.policy, tt.action, got)
 		}
@@ -57,7 +57,7 @@ func TestThingsRegistrationIsThatOfTheSpec(t *testing.T) {
 		ListAttachedPolicies ListPolicyPrincipals ListPrincipalPolicies ListPrincipalThings ListTargetsForPolicy ListThingGroupsForThing
 		ListThingPrincipals RegisterCertificate RegisterThing RemoveThingFromThingGroup UpdateCertificate UpdateThing UpdateThingGroupsForThing
 		AddThingToBillingGroup DescribeBillingGroup RemoveThingFromBillingGroup`)
-	text := builtins[managedPrefix+"service-role/AWSIoTThingsRegistration"].Versions[0].Document
+	text := builtins()[managedPrefix+"service-role/AWSIoTThingsRegistration"].Versions[0].Document
 	var got []string
 	for _, part := range strings.Split(text, `"`) {
 		if name, ok := strings.CutPrefix(part, "iot:"); ok {

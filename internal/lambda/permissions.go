@@ -3,7 +3,6 @@ package lambda
 import (
 	"context"
 	"encoding/json"
-	"regexp"
 	"slices"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -62,8 +61,8 @@ func policyOf(s fleet.Scope, f fleet.LocalFunction) string {
 }
 
 var (
-	servicePrincipal = regexp.MustCompile(`^[a-z0-9.-]+\.amazonaws\.com$`)
-	invokeAction     = regexp.MustCompile(`^(lambda:[A-Za-z]+|lambda:\*|\*)$`)
+	servicePrincipal = fleet.NewPattern(`^[a-z0-9.-]+\.amazonaws\.com$`)
+	invokeAction     = fleet.NewPattern(`^(lambda:[A-Za-z]+|lambda:\*|\*)$`)
 )
 
 // AddPermission lets a service use a function and returns the new statement as JSON. Kinds of errors: KindNotFound, KindExists, KindInvalid,

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -120,7 +121,7 @@ func keyFault(pub crypto.PublicKey) string {
 }
 
 // smallPrimes is the product of the odd primes below 750: a modulus that shares a factor with it was made by broken code.
-var smallPrimes = func() *big.Int {
+var smallPrimes = sync.OnceValue(func() *big.Int {
 	product, p := big.NewInt(1), new(big.Int)
 	for n := int64(3); n < 750; n += 2 {
 		if p.SetInt64(n).ProbablyPrime(0) {
@@ -128,7 +129,7 @@ var smallPrimes = func() *big.Int {
 		}
 	}
 	return product
-}()
+})
 
 func rsaFault(k *rsa.PublicKey) string {
 	switch n := k.N.BitLen(); {
@@ -141,7 +142,7 @@ func rsaFault(k *rsa.PublicKey) string {
 	case k.N.Bit(0) == 0:
 		return "has an even RSA modulus: it is broken, make a new one"
 	}
-	if new(big.Int).GCD(nil, nil, smallPrimes, new(big.Int).Mod(k.N, smallPrimes)).Cmp(big.NewInt(1)) != 0 {
+	if new(big.Int).GCD(nil, nil, smallPrimes(), new(big.Int).Mod(k.N, smallPrimes())).Cmp(big.NewInt(1)) != 0 {
 		return "has an RSA modulus with a small factor: it is broken, make a new one"
 	}
 	return ""

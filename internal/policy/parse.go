@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -146,10 +145,10 @@ type compiler struct {
 }
 
 var (
-	sidText    = regexp.MustCompile(`^[0-9A-Za-z]*$`)
-	namedText  = regexp.MustCompile(`^[0-9A-Za-z_-]*$`) // of the policies of functions, where an operation names statements
-	actionText = regexp.MustCompile(`^[a-zA-Z0-9-]+:[a-zA-Z0-9*?]+$`)
-	trustText  = regexp.MustCompile(`(?i)^sts:[a-z*?]+$`)
+	sidText    = fleet.NewPattern(`^[0-9A-Za-z]*$`)
+	namedText  = fleet.NewPattern(`^[0-9A-Za-z_-]*$`) // of the policies of functions, where an operation names statements
+	actionText = fleet.NewPattern(`^[a-zA-Z0-9-]+:[a-zA-Z0-9*?]+$`)
+	trustText  = fleet.NewPattern(`(?i)^sts:[a-z*?]+$`)
 )
 
 func (c compiler) statement(s object) (st statement, err error) {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -62,9 +61,9 @@ func contains(list []string, s string) bool {
 }
 
 var (
-	accountID = regexp.MustCompile(`^[0-9]{12}$`)
-	uniqueID  = regexp.MustCompile(`^A(IDA|ROA|GPA)[A-Z0-9]{16,124}$`)
-	service   = regexp.MustCompile(`^[a-z0-9.-]+\.amazonaws\.com(\.cn)?$`)
+	accountID = fleet.NewPattern(`^[0-9]{12}$`)
+	uniqueID  = fleet.NewPattern(`^A(IDA|ROA|GPA)[A-Z0-9]{16,124}$`)
+	service   = fleet.NewPattern(`^[a-z0-9.-]+\.amazonaws\.com(\.cn)?$`)
 )
 
 // add files one principal of the given sort ("AWS", "Service" …). It returns false if it is not a principal.

@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -51,7 +50,7 @@ func newest(records []trace.Record) {
 	slices.SortStableFunc(records, func(a, b trace.Record) int { return b.Start.Compare(a.Start) })
 }
 
-var serialForm = regexp.MustCompile(`^([0-9A-Fa-f]{2}:)+[0-9A-Fa-f]{2}$`)
+var serialForm = fleet.NewPattern(`^([0-9A-Fa-f]{2}:)+[0-9A-Fa-f]{2}$`)
 
 // plainSerial takes a certificate's serial number as openssl prints it. Anything else stays.
 func plainSerial(s string) string {

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Numbers are exact: a coefficient times a power of ten, of at most 34 digits and magnitudes from 1E-999 up to 9.99…E999
@@ -499,17 +500,18 @@ func appendNumber(b []byte, v Value) []byte {
 	return append(b, text...)
 }
 
-var powers = func() (p [80]*big.Int) {
+var powers = sync.OnceValue(func() *[80]*big.Int {
+	p := new([80]*big.Int)
 	for i := range p {
 		p[i] = new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(i)), nil)
 	}
 	return p
-}()
+})
 
 // pow10 returns 10^n, which must not be changed.
 func pow10(n int) *big.Int {
-	if n < len(powers) {
-		return powers[n]
+	if p := powers(); n < len(p) {
+		return p[n]
 	}
 	return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil)
 }

@@ -70,14 +70,12 @@ func (s *Server) certificateEnds() map[string]time.Time {
 
 // countRequests counts answered requests by operation. Names that no table has come from strangers: they count as one.
 func (s *Server) countRequests(services []*wire.Service) func(wire.Event) {
-	known := map[string]bool{}
+	known := map[string]*wire.Service{}
 	for _, svc := range services {
-		for _, op := range svc.Coverage().Implemented {
-			known[svc.Name()+" "+op.Operation] = true
-		}
+		known[svc.Name()] = svc
 	}
 	return func(e wire.Event) {
-		if !known[e.Service+" "+e.Operation] {
+		if svc := known[e.Service]; svc == nil || !svc.Implements(e.Operation) {
 			e.Operation = "unimplemented"
 		}
 		s.requestDone(e)

@@ -23,11 +23,16 @@ type Implemented struct {
 	Action    string // IAM action
 }
 
-// Coverage lists the service's operations.
+// Implements reports whether an operation has a row.
+func (s *Service) Implements(operation string) bool { return s.rows[operation] != nil }
+
+// Coverage lists the service's operations. It panics when a type of one can't travel.
 func (s *Service) Coverage() Coverage {
 	c := Coverage{Service: s.Name(), ID: s.ID, Modelled: slices.Sorted(maps.Keys(s.ops))}
 	for _, name := range slices.Sorted(maps.Keys(s.rows)) {
 		r := s.rows[name]
+		r.input()
+		r.output()
 		c.Implemented = append(c.Implemented, Implemented{name, r.in, slices.Clone(r.refused), r.public, r.action})
 	}
 	return c

@@ -280,13 +280,13 @@ func (x *exchange) answer(out any) {
 	status, body := http.StatusOK, []byte(nil)
 	switch s.Protocol {
 	case RESTJSON:
-		status, body = restResponse(x.w.Header(), row.op, row.output, v)
+		status, body = restResponse(x.w.Header(), row.op, row.output(), v)
 	case JSON11:
 		x.w.Header().Set("Content-Type", jsonType(JSON11))
-		body = appendJSON(nil, row.output, v, nil)
+		body = appendJSON(nil, row.output(), v, nil)
 	case Query:
 		x.w.Header().Set("Content-Type", "text/xml")
-		body = queryResponse(s.Model, row.op, row.output, v, x.id)
+		body = queryResponse(s.Model, row.op, row.output(), v, x.id)
 	}
 	x.event.Status = status
 	respond(x.w, status, body)

@@ -26,19 +26,19 @@ func (s *Service) decode(r *row, m *message) (any, error) {
 	var err error
 	switch s.Protocol {
 	case RESTJSON:
-		err = b.bindREST(r.input, v, m)
+		err = b.bindREST(r.input(), v, m)
 	case JSON11:
 		var n any = map[string]any{}
 		if len(m.body) > 0 {
 			n, err = parseJSON(m.body)
 		}
 		if err == nil {
-			b.bind(r.input, v, n, "")
+			b.bind(r.input(), v, n, "")
 		}
 	case Query:
 		var f form
 		if f, err = parseForm(m.query, formBody(m)); err == nil {
-			b.bind(r.input, v, f, "")
+			b.bind(r.input(), v, f, "")
 		}
 	}
 	if err != nil {

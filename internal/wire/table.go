@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -32,8 +33,8 @@ type row struct {
 	maxBody      int64
 	lasts        time.Duration
 	op           *Operation
-	input        *plan
-	output       *plan
+	input        func() *plan // worked out when it is first asked
+	output       func() *plan
 }
 
 // Do ties a handler to an operation. Without further words the operation wants a signed request whose caller IAM lets do
@@ -118,7 +119,8 @@ type Service struct {
 }
 
 // NewService joins a generated model and a table of rows. It panics when the table does not fit the model, since both are part
-// of the program: an unknown or doubled operation, a Public that the model contradicts, an unknown member.
+// of the program: an unknown or doubled operation, a Public that the model contradicts, an unknown member. What an operation's tags
+// say is worked out when it is first asked for: a service has hundreds of types.
 func NewService(m Model, rows []Row, errors ErrorTable) *Service {
 	s := &Service{Model: &m, rows: map[string]*row{}, ops: map[string]*Operation{}, errors: errors, codec: newCodec(m.Shapes)}
 	for i := range m.Operations {
@@ -159,7 +161,8 @@ func (s *Service) add(r *row) {
 		prefix = s.Name()
 	}
 	r.action = prefix + ":" + r.action
-	r.input, r.output = s.codec.plan(r.in, ""), s.codec.plan(r.out, "")
+	r.input = sync.OnceValue(func() *plan { return s.codec.plan(r.in, "") })
+	r.output = sync.OnceValue(func() *plan { return s.codec.plan(r.out, "") })
 	s.rows[r.name] = r
 }
 

@@ -6,7 +6,7 @@ TAGS    ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 
-.PHONY: all otel build pkcs11 deb deb-test demo test unit compat pkcs11-test fuzz-cover fuzz-bugs race bench soak fuzz generate lint deps clean go-version
+.PHONY: all otel build pkcs11 deb deb-test demo test unit compat pkcs11-test fuzz-cover fuzz-bugs race bench flood soak fuzz generate lint deps clean go-version
 
 all: build
 
@@ -70,6 +70,11 @@ race:
 bench: build
 	@mkdir -p build
 	cd test/compat && $(GO) run ./bench -out ../../build/bench.json -bin ../../bin
+
+# What each flood does to the latency of provisioning, in five minutes; best on a machine that nothing else uses.
+flood: build
+	@mkdir -p build
+	cd test/compat && $(GO) run ./bench -only floods -seconds 5 -rounds 3 -out ../../build/flood.json -bin ../../bin
 
 soak: build fuzz-bugs
 	cd test/compat && IMPRINT_SOAK=10m $(GO) test -count=1 -v -timeout 6h -run Soak . ./power ./oracle

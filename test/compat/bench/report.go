@@ -140,6 +140,16 @@ func (r *report) judge() (goals []goal) {
 			judge(f)
 		}
 	}
+	rss := 0
+	for name, f := range r.Floods {
+		rss = max(rss, f.RSSKiB)
+		if name != "quiet" {
+			most("flood, "+name+": p99 of a flow ÷ in the quiet", f.P99Ratio, 2)
+		}
+	}
+	if rss > 0 {
+		most("floods: MiB of memory at most", float64(rss)/1024, floodMiB)
+	}
 	slices.SortFunc(goals, func(a, b goal) int { return strings.Compare(a.What, b.What) })
 	return goals
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -168,8 +169,17 @@ func (g *Gateway) accept(l net.Listener, serve func(*admission.Visit)) error {
 		}
 		backoff = time.Millisecond
 		v := g.Door.Arrive(nc)
-		g.wg.Go(func() { serve(v) })
+		g.wg.Go(func() { makeRoom(); serve(v) })
 	}
+}
+
+// makeRoom lets the stack of a goroutine grow at once to what a handshake or a registration needs. Grown step by step, as one calls
+// the next, it would be copied three times and more, each time with all that stands on it by then.
+//
+//go:noinline
+func makeRoom() {
+	var room [8 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // serve runs the handshake of one connection and then MQTT on it.

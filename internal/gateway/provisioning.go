@@ -30,6 +30,7 @@ type handler func(ctx context.Context, r provision.Requester, template string, f
 // prefix + template + infix + format; without an infix there is no template.
 func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler {
 	return func(ctx context.Context, r *mqtt.Request) {
+		makeRoom()
 		g.Work.Add(1)
 		defer g.Work.Add(-1)
 		topic := r.Message.Topic

@@ -63,34 +63,41 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 	}
 }
 
+// publishPresence publishes an event of a client's life, which is made only if anybody listens: each connection has three and more.
 func (g *Gateway) publishPresence(e mqtt.Event, thing string, version int64) {
 	c := e.Client
-	if strings.ContainsAny(c.ID, "#+") {
+	topic := "$aws/events/" + presenceTopics[e.Kind] + "/" + c.ID
+	if strings.ContainsAny(c.ID, "#+") || !g.broker.Heard(c.Scope, topic) {
 		return
 	}
 	p := presence{ClientID: c.ID, ThingName: thing, Timestamp: g.Clock.Now().UnixMilli(), Session: c.Session, Principal: c.Principal}
-	topic := ""
 	switch e.Kind {
 	case mqtt.Connected:
-		topic, p.EventType, p.Address, p.Version = "presence/connected", "connected", c.Address, &version
+		p.EventType, p.Address, p.Version = "connected", c.Address, &version
 	case mqtt.Disconnected:
-		topic, p.EventType, p.Version = "presence/disconnected", "disconnected", &version
+		p.EventType, p.Version = "disconnected", &version
 		p.ClientInitiated, p.DisconnectReason = new(e.End.Reason == mqtt.ClientInitiated), e.End.Reason.String()
 	case mqtt.ConnectFailed:
-		topic, p.EventType, p.Address, p.FailureReason = "presence/connect_failed", "connect_failed", c.Address, "AUTHORIZATION_FAILED"
+		p.EventType, p.Address, p.FailureReason = "connect_failed", c.Address, "AUTHORIZATION_FAILED"
 	case mqtt.Subscribed:
-		topic, p.EventType, p.Topics = "subscriptions/subscribed", "subscribed", e.Topics
+		p.EventType, p.Topics = "subscribed", e.Topics
 	case mqtt.Unsubscribed:
-		topic, p.EventType, p.Topics = "subscriptions/unsubscribed", "unsubscribed", e.Topics
+		p.EventType, p.Topics = "unsubscribed", e.Topics
 	}
 	payload, err := json.Marshal(p)
 	if err == nil {
 		// QoS 1 for those who ask for it (iot-core spec 7).
-		err = g.broker.Announce(c.Scope, &mqtt.Message{Topic: "$aws/events/" + topic + "/" + c.ID, Payload: payload, QoS: 1})
+		err = g.broker.Announce(c.Scope, &mqtt.Message{Topic: topic, Payload: payload, QoS: 1})
 	}
 	if err != nil {
 		g.Log.Debug("publishing a lifecycle event", "client", c.ID, "error", err)
 	}
+}
+
+// presenceTopics are where events are published, between $aws/events and the client id.
+var presenceTopics = map[mqtt.EventKind]string{
+	mqtt.Connected: "presence/connected", mqtt.Disconnected: "presence/disconnected", mqtt.ConnectFailed: "presence/connect_failed",
+	mqtt.Subscribed: "subscriptions/subscribed", mqtt.Unsubscribed: "subscriptions/unsubscribed",
 }
 
 // A count is of the connections of one client id.

@@ -78,6 +78,22 @@ func TestScopesSeeNothingOfEachOther(t *testing.T) {
 	b.Quiet() // # does not select topics that begin with $
 }
 
+func TestWhetherAnybodyHears(t *testing.T) {
+	t.Parallel()
+	s := serve(t, Config{})
+	const topic = "$aws/events/presence/connected/c"
+	c := s.dial(&peer{}, 4).Connected("listener")
+	want(t, "heard by nobody", s.Heard(testScope, topic), false)
+	for _, filter := range []string{"$aws/events/presence/+/c", "$share/group/$aws/events/#"} {
+		c.Subscribe(filter)
+		want(t, "heard by "+filter, s.Heard(testScope, topic), true)
+		want(t, "heard elsewhere", s.Heard(fleet.Scope{Account: "210987654321", Region: testScope.Region}, topic), true) // nobody has looked yet
+		c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Unsubscribe, Qos: 1}, PacketID: 9, Filters: packets.Subscriptions{{Filter: filter}}})
+		c.Want(packets.Unsuback)
+		want(t, "heard after "+filter, s.Heard(testScope, topic), false)
+	}
+}
+
 func TestOneMessageForOverlappingFiltersAtTheHighestQoS(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Config{})

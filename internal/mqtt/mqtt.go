@@ -246,6 +246,18 @@ func (b *Broker) Announce(scope fleet.Scope, m *Message) error {
 	return b.publish(b.ctx, scope, m, nil)
 }
 
+// Heard reports whether a session, connected or kept, subscribes to topic. It spares those who announce what nobody wants to hear the work.
+// A scope whose sessions are not read yet may hold one that does.
+func (b *Broker) Heard(scope fleet.Scope, topic string) bool {
+	s := b.space(scope)
+	if !s.loaded.Load() {
+		return true
+	}
+	hits := s.tree.match(topic, nil)
+	defer hits.free()
+	return len(hits.list) > 0
+}
+
 func (b *Broker) publish(ctx context.Context, scope fleet.Scope, m *Message, w *wait) error {
 	if err := fleet.CheckTopic(m.Topic); err != nil {
 		return err

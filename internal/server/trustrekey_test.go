@@ -59,7 +59,14 @@ func fill(t testing.TB, s *Server) {
 	_, err = s.userpools.CreateUser(ctx, scope, p.ID, userpool.NewUser{Username: "ann", Suppress: true})
 	check(t, err)
 	check(t, s.userpools.SetPassword(ctx, scope, p.ID, "ann", "correct horse 1A!", true))
-	open, err := s.userpools.CreateClient(ctx, scope, p.ID, userpool.NewClient{Name: "web"})
+	open, err := s.userpools.CreateClient(ctx, scope, p.ID, userpool.NewClient{Name: "web", ClientSettings: userpool.ClientSettings{AuthFlows: []string{"ALLOW_USER_PASSWORD_AUTH"}}})
+	check(t, err)
+	in, err := s.userpools.InitiateAuth(ctx, userpool.SignIn{ClientID: open.ID, Flow: "USER_PASSWORD_AUTH",
+		Parameters: map[string]fleet.Secret{"USERNAME": "ann", "PASSWORD": "correct horse 1A!"}})
+	check(t, err)
+	_, err = s.userpools.SetMFA(ctx, scope, p.ID, userpool.MFAOptional, new(true))
+	check(t, err)
+	_, _, err = s.userpools.NewSoftwareToken(ctx, userpool.Enrolment{AccessToken: in.Tokens.Access})
 	check(t, err)
 	_, _, err = s.userpools.SignUp(ctx, userpool.Registration{ClientID: open.ID, Username: "bob", Password: "correct horse 2B!",
 		Attributes: map[string]string{"email": "bob@example.com"}})
@@ -108,7 +115,7 @@ func wantOpen(t *testing.T, data string) (masterKeys, values int) {
 	for _, n := range o.seen {
 		values += n
 	}
-	if len(o.seen) != 7 {
+	if len(o.seen) != 8 {
 		t.Errorf("values of %d kinds were seen: %v", len(o.seen), o.seen)
 	}
 	return k.master.Older() + 1, values

@@ -197,11 +197,18 @@ func (s *Service) changeUser(ctx context.Context, scope fleet.Scope, poolID, use
 
 // User returns a user by username, id or alias.
 func (s *Service) User(ctx context.Context, scope fleet.Scope, poolID, username string) (User, error) {
-	_, u, err := s.userFor(ctx, scope, poolID, username)
-	if err != nil {
-		return User{}, err
-	}
-	return userOf(*u)
+	var out User
+	err := s.view(ctx, func(tx *store.Tx) error {
+		p, u, err := readUser(tx, scope, poolID, username)
+		if err != nil {
+			return err
+		}
+		if out, err = userOf(*u); err != nil {
+			return err
+		}
+		return p.factors(tx, &out)
+	})
+	return out, err
 }
 
 // Users lists users that pass a filter in the language of ListUsers (filter.go). Of their attributes it keeps those named; nil keeps all.

@@ -19,10 +19,12 @@ const (
 	recoverAttempts = "recover"
 	askAttempts     = "ask-verification"
 	verifyAttempts  = "verify"
+	tokenAttempts   = "verify-software-token"
 )
 
 var hourly = map[string]int{
 	resendAttempts: 5, confirmAttempts: 15, changeAttempts: 5, forgotAttempts: 5, recoverAttempts: 15, askAttempts: 5, verifyAttempts: 15,
+	tokenAttempts: 15,
 }
 
 const (
@@ -46,10 +48,20 @@ func subjectOf(u *store.PoolUser, name string) string {
 	return nameSubject(name)
 }
 
+// What an attempt to sign in has proven.
+type proof int
+
+const (
+	provenNothing proof = iota
+	provenPart          // the password, and another factor will be asked for
+	provenAll
+)
+
 // countSignIn records the outcome of a sign-in and reports whether it came during a lock, in which case the outcome does not
 // matter (identity spec 1.11): from the fifth failure on a lock of one second, doubled by each further one; attempts during a
-// lock do not lengthen it; fifteen minutes without any attempt, or a success, forget everything.
-func countSignIn(tx *store.Tx, scope fleet.Scope, pool, subject string, now time.Time, proven bool) (locked bool, err error) {
+// lock do not lengthen it; fifteen minutes without any attempt, or a success, forget everything. Wrong codes of a software token
+// count with wrong passwords, and a password alone forgets none of them: who knows it could guess codes for ever.
+func countSignIn(tx *store.Tx, scope fleet.Scope, pool, subject string, now time.Time, proven proof) (locked bool, err error) {
 	a, err := tx.PoolAttempts(scope, pool, subject, signInAttempts)
 	if err != nil {
 		return false, err
@@ -60,10 +72,10 @@ func countSignIn(tx *store.Tx, scope fleet.Scope, pool, subject string, now time
 	locked = now.Before(a.Until)
 	switch {
 	case locked:
-	case proven:
-		if a.Count == 0 {
-			return false, nil
-		}
+	case proven != provenNothing && a.Count == 0:
+		return false, nil
+	case proven == provenPart:
+	case proven == provenAll:
 		return false, tx.ClearPoolAttempts(scope, pool, subject, signInAttempts)
 	default:
 		a.Count++

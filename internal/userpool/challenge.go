@@ -51,6 +51,10 @@ func (s *Service) respond(ctx context.Context, e entry, in Answer) (Outcome, err
 		return s.finishSRP(ctx, e, in.Responses)
 	case "NEW_PASSWORD_REQUIRED":
 		return s.changeTemporary(ctx, e, in)
+	case tokenStep:
+		return s.answerToken(ctx, e, in)
+	case setUpStep:
+		return s.finishSetUp(ctx, e, in)
 	}
 	return Outcome{}, notOffered("The challenge " + in.Challenge)
 }
@@ -182,7 +186,27 @@ type challengeSession struct {
 	Nonce             string
 }
 
-const newPasswordStep = "NEW_PASSWORD_REQUIRED"
+// Steps of a sign-in, by their challenges. Of MFA_SETUP there are two sessions: before the software token works, and after.
+const (
+	newPasswordStep = "NEW_PASSWORD_REQUIRED"
+	setUpStep       = "MFA_SETUP"
+	setUpDoneStep   = "MFA_SETUP verified"
+	tokenStep       = "SOFTWARE_TOKEN_MFA"
+)
+
+// newStep begins a step of a user's sign-in.
+func (s *Service) newStep(e entry, u store.PoolUser, step string) (fleet.Secret, error) {
+	return s.sealSession(e, challengeSession{Client: e.client.ID, Sub: u.Sub, Step: step, PasswordSet: u.PasswordSet.UnixMilli(),
+		Nonce: fleet.RandomString(22, fleet.AlphaAlnum)})
+}
+
+// sealSession writes a session that lives from now on. The client's id stands in front of it: AssociateSoftwareToken and
+// VerifySoftwareToken name none.
+func (s *Service) sealSession(e entry, c challengeSession) (fleet.Secret, error) {
+	c.Issued = s.now().UnixMilli()
+	text, err := json.Marshal(c)
+	return fleet.Secret(c.Client + "." + base64.RawURLEncoding.EncodeToString(s.seal("session", text, e.pool.Scope, e.pool.ID))), err
+}
 
 // challengeNewPassword asks a user with a temporary password for a lasting one.
 func (s *Service) challengeNewPassword(e entry, u store.PoolUser) (Outcome, error) {
@@ -202,21 +226,23 @@ func (s *Service) challengeNewPassword(e entry, u store.PoolUser) (Outcome, erro
 	if err != nil {
 		return Outcome{}, err
 	}
-	text, err := json.Marshal(challengeSession{Client: e.client.ID, Sub: u.Sub, Step: newPasswordStep, PasswordSet: u.PasswordSet.UnixMilli(),
-		Issued: s.now().UnixMilli(), Nonce: fleet.RandomString(22, fleet.AlphaAlnum)})
+	session, err := s.newStep(e, u, newPasswordStep)
 	if err != nil {
 		return Outcome{}, err
 	}
-	session := base64.RawURLEncoding.EncodeToString(s.seal("session", text, e.pool.Scope, e.pool.ID))
-	return Outcome{Challenge: newPasswordStep, Session: fleet.Secret(session), Parameters: map[string]string{
+	return Outcome{Challenge: newPasswordStep, Session: session, Parameters: map[string]string{
 		"USER_ID_FOR_SRP": u.Username, "userAttributes": attributes, "requiredAttributes": needed,
 	}}, nil
 }
 
 // openSession checks a Session for a step and returns it with its end.
 func (s *Service) openSession(e entry, text fleet.Secret, step string) (c challengeSession, expires time.Time, err error) {
-	sealed, err := decodeBase64(text.Reveal())
-	if err != nil || len(text) > maxSealed {
+	if text == "" {
+		return c, expires, missing("Session")
+	}
+	rest, ours := strings.CutPrefix(text.Reveal(), e.client.ID+".")
+	sealed, err := decodeBase64(rest)
+	if err != nil || !ours || len(text) > maxSealed {
 		return c, expires, sessionInvalid()
 	}
 	plain, err := s.open("session", sealed, e.pool.Scope, e.pool.ID)
@@ -239,9 +265,6 @@ func (s *Service) changeTemporary(ctx context.Context, e entry, in Answer) (Outc
 	name, text := v[0], v[1]
 	if err := e.client.checkSecretHash(in.Responses["SECRET_HASH"].Reveal(), name); err != nil {
 		return Outcome{}, err
-	}
-	if in.Session == "" {
-		return Outcome{}, missing("Session")
 	}
 	c, expires, err := s.openSession(e, in.Session, newPasswordStep)
 	if err != nil {

@@ -68,6 +68,23 @@ func codeMismatch() *fleet.Error {
 func codeExpired() *fleet.Error {
 	return fail(fleet.KindInvalid, "ExpiredCodeException", "Invalid code provided, please request a code again.")
 }
+
+// softwareTokensOff, noSoftwareToken and the next three are what the operations of software tokens say.
+func softwareTokensOff() *fleet.Error {
+	return fail(fleet.KindState, "SoftwareTokenMFANotFoundException", "Software Token MFA has not been enabled by the userPool")
+}
+func noSoftwareToken() *fleet.Error {
+	return fail(fleet.KindNotFound, "SoftwareTokenMFANotFoundException", "Software Token MFA does not exist for the user.")
+}
+func tokenMismatchAtSetUp() *fleet.Error {
+	return fail(fleet.KindInvalid, "EnableSoftwareTokenMFAException", "Code mismatch and fail enable Software Token MFA")
+}
+func tokenMismatch() *fleet.Error {
+	return fail(fleet.KindInvalid, "CodeMismatchException", "Invalid code received for user")
+}
+func tokenUsed() *fleet.Error {
+	return fail(fleet.KindInvalid, "ExpiredCodeException", "Your software token has already been used once.")
+}
 func attemptLimit() *fleet.Error {
 	return fail(fleet.KindThrottled, "LimitExceededException", "Attempt limit exceeded, please try after some time.")
 }

@@ -23,6 +23,7 @@ var stored = []struct {
 	{store.SealedVerifiers, "verifier"},
 	{store.SealedHistories, "password-history"},
 	{store.SealedPoolCodes, "code"},
+	{store.SealedTokens, "software-token"},
 }
 
 // Reseal brings everything sealed of all user pools under the current master key and returns how many values it changed.

@@ -22,6 +22,9 @@ func (s *Service) Self(ctx context.Context, token fleet.Secret) (User, error) {
 			delete(u.Attributes, name)
 		}
 	}
+	if err == nil {
+		err = s.view(ctx, func(tx *store.Tx) error { return who.pool.factors(tx, &u) })
+	}
 	return u, err
 }
 

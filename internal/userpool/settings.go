@@ -45,6 +45,7 @@ type Settings struct {
 	AdminCreateOnly    bool     // nobody signs up by themselves
 	Recovery           []RecoveryOption
 	Tier               string
+	MFA                string // OFF (or empty), OPTIONAL, ON: whether people prove a software token beside their password
 
 	SMSVerificationMessage, EmailVerificationMessage, EmailVerificationSubject, SMSAuthenticationMessage string
 

@@ -289,7 +289,17 @@ func (s *Service) decide(tx *store.Tx, e entry, a attempt, session newSessionIDs
 			proven = false // the old password no longer counts, and whatever was sent is answered alike
 		}
 	}
-	locked, err := countSignIn(tx, p.Scope, p.ID, subjectOf(a.user, p.fold(a.name)), now, proven)
+	outcome := provenNothing
+	if proven {
+		factor, _, err := p.secondFactor(tx, user)
+		if err != nil {
+			return nil, g, err
+		}
+		if outcome = provenAll; factor == tokenStep {
+			outcome = provenPart
+		}
+	}
+	locked, err := countSignIn(tx, p.Scope, p.ID, subjectOf(a.user, p.fold(a.name)), now, outcome)
 	switch {
 	case err != nil:
 		return nil, g, err
@@ -313,7 +323,11 @@ func (s *Service) next(tx *store.Tx, e entry, u store.PoolUser, session newSessi
 	case u.Status == MustChange && !u.TemporaryUntil.IsZero() && !s.now().Before(u.TemporaryUntil):
 		return notAuthorized("Temporary password has expired and must be reset by an administrator."), g, nil
 	case u.Status == MustChange:
-		return nil, grant{user: u, mustChange: true}, nil
+		return nil, grant{user: u, challenge: newPasswordStep}, nil
+	}
+	factor, token, err := e.pool.secondFactor(tx, u)
+	if err != nil || factor != "" {
+		return nil, grant{user: u, challenge: factor, device: token.Device}, err
 	}
 	g, err = s.begin(tx, e, u, session)
 	return nil, g, err

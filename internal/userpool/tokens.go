@@ -71,13 +71,14 @@ func parseRefresh(token string) (id string, hash []byte, ok bool) {
 	return id, sum[:], true
 }
 
-// A grant is what a decision has given: a challenge to change the password, or a session with the facts that its tokens state.
+// A grant is what a decision has given: a challenge to answer, or a session with the facts that its tokens state.
 type grant struct {
-	user       store.PoolUser
-	mustChange bool
-	session    store.PoolSession
-	groups     []Group
-	refresh    fleet.Secret
+	user      store.PoolUser
+	challenge string // empty: none
+	device    string // of SOFTWARE_TOKEN_MFA: what the user calls the token
+	session   store.PoolSession
+	groups    []Group
+	refresh   fleet.Secret
 }
 
 // begin stores a new session of a user and returns what its tokens state.
@@ -95,8 +96,11 @@ func (s *Service) begin(tx *store.Tx, e entry, u store.PoolUser, ids newSessionI
 
 // fulfil turns a grant into an outcome, outside of the transaction: signatures cost a millisecond each.
 func (s *Service) fulfil(ctx context.Context, e entry, g grant) (Outcome, error) {
-	if g.mustChange {
+	switch g.challenge {
+	case newPasswordStep:
 		return s.challengeNewPassword(e, g.user)
+	case setUpStep, tokenStep:
+		return s.challengeToken(e, g)
 	}
 	tokens, err := s.mint(ctx, e, g)
 	return Outcome{Parameters: map[string]string{}, Tokens: tokens}, err

@@ -25,6 +25,8 @@ type User struct {
 	Enabled               bool
 	Attributes            map[string]string
 	Created, Modified     time.Time
+	MFA                   []string // second factors that the user has enabled; of User and Self only, as is PreferredMFA
+	PreferredMFA          string
 }
 
 func userOf(u store.PoolUser) (User, error) {

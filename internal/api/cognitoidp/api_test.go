@@ -258,7 +258,6 @@ func TestWhatIsNotOfferedIsRefused(t *testing.T) {
 	w := newWorld(t)
 	pool, client := w.setUp()
 	for name, member := range map[string]object{
-		"MFA":        {"MfaConfiguration": "ON"},
 		"triggers":   {"LambdaConfig": object{"PreSignUp": "arn:aws:lambda:us-east-1:000000000000:function:f"}},
 		"devices":    {"DeviceConfiguration": object{"ChallengeRequiredOnNewDevice": true}},
 		"links":      {"VerificationMessageTemplate": object{"DefaultEmailOption": "CONFIRM_WITH_LINK"}},
@@ -270,8 +269,8 @@ func TestWhatIsNotOfferedIsRefused(t *testing.T) {
 		member["PoolName"] = "p"
 		w.fails("CreateUserPool", member, "InvalidParameterException", "not offered")
 	}
-	w.fails("SetUserPoolMfaConfig", object{"UserPoolId": pool, "MfaConfiguration": "OPTIONAL"}, "InvalidParameterException", "not offered")
-	w.fails("SetUserPoolMfaConfig", object{"UserPoolId": pool, "SoftwareTokenMfaConfiguration": object{"Enabled": true}}, "InvalidParameterException", "not offered")
+	w.fails("SetUserPoolMfaConfig", object{"UserPoolId": pool, "MfaConfiguration": "ON", "SmsMfaConfiguration": object{"SmsAuthenticationMessage": "code {####}"}},
+		"InvalidParameterException", "not implemented")
 	w.fails("UpdateUserPoolClient", object{"UserPoolId": pool, "ClientId": client, "AnalyticsConfiguration": object{"ApplicationId": "c0ffee"}},
 		"InvalidParameterException", "not implemented")
 	w.fails("InitiateAuth", object{"ClientId": client, "AuthFlow": "USER_AUTH", "AuthParameters": object{"USERNAME": "ada"}}, "InvalidParameterException", "not offered")

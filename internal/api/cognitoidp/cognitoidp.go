@@ -2,7 +2,7 @@
 // wire's structs and the rules in internal/userpool and decides nothing itself.
 //
 // Begin with Service, the table of operations. signin.go and self.go hold the operations that anybody may call, who prove themselves
-// by a client, a session or an access token; pools.go, clients.go, users.go and groups.go those of administrators. model.gen.go is
+// by a client, a session or an access token; mfa.go software tokens; pools.go, clients.go, users.go and groups.go those of administrators. model.gen.go is
 // generated.
 package cognitoidp
 
@@ -23,7 +23,7 @@ type Config struct {
 
 type api struct{ pools *userpool.Service }
 
-// Service makes the table. Software tokens, devices, hosted sign-in, identity providers and resource servers have no rows yet.
+// Service makes the table. Devices, hosted sign-in, identity providers and resource servers have no rows yet.
 func Service(cfg Config) *wire.Service {
 	a := &api{cfg.Pools}
 	return wire.NewService(Model, slices.Concat(a.publicRows(), a.poolRows(), a.userRows()), wire.ErrorTable{
@@ -58,6 +58,9 @@ func (a *api) publicRows() []wire.Row {
 		wire.Do("GetUserAttributeVerificationCode", a.getUserAttributeVerificationCode).Public(),
 		wire.Do("VerifyUserAttribute", a.verifyUserAttribute).Public(),
 		wire.Do("DeleteUser", a.deleteUser).Public(),
+		wire.Do("AssociateSoftwareToken", a.associateSoftwareToken).Public(),
+		wire.Do("VerifySoftwareToken", a.verifySoftwareToken).Public(),
+		wire.Do("SetUserMFAPreference", a.setUserMFAPreference).Public(),
 	}
 }
 
@@ -116,6 +119,7 @@ func (a *api) userRows() []wire.Row {
 		wire.Do("AdminUpdateUserAttributes", a.adminUpdateUserAttributes).On(func(s fleet.Scope, in *AdminUpdateUserAttributesInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminDeleteUserAttributes", a.adminDeleteUserAttributes).On(func(s fleet.Scope, in *AdminDeleteUserAttributesInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminUserGlobalSignOut", a.adminUserGlobalSignOut).On(func(s fleet.Scope, in *AdminUserGlobalSignOutInput) []string { return pool(s, in.UserPoolId) }),
+		wire.Do("AdminSetUserMFAPreference", a.adminSetUserMFAPreference).On(func(s fleet.Scope, in *AdminSetUserMFAPreferenceInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminAddUserToGroup", a.adminAddUserToGroup).On(func(s fleet.Scope, in *AdminAddUserToGroupInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminRemoveUserFromGroup", a.adminRemoveUserFromGroup).On(func(s fleet.Scope, in *AdminRemoveUserFromGroupInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminListGroupsForUser", a.adminListGroupsForUser).On(func(s fleet.Scope, in *AdminListGroupsForUserInput) []string { return pool(s, in.UserPoolId) }),

@@ -69,34 +69,6 @@ func (a *api) addCustomAttributes(ctx context.Context, in *AddCustomAttributesIn
 	return nil, a.pools.AddAttributes(ctx, scope(ctx), in.UserPoolId, schemaIn(in.CustomAttributes))
 }
 
-// getUserPoolMfaConfig and setUserPoolMfaConfig know one state: no second factor.
-func (a *api) getUserPoolMfaConfig(ctx context.Context, in *GetUserPoolMfaConfigInput) (*GetUserPoolMfaConfigOutput, error) {
-	if _, err := a.pools.Pool(ctx, scope(ctx), in.UserPoolId); err != nil {
-		return nil, err
-	}
-	return &GetUserPoolMfaConfigOutput{MfaConfiguration: new("OFF")}, nil
-}
-
-func (a *api) setUserPoolMfaConfig(ctx context.Context, in *SetUserPoolMfaConfigInput) (*SetUserPoolMfaConfigOutput, error) {
-	if err := refuseMFA(in.MfaConfiguration); err != nil {
-		return nil, err
-	}
-	if c := in.SoftwareTokenMfaConfiguration; c != nil && wire.Value(c.Enabled) {
-		return nil, notOffered("SoftwareTokenMfaConfiguration with Enabled true")
-	}
-	if _, err := a.pools.Pool(ctx, scope(ctx), in.UserPoolId); err != nil {
-		return nil, err
-	}
-	return &SetUserPoolMfaConfigOutput{MfaConfiguration: new("OFF")}, nil
-}
-
-func refuseMFA(mfa *string) error {
-	if m := wire.Value(mfa); m != "" && m != "OFF" {
-		return notOffered("MfaConfiguration " + m)
-	}
-	return nil
-}
-
 func notOffered(what string) error {
 	return fleet.Invalid("", "", "%s is not offered by this version: leave it out.", what).WithCode("InvalidParameterException")
 }
@@ -144,13 +116,14 @@ func refusePoolMembers(in *UpdateUserPoolInput) error {
 			}
 		}
 	}
-	return refuseMFA(in.MfaConfiguration)
+	return nil
 }
 
 // poolSettings reads what creation and update have in common.
 func poolSettings(in *UpdateUserPoolInput) (userpool.Settings, error) {
 	s := userpool.Settings{
 		DeletionProtection: wire.Value(in.DeletionProtection) == "ACTIVE", AutoVerified: in.AutoVerifiedAttributes, Tier: wire.Value(in.UserPoolTier),
+		MFA:                    wire.Value(in.MfaConfiguration),
 		SMSVerificationMessage: wire.Value(in.SmsVerificationMessage), EmailVerificationMessage: wire.Value(in.EmailVerificationMessage),
 		EmailVerificationSubject: wire.Value(in.EmailVerificationSubject), SMSAuthenticationMessage: wire.Value(in.SmsAuthenticationMessage),
 		AdminCreateOnly: true, // a factory's default (identity spec 1.2)
@@ -245,7 +218,7 @@ func schemaOut(list []userpool.SchemaAttribute) (out []SchemaAttributeType) {
 func poolOut(p *userpool.Pool) *UserPoolType {
 	out := &UserPoolType{
 		Id: new(p.ID), Name: new(p.Name), Arn: new(p.ARN()), CreationDate: new(p.Created), LastModifiedDate: new(p.Modified),
-		EstimatedNumberOfUsers: new(p.EstimatedUsers), MfaConfiguration: new("OFF"), UserPoolTier: new(p.Tier), UserPoolTags: p.Tags,
+		EstimatedNumberOfUsers: new(p.EstimatedUsers), MfaConfiguration: new(p.MFAMode()), UserPoolTier: new(p.Tier), UserPoolTags: p.Tags,
 		LambdaConfig: &LambdaConfigType{}, DeletionProtection: new("INACTIVE"), SchemaAttributes: schemaOut(p.Schema),
 		Policies: &UserPoolPolicyType{SignInPolicy: &SignInPolicyType{AllowedFirstAuthFactors: []string{"PASSWORD"}},
 			PasswordPolicy: &PasswordPolicyType{MinimumLength: new(p.Password.MinLength), RequireUppercase: new(p.Password.Upper),

@@ -11,7 +11,7 @@ func (a *api) getUser(ctx context.Context, in *GetUserInput) (*GetUserOutput, er
 	if err != nil {
 		return nil, err
 	}
-	return &GetUserOutput{Username: u.Username, UserAttributes: attributesOut(u.Attributes)}, nil
+	return &GetUserOutput{Username: u.Username, UserAttributes: attributesOut(u.Attributes), UserMFASettingList: u.MFA, PreferredMfaSetting: text(u.PreferredMFA)}, nil
 }
 
 func (a *api) globalSignOut(ctx context.Context, in *GlobalSignOutInput) (*GlobalSignOutOutput, error) {

@@ -43,7 +43,7 @@ func (a *api) adminGetUser(ctx context.Context, in *AdminGetUserInput) (*AdminGe
 		return nil, err
 	}
 	return &AdminGetUserOutput{Username: u.Username, UserAttributes: attributesOut(u.Attributes), Enabled: new(u.Enabled), UserStatus: new(u.Status),
-		UserCreateDate: new(u.Created), UserLastModifiedDate: new(u.Modified)}, nil
+		UserCreateDate: new(u.Created), UserLastModifiedDate: new(u.Modified), UserMFASettingList: u.MFA, PreferredMfaSetting: text(u.PreferredMFA)}, nil
 }
 
 func (a *api) adminDeleteUser(ctx context.Context, in *AdminDeleteUserInput) (*AdminDeleteUserOutput, error) {

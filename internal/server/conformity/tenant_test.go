@@ -5,16 +5,21 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base32"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/sigv4"
@@ -222,6 +227,11 @@ func (a *tenant) furnishUserPool() {
 	signIn := a.do("cognito-idp", "InitiateAuth", object{"ClientId": client, "AuthFlow": "USER_PASSWORD_AUTH",
 		"AuthParameters": object{"USERNAME": "ada", "PASSWORD": password}})
 	a.refresh = signIn.dig("AuthenticationResult", "RefreshToken")
+	access := signIn.dig("AuthenticationResult", "AccessToken")
+	a.do("cognito-idp", "SetUserPoolMfaConfig", object{"UserPoolId": pool, "MfaConfiguration": "OPTIONAL", "SoftwareTokenMfaConfiguration": object{"Enabled": true}})
+	secret := a.do("cognito-idp", "AssociateSoftwareToken", object{"AccessToken": access}).dig("SecretCode")
+	a.do("cognito-idp", "VerifySoftwareToken", object{"AccessToken": access, "UserCode": oneTimeCode(a.t, secret), "FriendlyDeviceName": a.private})
+	a.do("cognito-idp", "SetUserMFAPreference", object{"AccessToken": access, "SoftwareTokenMfaSettings": object{"Enabled": true, "PreferredMfa": true}})
 	maps.Copy(a.values, values{
 		"UserPoolId": pool, "ClientId": client, "Username": "ada", "PoolName": "pool", "ClientName": "app", "Password": password, "Permanent": true,
 		"AdminInitiateAuth.AuthFlow": "ADMIN_USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "ada", "PASSWORD": password},
@@ -229,8 +239,19 @@ func (a *tenant) furnishUserPool() {
 		"AdminRespondToAuthChallenge.Session": strings.Repeat("a", 32),
 		"UserAttributes":                      []any{object{"Name": "name", "Value": "changed"}}, "UserAttributeNames": []any{"name"}, "AdminCreateUser.Username": "eve",
 		"CustomAttributes": []any{object{"Name": "new", "AttributeDataType": "String"}}, "CreateGroup.GroupName": "more", "UpdateGroup.Description": "changed",
-		"MfaConfiguration": "OFF", "GroupName": "people",
+		"MfaConfiguration": "OFF", "GroupName": "people", "SoftwareTokenMfaSettings": object{"Enabled": false, "PreferredMfa": false},
 	})
+}
+
+// oneTimeCode is what an authenticator app shows now (RFC 6238).
+func oneTimeCode(t testing.TB, secret string) string {
+	t.Helper()
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(secret)
+	must(t, err)
+	h := hmac.New(sha1.New, key)
+	must(t, binary.Write(h, binary.BigEndian, time.Now().Unix()/30))
+	sum := h.Sum(nil)
+	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[sum[19]&15:])&0x7fffffff)%1_000_000)
 }
 
 func (a *tenant) furnishIdentityPool() {

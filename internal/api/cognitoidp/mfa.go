@@ -1,0 +1,101 @@
+package cognitoidp
+
+import (
+	"context"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/userpool"
+	"github.com/imprint-iot/imprint/internal/wire"
+)
+
+func (a *api) getUserPoolMfaConfig(ctx context.Context, in *GetUserPoolMfaConfigInput) (*GetUserPoolMfaConfigOutput, error) {
+	p, err := a.pools.Pool(ctx, scope(ctx), in.UserPoolId)
+	if err != nil {
+		return nil, err
+	}
+	mode := p.MFAMode()
+	return &GetUserPoolMfaConfigOutput{MfaConfiguration: &mode, SoftwareTokenMfaConfiguration: softwareTokens(mode)}, nil
+}
+
+func (a *api) setUserPoolMfaConfig(ctx context.Context, in *SetUserPoolMfaConfigInput) (*SetUserPoolMfaConfigOutput, error) {
+	var tokens *bool
+	if c := in.SoftwareTokenMfaConfiguration; c != nil {
+		tokens = new(wire.Value(c.Enabled))
+	}
+	mode, err := a.pools.SetMFA(ctx, scope(ctx), in.UserPoolId, wire.Value(in.MfaConfiguration), tokens)
+	if err != nil {
+		return nil, err
+	}
+	return &SetUserPoolMfaConfigOutput{MfaConfiguration: &mode, SoftwareTokenMfaConfiguration: softwareTokens(mode)}, nil
+}
+
+// softwareTokens: they are the only second factor, so they are on when there is one.
+func softwareTokens(mode string) *SoftwareTokenMfaConfigType {
+	if mode == userpool.MFAOff {
+		return nil
+	}
+	return &SoftwareTokenMfaConfigType{Enabled: new(true)}
+}
+
+func enrolment(token, session *fleet.Secret) userpool.Enrolment {
+	return userpool.Enrolment{AccessToken: wire.Value(token), Session: wire.Value(session)}
+}
+
+// secret leaves out what is empty.
+func secret(s fleet.Secret) *fleet.Secret {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func (a *api) associateSoftwareToken(ctx context.Context, in *AssociateSoftwareTokenInput) (*AssociateSoftwareTokenOutput, error) {
+	code, session, err := a.pools.NewSoftwareToken(ctx, enrolment(in.AccessToken, in.Session))
+	if err != nil {
+		return nil, err
+	}
+	return &AssociateSoftwareTokenOutput{SecretCode: &code, Session: secret(session)}, nil
+}
+
+func (a *api) verifySoftwareToken(ctx context.Context, in *VerifySoftwareTokenInput) (*VerifySoftwareTokenOutput, error) {
+	session, err := a.pools.VerifySoftwareToken(ctx, enrolment(in.AccessToken, in.Session), in.UserCode, wire.Value(in.FriendlyDeviceName))
+	if err != nil {
+		return nil, err
+	}
+	return &VerifySoftwareTokenOutput{Status: new("SUCCESS"), Session: secret(session)}, nil
+}
+
+func (a *api) setUserMFAPreference(ctx context.Context, in *SetUserMFAPreferenceInput) (*SetUserMFAPreferenceOutput, error) {
+	choice, err := mfaChoice(in.SMSMfaSettings, in.EmailMfaSettings, in.WebAuthnMfaSettings, in.SoftwareTokenMfaSettings)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.pools.PreferMFA(ctx, in.AccessToken, choice)
+}
+
+func (a *api) adminSetUserMFAPreference(ctx context.Context, in *AdminSetUserMFAPreferenceInput) (*AdminSetUserMFAPreferenceOutput, error) {
+	choice, err := mfaChoice(in.SMSMfaSettings, in.EmailMfaSettings, in.WebAuthnMfaSettings, in.SoftwareTokenMfaSettings)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.pools.PreferMFAFor(ctx, scope(ctx), in.UserPoolId, in.Username, choice)
+}
+
+// mfaChoice reads what is wanted of software tokens. The other factors cannot be had; clients that switch them off pass.
+func mfaChoice(sms *SMSMfaSettingsType, email *EmailMfaSettingsType, passkey *WebAuthnMfaSettingsType, token *SoftwareTokenMfaSettingsType) (*userpool.MFAChoice, error) {
+	switch {
+	case sms != nil && (wire.Value(sms.Enabled) || wire.Value(sms.PreferredMfa)):
+		return nil, noDelivery("SMS_MFA")
+	case email != nil && (wire.Value(email.Enabled) || wire.Value(email.PreferredMfa)):
+		return nil, noDelivery("EMAIL_OTP")
+	case passkey != nil && wire.Value(passkey.Enabled):
+		return nil, notOffered("WebAuthnMfaSettings with Enabled true")
+	case token == nil:
+		return nil, nil
+	}
+	return &userpool.MFAChoice{Enabled: wire.Value(token.Enabled), Preferred: wire.Value(token.PreferredMfa)}, nil
+}
+
+func noDelivery(factor string) error {
+	return fleet.Invalid("", "", "User does not have delivery config set to turn on %s", factor).WithCode("InvalidParameterException")
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,83 +19,8 @@ import (
 	maker "github.com/imprint-iot/imprint/device"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/test/compat/cutter"
 )
-
-// A cutter is a proxy before the MQTT port that cuts connections after so many bytes.
-type cutter struct {
-	net.Listener
-	to   func() string
-	next func() (bytes int64, cut func()) // for the next connection; less than 0: none is cut
-	wg   sync.WaitGroup
-}
-
-func newCutter(t *testing.T, to func() string, next func() (int64, func())) *cutter {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	c := &cutter{Listener: l, to: to, next: next}
-	c.wg.Go(c.run)
-	return c
-}
-
-func (c *cutter) port() int { return c.Addr().(*net.TCPAddr).Port }
-
-func (c *cutter) stop() {
-	_ = c.Close()
-	c.wg.Wait()
-}
-
-func (c *cutter) run() {
-	for {
-		in, err := c.Accept()
-		if err != nil {
-			return
-		}
-		c.wg.Go(func() { c.serve(in) })
-	}
-}
-
-func (c *cutter) serve(in net.Conn) {
-	limit, cut := c.next()
-	defer in.Close()
-	out, err := net.DialTimeout("tcp", c.to(), answerTimeout)
-	if err != nil {
-		return // the server is being started again
-	}
-	defer out.Close()
-	var passed atomic.Int64
-	var once sync.Once
-	end := func() { once.Do(func() { in.Close(); out.Close() }) }
-	pass := func(to, from net.Conn) {
-		defer end()
-		b := make([]byte, 4096)
-		for {
-			n, err := from.Read(b)
-			if now := passed.Add(int64(n)); limit >= 0 && now > limit {
-				keep := max(int64(n)-(now-limit), 0)
-				_, _ = to.Write(b[:keep]) // the last bytes before the cut
-				end()
-				cut()
-				return
-			}
-			if n > 0 {
-				if _, err := to.Write(b[:n]); err != nil {
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() { pass(out, in) })
-	pass(in, out)
-	wg.Wait()
-}
-
-// flowBytes is about what a whole flow takes, both directions and connections together.
-const flowBytes = 12_000
 
 // TestChaos has many devices provision while their connections are cut anywhere, some lose power with it, and the server is killed.
 // Each must end with one thing and one active certificate, and nothing may be left over. IMPRINT_SOAK makes it ten times as many.
@@ -224,7 +148,7 @@ func (d *chaosDevice) provision(ctx context.Context, t *testing.T) error {
 	var mu sync.Mutex
 	left := 2 + d.rnd.IntN(4)
 	reboot := func() {}
-	proxy := newCutter(t, d.w.site.mqttAddr, func() (int64, func()) {
+	proxy, err := cutter.New(d.w.site.mqttAddr, func() (int64, func()) {
 		mu.Lock()
 		defer mu.Unlock()
 		if left == 0 {
@@ -232,7 +156,7 @@ func (d *chaosDevice) provision(ctx context.Context, t *testing.T) error {
 		}
 		left--
 		power := d.rnd.IntN(2) == 0
-		return d.rnd.Int64N(flowBytes), func() {
+		return d.rnd.Int64N(cutter.FlowBytes), func() {
 			mu.Lock()
 			defer mu.Unlock()
 			if d.cuts++; power {
@@ -241,8 +165,11 @@ func (d *chaosDevice) provision(ctx context.Context, t *testing.T) error {
 			}
 		}
 	})
-	defer proxy.stop()
-	cfg := maker.Config{Dir: d.dir, Claim: c, Endpoint: d.w.site.get("IOT_ENDPOINT"), Ports: []int{proxy.port()}, Roots: string(bundle), Template: d.w.template,
+	if err != nil {
+		return err
+	}
+	defer proxy.Stop()
+	cfg := maker.Config{Dir: d.dir, Claim: c, Endpoint: d.w.site.get("IOT_ENDPOINT"), Ports: []int{proxy.Port()}, Roots: string(bundle), Template: d.w.template,
 		Parameters: map[string]string{"SerialNumber": d.serial}, ClientID: "factory-" + d.serial, ServerKeys: d.n%2 == 1,
 		Format: []string{maker.JSON, maker.CBOR}[d.n/2%2], MQTT: []string{maker.MQTT311, maker.MQTT5}[d.n/4%2]}
 	for {

@@ -2,6 +2,7 @@ package power
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -87,6 +88,40 @@ func TestADiskKeepsWhatWasSynced(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A recording that begins on what an earlier cut left knows that as durable.
+func TestADiskKeepsWhatItHadBefore(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for name, text := range map[string]string{"a": "one", "d/b": "kept"} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o700), os.WriteFile(filepath.Join(root, name), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const lines = "7 open($/a$, O_RDWR) = 3</a>\n8 pwrite64(3</a>, $TWO$, 3, 1) = 3\n7 unlink($/d/b$) = 0\n"
+	events, err := readTrace(strings.NewReader(trace(root, lines)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDisk(root, before, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := losses(rand.New(rand.NewPCG(1, 1)))
+	for way, want := range map[int]string{0: "a:one d/b:kept", len(ways) - 1: "a:oTWO"} {
+		dir := filepath.Join(t.TempDir(), "left")
+		if err := d.restore(dir, 1000, ways[way], lie{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := listing(t, dir); got != want {
+			t.Errorf("%s: %q is left, want %q", ways[way].name, got, want)
+		}
 	}
 }
 

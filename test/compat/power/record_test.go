@@ -7,7 +7,8 @@
 // server is started on that.
 //
 // Begin with power_test.go; record_test.go makes a recording, strace_test.go and replay_test.go read it, disk_test.go says what
-// survives, fleet_test.go has the devices and what must hold.
+// survives, fleet_test.go has the devices and what must hold. renewal_test.go is the same for devices that renew themselves. In
+// chaos_test.go the server loses its power while devices are at work whose connections are cut.
 package power
 
 import (

@@ -378,7 +378,7 @@ func (d *renewer) goOn(ctx context.Context, f files, dir string) (string, error)
 		return "", err
 	}
 	if step, _, _ := f.pending(); step != "registered" || id.CertificateID != d.old { // then the old one may have gone
-		if err := works(ctx, id); err != nil {
+		if err := works(ctx, id, id.Ports...); err != nil {
 			return "", fmt.Errorf("the certificate in use: %w", err)
 		}
 	}
@@ -392,11 +392,12 @@ func (d *renewer) goOn(ctx context.Context, f files, dir string) (string, error)
 	if id.ThingName != thingName(d.serial) || id.CertificateID == d.old {
 		return "", fmt.Errorf("it ends as %s with certificate %s", id.ThingName, id.CertificateID)
 	}
-	return id.CertificateID, works(ctx, id)
+	return id.CertificateID, works(ctx, id, id.Ports...)
 }
 
-func works(ctx context.Context, id *agent.Identity) error {
-	conn, err := agent.Connect(ctx, id, agent.Options{})
+// works connects with an identity.
+func works(ctx context.Context, id *agent.Identity, ports ...int) error {
+	conn, err := agent.Connect(ctx, id, agent.Options{Ports: ports})
 	if err != nil {
 		return err
 	}

@@ -122,7 +122,7 @@ func (g *registration) spent(tx *store.Tx) (*Registered, error) {
 		return nil, err
 	}
 	if old.Principal != g.PrincipalID || old.Template != g.template || old.Parameters != g.hash || !tx.Now().Before(old.ReplayUntil) {
-		return nil, invalidToken("Certificate ownership token was used for another registration: ask for a certificate again.")
+		return nil, invalidToken("Certificate ownership token was used for another registration: ask for a certificate again, with another CSR if the device has its own key.")
 	}
 	g.Trace.Fact("thing", old.Thing)
 	g.Trace.Step("token", "the same registration was made before: its answer again")

@@ -73,8 +73,11 @@ func (g *Gateway) handle(kind, prefix, infix string, serve handler) mqtt.Handler
 		if g.OnRequest != nil {
 			g.OnRequest(kind, refusal, who.Trace.ID(), time.Since(start))
 		}
-		told := g.reply(r, topic+suffix, f, answer, who.Trace.ID())
-		g.flows.done(r.Client, kind, told && err == nil)
+		unheard := g.reply(r, topic+suffix, f, answer, who.Trace.ID())
+		if large := (*mqtt.TooLarge)(nil); errors.As(unheard, &large) {
+			g.tooLarge(who, kind, prefix, large)
+		}
+		g.flows.done(r.Client, kind, unheard == nil && err == nil)
 	}
 }
 
@@ -87,18 +90,39 @@ func retryAfter(err error) *int {
 	return new(provision.RetryAfter(e))
 }
 
-// reply answers a request and reports whether the client is still there to hear it.
-func (g *Gateway) reply(r *mqtt.Request, topic string, f wire.Format, answer any, traceID string) bool {
+// reply answers a request. Errors are those of mqtt.Request.Reply: the client does not hear it.
+func (g *Gateway) reply(r *mqtt.Request, topic string, f wire.Format, answer any, traceID string) error {
 	payload, err := wire.EncodeTopic(f, answer)
 	if err != nil {
 		g.Log.Error("encoding an answer", "topic", topic, "error", err)
-		return false
+		return err
 	}
 	props := &mqtt.Properties{ContentType: reserved.ContentTypePrefix + string(f), User: []mqtt.UserProperty{{Key: reserved.TraceProperty, Value: traceID}}}
 	if p := r.Message.Props; p != nil { // harmless for clients that did not ask, welcome to those that did
 		props.CorrelationData = p.CorrelationData
 	}
 	return r.Reply(&mqtt.Message{Topic: topic, Payload: payload, QoS: 1, Props: props})
+}
+
+// tooLarge leaves a trace of an answer that the client does not take: it waits in vain, and is told nothing (MQTT 5 section
+// 3.1.2.11.4). The request itself has a trace of its own, which may be of a success.
+func (g *Gateway) tooLarge(who provision.Requester, kind, prefix string, large *mqtt.TooLarge) {
+	t := trace.New(who.Scope, kind, g.Clock)
+	t.Fact("clientId", who.ClientID)
+	t.Fact("sourceIp", who.SourceIP)
+	if who.IsClaim {
+		t.Fact("claimId", who.PrincipalID)
+	} else {
+		t.Fact("requester", who.PrincipalID)
+	}
+	t.Step("answer", "to %s: %v", who.Trace.ID(), large)
+	less := "with CBOR the answer is smaller"
+	if prefix == reserved.PrefixCreate {
+		less = "an answer to a CSR is smaller, since no key is in it"
+	}
+	t.SetCure("announce a Maximum Packet Size of %d bytes or more, or none, in CONNECT, and give the client a buffer of that size; %s. "+
+		"Say ReplyBudget in Mappings.Imprint.Settings of the template, and imprint template lint tells which answers fit", large.Size, less)
+	g.Recorder.Finish(t, fleet.Invalid("", "", "%v: it was not sent", large))
 }
 
 // unsupported ends a connection that publishes where nothing listens (iot-core spec 5.9).

@@ -86,3 +86,17 @@ func (e *encoder) publish(buf *bytes.Buffer, o *outgoing, now time.Time) bool {
 		}
 	})
 }
+
+// over returns how many bytes a message takes, if that is more than the client does; else 0.
+func (e *encoder) over(o outgoing, now time.Time) int {
+	if e.maxPacket == 0 {
+		return 0
+	}
+	var buf bytes.Buffer
+	whole := encoder{version: e.version, noProblems: e.noProblems}
+	o.id = 1 // it gets its own when it is sent
+	if whole.publish(&buf, &o, now); buf.Len() > int(e.maxPacket) {
+		return buf.Len()
+	}
+	return 0
+}

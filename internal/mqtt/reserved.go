@@ -2,6 +2,8 @@ package mqtt
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -26,24 +28,40 @@ type Request struct {
 // Present ends when the connection has. It is for work that is of no use to anybody else.
 func (r *Request) Present() context.Context { return r.conn.requests.Load().present }
 
+// ErrUnheard says that nobody hears an answer: the connection has gone, or has no subscription for it, or may not receive it.
+var ErrUnheard = errors.New("nobody hears the answer")
+
+// TooLarge says that a client does not take packets as large as its answer (MQTT 5 section 3.1.2.11.4: those are not sent).
+type TooLarge struct {
+	Size  int // bytes of the packet
+	Takes int // the Maximum Packet Size that the client announced
+}
+
+func (t *TooLarge) Error() string {
+	return fmt.Sprintf("the answer is a packet of %d bytes, and the client announced that it takes %d (Maximum Packet Size)", t.Size, t.Takes)
+}
+
 // Reply sends m to the connection that made the request and to nobody else: not through the topic tree, not to another session
-// of the client, not into storage. It is dropped unless the connection is open, has a subscription that selects the topic, and
-// may receive it; QoS is that of the subscription, at most 1 (provisioning spec 3.2). It reports whether m was sent or waits
-// for its turn on the connection.
-func (r *Request) Reply(m *Message) bool {
+// of the client, not into storage. QoS is that of the subscription, at most 1 (provisioning spec 3.2). Without an error m was sent or
+// waits for its turn on the connection; else it is dropped, and the error is ErrUnheard or a *TooLarge.
+func (r *Request) Reply(m *Message) error {
 	c := r.conn
 	s := c.sess
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
-		return false
+		return ErrUnheard
 	}
 	qos, ok := s.granted(m.Topic)
 	if !ok || !c.id.Access.Receive(m.Topic) {
-		return false
+		return ErrUnheard
 	}
-	s.push(c, outgoing{message: m, qos: qos, private: true}, nil)
-	return true
+	o := outgoing{message: m, qos: qos, private: true}
+	if n := c.out.enc.over(o, s.space.b.now()); n > 0 {
+		return &TooLarge{n, int(c.out.enc.maxPacket)}
+	}
+	s.push(c, o, nil)
+	return nil
 }
 
 // granted returns the highest QoS of the session's own subscriptions that select topic.

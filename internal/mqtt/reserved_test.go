@@ -61,7 +61,7 @@ func TestAReservedAnswerNeedsASubscriptionAndPermission(t *testing.T) {
 	t.Parallel()
 	answered := make(chan bool, 1)
 	s := serve(t, Config{Reserved: map[string]Handler{"$aws/ask": func(_ context.Context, r *Request) {
-		answered <- r.Reply(&Message{Topic: "$aws/ask/accepted"})
+		answered <- r.Reply(&Message{Topic: "$aws/ask/accepted"}) == nil
 	}}})
 	p := &peer{receive: map[string]bool{}}
 	keep := func(pk *packets.Packet) { pk.Connect.Clean = false }

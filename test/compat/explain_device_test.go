@@ -321,7 +321,7 @@ func (f *field) asksOn(t *testing.T, d device, topic string, payload any) (strin
 	return no.TraceID, fmt.Sprintf("%d %s: %s", no.StatusCode, no.ErrorCode, no.ErrorMessage)
 }
 
-const csrTopic = "$aws/certificates/create-from-csr/json"
+const csrTopic, keysTopic = "$aws/certificates/create-from-csr/json", "$aws/certificates/create/json"
 
 // csrOf is a request of the key.
 func csrOf(t *testing.T, key any) string {
@@ -363,6 +363,17 @@ var createFailures = []failure{
 		no := must[rejected](t, string(answer))
 		return no.TraceID, fmt.Sprintf("%d %s: %s", no.StatusCode, no.ErrorCode, no.ErrorMessage)
 	}, "The payload cannot be read", "one JSON map"},
+	{"The answer is larger than what the device takes", func(t *testing.T, f *field) (string, string) {
+		c := f.claim(t)
+		most := uint32(1024)
+		d, err := dialMQTT5(t, f.world.site.mqttAddr(), f.world.site.tlsConfig(t, c.cert, c.key), "lamp-"+f.serial(), func(c *paho.Connect) {
+			c.Properties = &paho.ConnectProperties{MaximumPacketSize: &most}
+		})
+		check(t, err)
+		d.subscribe(t, keysTopic+"/accepted", keysTopic+"/rejected")
+		d.publish(t, keysTopic, []byte("{}"))
+		return c.id, "" // nothing
+	}, "takes 1024 (Maximum Packet Size): it was not sent", "a buffer of that size"},
 }
 
 // registers asks for a registration with a token of id's own and returns trace id and rejection.

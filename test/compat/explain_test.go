@@ -172,6 +172,7 @@ var plainer = []struct {
 	{regexp.MustCompile(`us-east-1_[A-Za-z0-9]{9}\b`), "POOL"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs)\b`), "1ms"},
 	{regexp.MustCompile(`\b4[78]\d\d\b`), "4711"},
+	{regexp.MustCompile(`\b3[01]\d\d bytes\b`), "3100 bytes"},
 	{regexp.MustCompile(`CognitoIdentityCredentials`), "SESSION"},
 }
 

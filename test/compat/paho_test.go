@@ -85,7 +85,7 @@ type mqtt5Device struct {
 	lost   chan byte // reason code of the server's DISCONNECT
 }
 
-func dialMQTT5(t *testing.T, addr string, cfg *tls.Config, clientID string) (*mqtt5Device, error) {
+func dialMQTT5(t *testing.T, addr string, cfg *tls.Config, clientID string, change ...func(*paho.Connect)) (*mqtt5Device, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), answerTimeout)
 	defer cancel()
@@ -101,7 +101,11 @@ func dialMQTT5(t *testing.T, addr string, cfg *tls.Config, clientID string) (*mq
 			d.inbox <- message{p.Packet.Topic, p.Packet.Payload}
 			return true, nil
 		}}})
-	if _, err := d.client.Connect(ctx, &paho.Connect{ClientID: clientID, CleanStart: true, KeepAlive: 60}); err != nil {
+	hello := &paho.Connect{ClientID: clientID, CleanStart: true, KeepAlive: 60}
+	for _, c := range change {
+		c(hello)
+	}
+	if _, err := d.client.Connect(ctx, hello); err != nil {
 		return nil, err
 	}
 	t.Cleanup(d.close)

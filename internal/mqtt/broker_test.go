@@ -266,6 +266,26 @@ func TestADeniedConnectIsAnsweredAndReported(t *testing.T) {
 	}
 }
 
+// TestWhatWaitsInAGroupGoesFirst: between the moment that a member can take messages and the one in which it takes what waits, another
+// message must not slip in.
+func TestWhatWaitsInAGroupGoesFirst(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		c := s.dial(&peer{}, v).Connected("c")
+		c.Subscribe("$share/g/t")
+		g := s.space(testScope).tree.groups()["$share/g/t"]
+		if !g.enqueue(outgoing{message: &Message{Topic: "t", Payload: []byte("first"), QoS: 1}, qos: 1, group: g}) {
+			t.Fatal("no room")
+		}
+		if err := s.Announce(testScope, &Message{Topic: "t", Payload: []byte("second"), QoS: 1}); err != nil {
+			t.Fatal(err)
+		}
+		c.WantMessage("t", "first")
+		c.WantMessage("t", "second")
+	})
+}
+
 func TestSharedSubscriptionsHaveOneReceiverPerGroup(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, v byte) {

@@ -178,11 +178,12 @@ func (g *group) end() {
 	}
 }
 
-// offer gives the session's client a message of a group, if it can take it now.
+// offer gives the session's client a message of a group, if it can take it now and none waits before it. Where rates bound how fast
+// waiting messages are taken, new ones go first, as a session's own do: else a client that is sent more than that would never catch up.
 func (s *session) offer(o outgoing) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn == nil || s.opening || len(s.queue) > 0 || !s.room(s.conn) || !s.conn.maySend() {
+	if s.conn == nil || s.opening || len(s.queue) > 0 || !s.room(s.conn) || s.conn.rates == nil && o.group.waits() || !s.conn.maySend() {
 		return false
 	}
 	s.transmit(s.conn, o, nil)

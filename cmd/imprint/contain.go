@@ -122,16 +122,19 @@ func (c *claimContainCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c containment) text(would bool) string {
-	verb, atLeast := "", ""
-	if would {
-		verb = "would have "
+// text says what a containment has done, or, if it is rehearsed, would do.
+func (c containment) text(rehearsed bool) string {
+	head := "The claim has no power any more. Of what was made with it since %s so far:"
+	switch {
+	case rehearsed && c.Complete:
+		head = "The claim would lose its power. Of what was made with it since %s:"
+	case rehearsed:
+		head = "The claim would lose its power. Of what was made with it since %s, at least:"
+	case c.Complete:
+		head = "The claim has no power any more. Of what was made with it since %s:"
 	}
-	if would && !c.Complete {
-		atLeast = "at least "
-	}
-	return fmt.Sprintf("the claim %slost its power; of what was made with it since %s %s%d certificates %slost theirs, %d things %sbeen removed, %d things that others made lost a certificate and stay",
-		verb, clock(c.RevokeSince), atLeast, c.Certificates, verb, c.Things, map[bool]string{true: "would have ", false: "have "}[would], c.Released)
+	return fmt.Sprintf(head+" %d certificates revoked, %d things removed, %d things that others made kept without their certificate.",
+		clock(c.RevokeSince), c.Certificates, c.Things, c.Released)
 }
 
 type claimReportCmd struct {

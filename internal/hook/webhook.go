@@ -66,6 +66,9 @@ func (s *Service) post(req *http.Request) (*http.Response, []byte, error) {
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err == nil {
+		err = req.Context().Err() // giving up is a message, too: a server that hears of it may end half an answer as if it were whole
+	}
 	if err != nil {
 		return nil, nil, failure(req.Context(), err)
 	}

@@ -226,6 +226,7 @@ func (s *storm) provision(ctx context.Context, c *client.Client, d *stormy) erro
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.As(err, &e) && (e.Temporary() || over):
+		case errors.As(err, &e) && e.Code == agent.CodeClosed: // several cuts in a row look like a claim that is refused in silence
 		default:
 			return err
 		}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // A function is a row of the table of functions (iot-core spec 8.4). With a number of arguments that it does not take, a call
@@ -91,39 +93,14 @@ var notOffered = map[string]string{
 
 // similar names a function that the author may have meant.
 func similar(name string) string {
-	best, distance := "", 3
-	for _, known := range slices.Sorted(maps.Keys(functions)) {
-		if d := editDistance(name, known); d < distance {
-			best, distance = functions[known].name, d
-		}
-	}
-	if best == "" || len(name) > 40 {
+	if len(name) > 40 {
 		return ""
 	}
-	return ": is " + best + "() meant?"
-}
-
-// editDistance counts the letters to insert, drop or change between two short names.
-func editDistance(a, b string) int {
-	if len(a) > 40 || len(b) > 40 {
-		return 40
+	best := fleet.Nearest(name, slices.Sorted(maps.Keys(functions)))
+	if best == "" {
+		return ""
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		previous := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := previous
-			if a[i] != b[j] {
-				cost = 1 + min(previous, row[j], row[j+1])
-			}
-			previous, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return ": is " + functions[best].name + "() meant?"
 }
 
 func textOrUndefined(s string) Value {

@@ -55,7 +55,7 @@ func chaos(t *testing.T, devices, kills int) {
 	work := make(chan *chaosDevice, devices)
 	var all []*chaosDevice
 	for i := range devices {
-		d := &chaosDevice{w: w, dir: filepath.Join(dir, "device"+strconv.Itoa(i)), serial: strconv.Itoa(i), n: i, rnd: rand.New(rand.NewPCG(seed, uint64(i)))}
+		d := &chaosDevice{w: w, dir: filepath.Join(dir, "device"+strconv.Itoa(i)), serial: strconv.Itoa(i), n: i, fate: cutter.NewFate(rand.New(rand.NewPCG(seed, uint64(i))))}
 		d.claim = shared
 		if i%5 == 4 { // a claim of its own
 			d.claim = w.claim(t, w.admin)
@@ -93,7 +93,8 @@ func chaos(t *testing.T, devices, kills int) {
 	wg.Wait()
 	cuts, reboots := 0, 0
 	for _, d := range all {
-		cuts, reboots = cuts+d.cuts, reboots+d.reboots
+		c, r := d.fate.Suffered()
+		cuts, reboots = cuts+c, reboots+r
 	}
 	t.Logf("%d devices in %v: %d connections cut, %d losses of power, %d kills of the server", devices, time.Since(begin).Round(time.Millisecond), cuts, reboots, kills)
 	for _, d := range all {
@@ -108,13 +109,12 @@ func chaos(t *testing.T, devices, kills int) {
 }
 
 type chaosDevice struct {
-	w             *world
-	dir, serial   string
-	n             int
-	claim         claim
-	rnd           *rand.Rand
-	got           *maker.Identity
-	cuts, reboots int
+	w           *world
+	dir, serial string
+	n           int
+	claim       claim
+	fate        *cutter.Fate
+	got         *maker.Identity
 }
 
 // identity reads what the device has stored.
@@ -145,26 +145,7 @@ func (d *chaosDevice) provision(ctx context.Context, t *testing.T) error {
 	if err != nil {
 		return err
 	}
-	var mu sync.Mutex
-	left := 2 + d.rnd.IntN(4)
-	reboot := func() {}
-	proxy, err := cutter.New(d.w.site.mqttAddr, func() (int64, func()) {
-		mu.Lock()
-		defer mu.Unlock()
-		if left == 0 {
-			return -1, nil
-		}
-		left--
-		power := d.rnd.IntN(2) == 0
-		return d.rnd.Int64N(cutter.FlowBytes), func() {
-			mu.Lock()
-			defer mu.Unlock()
-			if d.cuts++; power {
-				d.reboots++
-				reboot()
-			}
-		}
-	})
+	proxy, err := cutter.New(d.w.site.mqttAddr, d.fate.Next)
 	if err != nil {
 		return err
 	}
@@ -174,9 +155,7 @@ func (d *chaosDevice) provision(ctx context.Context, t *testing.T) error {
 		Format: []string{maker.JSON, maker.CBOR}[d.n/2%2], MQTT: []string{maker.MQTT311, maker.MQTT5}[d.n/4%2]}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, time.Minute)
-		mu.Lock()
-		reboot = cancel
-		mu.Unlock()
+		d.fate.Attempt(cancel)
 		res, err := maker.Provision(attempt, cfg)
 		cancel()
 		var e *maker.Error

@@ -47,8 +47,7 @@ func functionRole(t *testing.T, s *site) string {
 
 // The calls are those of Terraform's aws_lambda_function and aws_lambda_permission, in their order and with what they set, and what is
 // asserted after a read is what they take from it into their state (terraform-provider-aws, internal/service/lambda, function.go and
-// permission.go as of November 2026): where the provider can be had, `terraform plan` after `apply` says that nothing changed. Invocation,
-// paging and the SDK's waiters come in between.
+// permission.go as of November 2026): the provider itself was not run. Invocation, paging and the SDK's waiters come in between.
 func TestTheSDKForGoManagesFunctionsAsTerraformDoes(t *testing.T) {
 	t.Parallel()
 	s, ctx := functionServer(t), t.Context()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// FlowBytes is about what a whole flow takes, both directions and connections together.
-const FlowBytes = 12_000
+// flowBytes is about what a whole flow takes, both directions and connections together.
+const flowBytes = 12_000
 
 const dialTimeout = 30 * time.Second
 

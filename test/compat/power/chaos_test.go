@@ -37,7 +37,7 @@ type storm struct {
 	done  atomic.Int64
 	step  chan struct{} // after each device
 
-	cuts, reboots atomic.Int64
+	cuts, reboots int
 	pending       int // certificates that nobody registered, in the end
 }
 
@@ -46,7 +46,7 @@ type stormy struct {
 	serial string
 	n      int
 	dir    string
-	rnd    *rand.Rand
+	fate   *cutter.Fate
 }
 
 // rage returns what is not as it must be when all devices are through.
@@ -83,7 +83,7 @@ func rage(binary, dir string, rnd *rand.Rand, devices, cuts int, ways []loss) (s
 	}
 	var all []*stormy
 	for i := range devices {
-		all = append(all, &stormy{serial: strconv.Itoa(i), n: i, dir: filepath.Join(dir, "device"+strconv.Itoa(i)), rnd: rand.New(rand.NewPCG(s.seed, uint64(i)))})
+		all = append(all, &stormy{serial: strconv.Itoa(i), n: i, dir: filepath.Join(dir, "device"+strconv.Itoa(i)), fate: cutter.NewFate(rand.New(rand.NewPCG(s.seed, uint64(i))))})
 	}
 	ended := make(chan error, 1)
 	ctx, stop := context.WithCancelCause(ctx)
@@ -94,6 +94,10 @@ func rage(binary, dir string, rnd *rand.Rand, devices, cuts int, ways []loss) (s
 	}
 	if err = errors.Join(err, <-ended); err != nil {
 		return s, err
+	}
+	for _, d := range all {
+		cuts, reboots := d.fate.Suffered()
+		s.cuts, s.reboots = s.cuts+cuts, s.reboots+reboots
 	}
 	if err := s.lose(ways[0], false); err != nil { // right behind the last answer
 		return s, err
@@ -186,26 +190,8 @@ func (s *storm) provision(ctx context.Context, c *client.Client, d *stormy) erro
 	if err != nil {
 		return err
 	}
-	var mu sync.Mutex
-	left, reboot := 2+d.rnd.IntN(4), func() {}
 	to := net.JoinHostPort(cfg.Endpoint, strconv.Itoa(cfg.Ports[0]))
-	proxy, err := cutter.New(func() string { return to }, func() (int64, func()) {
-		mu.Lock()
-		defer mu.Unlock()
-		if left == 0 {
-			return -1, nil
-		}
-		left--
-		power := d.rnd.IntN(2) == 0
-		return d.rnd.Int64N(cutter.FlowBytes), func() {
-			mu.Lock()
-			defer mu.Unlock()
-			if s.cuts.Add(1); power {
-				s.reboots.Add(1)
-				reboot()
-			}
-		}
-	})
+	proxy, err := cutter.New(func() string { return to }, d.fate.Next)
 	if err != nil {
 		return err
 	}
@@ -213,9 +199,7 @@ func (s *storm) provision(ctx context.Context, c *client.Client, d *stormy) erro
 	cfg.Dir, cfg.Ports = d.dir, []int{proxy.Port()}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, time.Minute)
-		mu.Lock()
-		reboot = cancel
-		mu.Unlock()
+		d.fate.Attempt(cancel)
 		_, err := agent.Provision(attempt, cfg)
 		over := attempt.Err() != nil
 		cancel()
@@ -323,5 +307,5 @@ func chaos(t *testing.T, devices, cuts int) {
 		t.Fatal(err)
 	}
 	t.Logf("%d devices in %v: %d connections cut, %d devices lost power with it, the server %d times; upkeep took %d certificates", devices,
-		time.Since(begin).Round(time.Millisecond), s.cuts.Load(), s.reboots.Load(), s.lives, s.pending)
+		time.Since(begin).Round(time.Millisecond), s.cuts, s.reboots, s.lives, s.pending)
 }

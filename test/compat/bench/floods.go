@@ -51,8 +51,9 @@ type floodFigures struct {
 
 // scenes are the floods that are measured: kinds, and where they come from.
 func scenes(only string) (all []floodScene) {
-	for _, k := range flood.Kinds {
-		all = append(all, floodScene{k.Name, k.Name, []string{"127.0.0.66"}})
+	for i, k := range flood.Kinds {
+		// Each from an address of its own: the server remembers how a party behaved before.
+		all = append(all, floodScene{k.Name, k.Name, []string{fmt.Sprintf("127.0.0.%d", 66+i)}})
 	}
 	var many []string
 	for i := range 1000 {

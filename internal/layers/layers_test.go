@@ -27,6 +27,8 @@ var layer = map[string][]string{
 	"internal/admission":    {},
 	"internal/egress":       {},
 	"internal/jwt":          {},
+	"internal/oidc":         {"internal/egress", "internal/jwt"},
+	"internal/oidc/…":       {},
 	"internal/template":     {"internal/policy"},
 	"internal/rulesql":      {},
 	"internal/function":     {},

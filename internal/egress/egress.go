@@ -2,7 +2,7 @@
 // metadata of identity providers, endpoints of functions) goes through one Client. It keeps the service from being used against
 // the network that it stands in.
 //
-// Begin with New. What counts is the address that a connection is made to, looked at when it is made: a name may lead elsewhere by
+// Begin with New; Dialer is for what is not HTTP, Sign for receivers who must know that it is us. What counts is the address that a connection is made to, looked at when it is made: a name may lead elsewhere by
 // then than when it was last resolved. Addresses that aren't public are refused unless the operator has listed them.
 package egress
 
@@ -68,8 +68,16 @@ const (
 // A Client makes calls within the bounds of its Config. It is safe for concurrent use.
 type Client = http.Client
 
-// New checks c and returns a client. Its redirects stay on the origin that was asked.
-func New(c Config) (*Client, error) {
+// Dialer returns a function that connects as a client's does, for what is not HTTP. It knows of no proxy.
+func Dialer(c Config) (func(ctx context.Context, network, addr string) (net.Conn, error), error) {
+	p, err := newPolicy(c)
+	if err != nil {
+		return nil, err
+	}
+	return p.dial(c.Resolver), nil
+}
+
+func newPolicy(c Config) (*policy, error) {
 	p := &policy{}
 	for _, text := range c.Allow {
 		d, err := parse(text)
@@ -77,6 +85,15 @@ func New(c Config) (*Client, error) {
 			return nil, fmt.Errorf("egress: %w", err)
 		}
 		p.allow = append(p.allow, d)
+	}
+	return p, nil
+}
+
+// New checks c and returns a client. Its redirects stay on the origin that was asked.
+func New(c Config) (*Client, error) {
+	p, err := newPolicy(c)
+	if err != nil {
+		return nil, err
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = defaultTimeout

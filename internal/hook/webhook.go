@@ -3,36 +3,17 @@ package hook
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
-	"time"
 
+	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/provision"
 )
 
-// Headers of a webhook's request (docs/hooks.md). The signature is "v1=" and the hexadecimal HMAC-SHA256, under the function's
-// secret, of the timestamp's text, a dot and the body. The receiver refuses timestamps that are more than five minutes off.
-const (
-	TimestampHeader = "Imprint-Timestamp" // seconds since 1970
-	SignatureHeader = "Imprint-Signature"
-)
-
-// sign returns the values of both headers.
-func sign(secret, body []byte, now time.Time) (timestamp, signature string) {
-	timestamp = strconv.FormatInt(now.Unix(), 10)
-	mac := hmac.New(sha256.New, secret)
-	mac.Write([]byte(timestamp + "."))
-	mac.Write(body)
-	return timestamp, "v1=" + hex.EncodeToString(mac.Sum(nil))
-}
-
+// callWebhook sends the event, signed (egress.Sign), under the function's secret.
 func (s *Service) callWebhook(ctx context.Context, f fleet.Function, e provision.HookEvent) (provision.HookAnswer, error) {
 	secret, err := s.open(e.Scope, f)
 	if err != nil {
@@ -43,9 +24,7 @@ func (s *Service) callWebhook(ctx context.Context, f fleet.Function, e provision
 	if err != nil {
 		return provision.HookAnswer{}, wrong("its URL cannot be called")
 	}
-	timestamp, signature := sign(secret, body, s.Clock.Now())
-	req.Header.Set(TimestampHeader, timestamp)
-	req.Header.Set(SignatureHeader, signature)
+	egress.Sign(req, secret, body, s.Clock.Now())
 	res, answer, err := s.post(req)
 	if err != nil {
 		return provision.HookAnswer{}, err

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/delivery"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
@@ -31,7 +32,7 @@ func (keys) Take(context.Context) (*rsa.PrivateKey, error) { return rsa.Generate
 
 type silence struct{}
 
-func (silence) Send(context.Context, userpool.Message) error { return nil }
+func (silence) Send(context.Context, delivery.Message) error { return nil }
 
 type story struct {
 	*testing.T

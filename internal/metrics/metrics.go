@@ -72,6 +72,7 @@ type Metrics struct {
 	functionTime  *prometheus.HistogramVec
 	workers       prometheus.Gauge
 	contained     prometheus.Counter
+	messages      *prometheus.CounterVec
 
 	codes words
 }
@@ -115,6 +116,7 @@ func New(s Sources) *Metrics {
 	m.workers = prometheus.NewGauge(prometheus.GaugeOpts{Name: "imprint_function_processes", Help: "Processes of functions, those that wait for work included."})
 	m.registry.MustRegister(m.workers)
 	m.contained = counter("imprint_contained_certificates_total", "Certificates that lost their power with the claim that they came from.").WithLabelValues()
+	m.messages = counter("imprint_messages_total", "Attempts to send messages to users by medium (EMAIL, SMS) and outcome (sent, failed, refused).", "medium", "outcome")
 	m.sources(s)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -288,6 +290,9 @@ func (m *Metrics) Commit(group int, took time.Duration, err error) {
 func (m *Metrics) Hook(kind, outcome string, took time.Duration) {
 	m.hookTime.WithLabelValues(kind, outcome).Observe(took.Seconds())
 }
+
+// Message counts an attempt to send a message to a user.
+func (m *Metrics) Message(medium, outcome string) { m.messages.WithLabelValues(medium, outcome).Inc() }
 
 // Function counts an invocation of a function that runs here. outcome is a word of package function; cold: its code had to be loaded first,
 // which took does not count.

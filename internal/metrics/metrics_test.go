@@ -30,6 +30,7 @@ func used() *Metrics {
 	m.Handshake("", time.Millisecond)
 	m.Refused("requests")
 	m.Hook("webhook", "allowed", 2*time.Millisecond)
+	m.Message("EMAIL", "sent")
 	m.Function("answered", true, 2*time.Millisecond)
 	m.Processes(3)
 	m.Slowed("handshakes")

@@ -44,7 +44,7 @@ type Config struct {
 	MasterKey
 	KeyHelper string `help:"Socket of a key helper (imprint-pkcs11) in which the keys of new roots and issuers are made and stay (default: sealed files in the data folder)." type:"path" placeholder:"SOCKET"`
 
-	OutboxDir       string   `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
+	Delivery
 	CORSOrigins     []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
 	Limits          string   `help:"Rates and numbers that MQTT clients may not exceed: aws (those of AWS) or none." enum:"none,aws" default:"none" placeholder:"PROFILE"`
 	TemplateLint    string   `help:"Which provisioning templates are refused: aws (those that AWS refuses) or errors (also those in which lint finds an error)." enum:"aws,errors" default:"aws" placeholder:"LEVEL"`
@@ -93,6 +93,19 @@ func (c *Config) limits() mqtt.Limits {
 type MasterKey struct {
 	MasterKeyFile string `help:"File with the master key that seals every secret." type:"path" placeholder:"FILE"`
 	MasterKeyCmd  string `name:"master-key-command" help:"Command that prints the master key." placeholder:"CMD"`
+}
+
+// Delivery says how messages (codes, invitations) reach people: e-mail by SMTP, else by the webhook; SMS by the webhook; without both, and for
+// whoever has no address, into the outbox.
+type Delivery struct {
+	OutboxDir             string `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
+	SMTP                  string `name:"smtp" help:"Mail server for messages to users, with or without a port (587, or 465 with smtp-tls implicit)." placeholder:"HOST"`
+	SMTPTLS               string `name:"smtp-tls" help:"How the connection to the mail server is encrypted: starttls, implicit or none." enum:"starttls,implicit,none" default:"starttls" placeholder:"HOW"`
+	SMTPUser              string `name:"smtp-user" help:"User at the mail server; needs smtp-password-file." placeholder:"NAME"`
+	SMTPPasswordFile      string `name:"smtp-password-file" help:"File with the password at the mail server." type:"path" placeholder:"FILE"`
+	MailFrom              string `name:"mail-from" help:"Address that mail comes from; needed with smtp." placeholder:"ADDRESS"`
+	DeliveryWebhook       string `name:"delivery-webhook" help:"URL that messages to users are posted to: SMS, and e-mail without smtp." secret:"" placeholder:"URL"`
+	DeliveryWebhookSecret string `name:"delivery-webhook-secret-file" help:"File with the secret under which such requests are signed; at least 16 characters." type:"path" placeholder:"FILE"`
 }
 
 // Functions says how the functions of package function run.

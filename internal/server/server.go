@@ -212,11 +212,11 @@ const functionsDir = "functions"
 func (s *Server) openRules(ctx context.Context) error {
 	sealer := s.masterKey.Sealer()
 	s.iam = iam.New(iam.Config{Store: s.db, Sealer: sealer, Clock: s.clock, Log: s.log})
-	outbox, err := userpool.NewOutbox(s.cfg.OutboxDir)
+	way, err := s.delivery()
 	if err != nil {
 		return err
 	}
-	if s.userpools, err = userpool.New(userpool.Config{Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: outbox,
+	if s.userpools, err = userpool.New(userpool.Config{Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: way, OnMessage: s.metrics.Message,
 		Issuer: s.site.baseURL(), Clock: s.clock, Log: s.log, Trusted: s.strangers.trusted, OnRefuse: s.metrics.Refused, OnProof: s.strangers.proven,
 		Arithmetic: s.cfg.SignIns, Waiting: unbound(s.cfg.SignInsWaiting), FailuresPerMinute: s.cfg.Guesses, SignUpsPerMinute: s.cfg.SignUps}); err != nil {
 		return err
@@ -270,6 +270,7 @@ func (s *Server) listen(context.Context) error {
 	background, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.wg.Go(func() { s.sweep(background) })
+	s.wg.Go(func() { s.deliver(background) })
 	s.wg.Go(func() { s.renew(background) })
 	s.wg.Go(func() { s.settle(background) })
 	return nil

@@ -188,6 +188,7 @@ func (tx *Tx) SweepUserPools(now time.Time, n int) (more bool, err error) {
 		{"pool_user_codes", "account, region, pool, sub, purpose"},
 		{"pool_attempts", "account, region, pool, subject, action"},
 		{"pool_spent_challenges", "account, region, pool, id"},
+		{"pool_messages", "account, region, pool, id"},
 	} {
 		r, err := tx.exec(`DELETE FROM `+t.table+` WHERE (`+t.key+`) IN (SELECT `+t.key+` FROM `+t.table+` WHERE expires < ? LIMIT ?)`, millis(now), n)
 		if err != nil {

@@ -29,10 +29,11 @@ var (
 	SealedHistories    = SealedColumn{"pool_users", "history", []string{"pool", "sub"}}
 	SealedPoolCodes    = SealedColumn{"pool_user_codes", "code", []string{"pool", "sub", "purpose"}}
 	SealedTokens       = SealedColumn{"pool_software_tokens", "secret", []string{"pool", "sub", "state"}}
+	SealedPoolMessages = SealedColumn{"pool_messages", "content", []string{"pool", "id"}}
 	SealedFunctions    = SealedColumn{"functions", "secret", []string{"name"}}
 	SealedEnvironments = SealedColumn{"lambda_functions", "environment", []string{"name"}}
 	sealedColumnsKnown = []SealedColumn{SealedAccessKeys, SealedPoolSecrets, SealedPoolKeys, SealedPoolClients, SealedVerifiers, SealedHistories, SealedPoolCodes, SealedTokens,
-		SealedFunctions, SealedEnvironments}
+		SealedPoolMessages, SealedFunctions, SealedEnvironments}
 )
 
 // A SealedValue is one value of a SealedColumn; Keys are the values of its keys, in their order.

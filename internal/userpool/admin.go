@@ -47,6 +47,10 @@ func (s *Service) CreateUser(ctx context.Context, scope fleet.Scope, poolID stri
 	}
 	u.Status = MustChange
 	setTemporary(p, &u, pw, now)
+	var invitations []order
+	if !n.Suppress {
+		invitations = p.invitations(&u, n.Mediums, temporary, now)
+	}
 	err = s.tx(ctx, func(tx *store.Tx) error {
 		if _, err := readPool(tx, scope, poolID); err != nil { // still there
 			return err
@@ -56,16 +60,16 @@ func (s *Service) CreateUser(ctx context.Context, scope fleet.Scope, poolID stri
 				return err
 			}
 		}
-		return p.insert(tx, u, "User account already exists")
+		if err := p.insert(tx, u, "User account already exists"); err != nil {
+			return err
+		}
+		return s.owe(tx, p, invitations...)
 	})
 	if err != nil {
 		return User{}, err
 	}
 	out, _ := userOf(u)
-	if n.Suppress {
-		return out, nil
-	}
-	return out, s.invite(ctx, p, &u, n.Mediums, temporary)
+	return out, s.deliverAll(ctx, p, invitations)
 }
 
 // setTemporary gives u a password that must be changed at sign-in and expires.
@@ -100,49 +104,54 @@ func (s *Service) inviteAgain(ctx context.Context, scope fleet.Scope, poolID str
 	if err != nil {
 		return User{}, err
 	}
+	var invitations []order
 	u, err := s.changeUser(ctx, scope, poolID, seen.Sub, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
 		if u.Status != MustChange {
 			return fail(fleet.KindState, "UnsupportedUserStateException", "Resend not possible. "+u.Username+" status is not FORCE_CHANGE_PASSWORD")
 		}
 		setTemporary(p, u, pw, s.now())
-		return nil
+		invitations = p.invitations(u, n.Mediums, temporary, s.now())
+		return s.owe(tx, p, invitations...)
 	})
 	if err != nil {
 		return User{}, err
 	}
 	out, _ := userOf(u)
-	return out, s.invite(ctx, p, &u, n.Mediums, temporary)
+	return out, s.deliverAll(ctx, p, invitations)
 }
 
-// invite sends a temporary password. Where the user has no address of the medium asked for, whichever address there is serves; a
-// user without any gets a message without destination, which an outbox keeps for the administrator.
-func (s *Service) invite(ctx context.Context, p *Pool, u *store.PoolUser, mediums []string, temporary fleet.Secret) error {
+// invitations are the messages that carry a temporary password to a user. Where the user has no address of the medium asked for,
+// whichever address there is serves; a user without any gets a message without destination, which is kept for the administrator.
+func (p *Pool) invitations(u *store.PoolUser, mediums []string, temporary fleet.Secret, now time.Time) (list []order) {
 	if len(mediums) == 0 {
 		mediums = []string{"SMS"}
 	}
+	to := func(name string) order {
+		return newOrder(u, invitation, name, u.Attributes[name], temporary, now, u.TemporaryUntil.Sub(now))
+	}
 	attribute := map[string]string{"SMS": "phone_number", "EMAIL": "email"}
-	sent := map[string]bool{}
-	send := func(name string) error {
-		if sent[name] {
-			return nil
-		}
-		sent[name] = true
-		return s.deliver(ctx, p.message(u, "invitation", name, u.Attributes[name], temporary, s.now()))
-	}
-	for _, m := range mediums {
-		if name := attribute[m]; u.Attributes[name] != "" {
-			if err := send(name); err != nil {
-				return err
-			}
+	for i, medium := range mediums {
+		if name := attribute[medium]; u.Attributes[name] != "" && !slices.Contains(mediums[:i], medium) {
+			list = append(list, to(name))
 		}
 	}
-	if len(sent) > 0 {
-		return nil
+	switch {
+	case len(list) > 0:
+		return list
+	case u.Attributes["phone_number"] != "":
+		return []order{to("phone_number")}
 	}
-	if u.Attributes["phone_number"] != "" {
-		return send("phone_number")
+	return []order{to("email")}
+}
+
+// deliverAll delivers all and returns the first error.
+func (s *Service) deliverAll(ctx context.Context, p *Pool, orders []order) (first error) {
+	for _, o := range orders {
+		if err := s.deliver(ctx, p, o); err != nil && first == nil {
+			first = err
+		}
 	}
-	return send("email")
+	return first
 }
 
 // poolFor and userFor read outside of a transaction, for work that must not hold one up.
@@ -308,9 +317,11 @@ func (s *Service) SetPassword(ctx context.Context, scope fleet.Scope, poolID, us
 
 // ResetPassword makes the present password worthless and sends the user a code for a new one (AdminResetUserPassword).
 func (s *Service) ResetPassword(ctx context.Context, scope fleet.Scope, poolID, username string) error {
-	var m Message
+	var o order
 	code := newCode()
+	var pool *Pool
 	_, err := s.changeUser(ctx, scope, poolID, username, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
+		pool = p
 		if u.Status == MustChange || u.Status == Unconfirmed {
 			return notAuthorized("User password cannot be reset in the current state.")
 		}
@@ -323,13 +334,16 @@ func (s *Service) ResetPassword(ctx context.Context, scope fleet.Scope, poolID, 
 			return err
 		}
 		u.Status = ResetRequired
-		m = p.message(u, "recovery", attribute, value, code, s.now())
+		o = newOrder(u, recovery, attribute, value, code, s.now(), recoverLife)
+		if err := s.owe(tx, p, o); err != nil {
+			return err
+		}
 		return s.putCode(tx, p, u.Sub, recoverCode, attribute, value, code, recoverLife)
 	})
 	if err != nil {
 		return err
 	}
-	return s.deliver(ctx, m)
+	return s.deliver(ctx, pool, o)
 }
 
 // ConfirmUser confirms a sign-up without a code (AdminConfirmSignUp).

@@ -1,15 +1,12 @@
 package userpool
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/imprint-iot/imprint/internal/delivery"
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
@@ -297,35 +294,9 @@ func TestPasswordPolicy(t *testing.T) {
 	}
 }
 
-func TestTheOutboxIsReadByItsOwnerOnly(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "outbox")
-	box := must(NewOutbox(dir))(t)
-	ok(t, box.Send(t.Context(), Message{Scope: scope, PoolID: "us-east-1_A", Username: "ada", Reason: "sign-up", Medium: "EMAIL",
-		Destination: "ada@example.com", Subject: "s", Body: "code 123456", Code: "123456", At: time.Unix(0, 0)}))
-	entries := must(os.ReadDir(dir))(t)
-	if len(entries) != 1 {
-		t.Fatalf("files %v", entries)
-	}
-	name := entries[0].Name()
-	if !strings.HasPrefix(name, "19700101T000000.000000000Z-sign-up-") || !strings.HasSuffix(name, ".json") {
-		t.Errorf("file %s", name)
-	}
-	for path, mode := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, name): 0o600} {
-		if got := must(os.Stat(path))(t).Mode().Perm(); got != mode {
-			t.Errorf("%s has mode %o", path, got)
-		}
-	}
-	var m map[string]string
-	ok(t, json.Unmarshal(must(os.ReadFile(filepath.Join(dir, name)))(t), &m))
-	if m["Code"] != "123456" || m["To"] != "ada@example.com" || m["Account"] != scope.Account || m["Body"] != "code 123456" {
-		t.Errorf("message %v", m)
-	}
-}
-
 func TestMessagesHideTheirSecretsFromLogs(t *testing.T) {
 	t.Parallel()
-	if text := fmt.Sprintf("%v %+v", Message{Code: "123456", Body: "code 123456"}, Tokens{Access: "secret", Refresh: "secret"}); strings.Contains(text, "123456") || strings.Contains(text, "secret") {
+	if text := fmt.Sprintf("%v %+v", delivery.Message{Code: "123456", Body: "code 123456"}, Tokens{Access: "secret", Refresh: "secret"}); strings.Contains(text, "123456") || strings.Contains(text, "secret") {
 		t.Errorf("printed %s", text)
 	}
 }

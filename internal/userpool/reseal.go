@@ -24,6 +24,7 @@ var stored = []struct {
 	{store.SealedHistories, "password-history"},
 	{store.SealedPoolCodes, "code"},
 	{store.SealedTokens, "software-token"},
+	{store.SealedPoolMessages, "message"},
 }
 
 // Reseal brings everything sealed of all user pools under the current master key and returns how many values it changed.

@@ -129,7 +129,7 @@ func (s *Service) UpdateSelf(ctx context.Context, token fleet.Secret, changes ma
 		}
 	}
 	codes := map[string]fleet.Secret{"email": newCode(), "phone_number": newCode()}
-	var messages []Message
+	var messages []order
 	err = s.changeSelf(ctx, who, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
 		messages = nil
 		atOnce := map[string]string{}
@@ -146,7 +146,11 @@ func (s *Service) UpdateSelf(ctx context.Context, token fleet.Secret, changes ma
 			if err := p.checkAttributes(map[string]string{name: value}); err != nil {
 				return err
 			}
-			messages = append(messages, p.message(u, "verification", name, value, codes[name], s.now()))
+			o := newOrder(u, verification, name, value, codes[name], s.now(), confirmLife)
+			messages = append(messages, o)
+			if err := s.owe(tx, p, o); err != nil {
+				return err
+			}
 			if err := s.putCode(tx, p, u.Sub, verifyCode+name, name, value, codes[name], confirmLife); err != nil {
 				return err
 			}
@@ -157,20 +161,13 @@ func (s *Service) UpdateSelf(ctx context.Context, token fleet.Secret, changes ma
 		return nil, err
 	}
 	var sent []CodeDelivery
-	for _, m := range messages {
-		if err := s.deliver(ctx, m); err != nil {
+	for _, o := range messages {
+		if err := s.deliver(ctx, who.pool, o); err != nil {
 			return nil, err
 		}
-		sent = append(sent, deliveryTo(attributeOf(m), m.Destination))
+		sent = append(sent, o.delivery())
 	}
 	return sent, nil
-}
-
-func attributeOf(m Message) string {
-	if m.Medium == "SMS" {
-		return "phone_number"
-	}
-	return "email"
 }
 
 // RequestVerification sends a code that proves an address of the token's owner (GetUserAttributeVerificationCode).
@@ -185,7 +182,7 @@ func (s *Service) RequestVerification(ctx context.Context, token fleet.Secret, a
 	if err := s.limited(ctx, who.pool, who.user.Sub, askAttempts, attemptLimit()); err != nil {
 		return CodeDelivery{}, err
 	}
-	var m Message
+	var o order
 	code := newCode()
 	err = s.changeSelf(ctx, who, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
 		value := u.Attributes[attribute]
@@ -197,13 +194,16 @@ func (s *Service) RequestVerification(ctx context.Context, token fleet.Secret, a
 		if value == "" {
 			return invalid("User has no " + attribute + " to verify.")
 		}
-		m = p.message(u, "verification", attribute, value, code, s.now())
+		o = newOrder(u, verification, attribute, value, code, s.now(), confirmLife)
+		if err := s.owe(tx, p, o); err != nil {
+			return err
+		}
 		return s.putCode(tx, p, u.Sub, verifyCode+attribute, attribute, value, code, confirmLife)
 	})
 	if err != nil {
 		return CodeDelivery{}, err
 	}
-	return deliveryTo(attribute, m.Destination), s.deliver(ctx, m)
+	return o.delivery(), s.deliver(ctx, who.pool, o)
 }
 
 // VerifyAttribute proves an address of the token's owner with the code that was sent there.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -104,12 +105,37 @@ func checkSettings(s *Settings) error {
 	if len(s.UsernameAttributes) > 0 && len(s.AliasAttributes) > 0 {
 		return invalid("Only one of the aliasAttributes or usernameAttributes can be set in a user pool")
 	}
+	if err := s.checkWords(); err != nil {
+		return err
+	}
 	for _, o := range s.Recovery {
 		if o.Name == "admin_only" && len(s.Recovery) > 1 {
 			return invalid("Invalid account recovery setting parameter. Account Recovery Setting cannot use admin_only setting with any other recovery mechanisms.")
 		}
 	}
 	slices.SortStableFunc(s.Recovery, func(a, b RecoveryOption) int { return a.Priority - b.Priority })
+	return nil
+}
+
+// checkWords refuses templates that lack what they are for: the code, and in an invitation the user name as well.
+func (s *Settings) checkWords() error {
+	for _, t := range []struct {
+		name, text string
+		needs      []string
+	}{
+		{"EmailVerificationMessage", s.EmailVerificationMessage, []string{"{####}"}},
+		{"SmsVerificationMessage", s.SMSVerificationMessage, []string{"{####}"}},
+		{"VerificationMessageTemplate.EmailMessage", s.Verification.Email, []string{"{####}"}},
+		{"VerificationMessageTemplate.SmsMessage", s.Verification.SMS, []string{"{####}"}},
+		{"AdminCreateUserConfig.InviteMessageTemplate.EmailMessage", s.Invitation.Email, []string{"{username}", "{####}"}},
+		{"AdminCreateUserConfig.InviteMessageTemplate.SMSMessage", s.Invitation.SMS, []string{"{username}", "{####}"}},
+	} {
+		for _, need := range t.needs {
+			if t.text != "" && !strings.Contains(t.text, need) {
+				return invalid(t.name + " must contain " + need + ".")
+			}
+		}
+	}
 	return nil
 }
 

@@ -53,6 +53,7 @@ func (s *Service) SignUp(ctx context.Context, r Registration) (sub string, deliv
 	u.Status = Unconfirmed
 	attribute, value := p.signUpAddress(u.Attributes)
 	code := newCode()
+	o := newOrder(&u, signUpReason, attribute, value, code, now, confirmLife)
 	err = s.tx(ctx, func(tx *store.Tx) error {
 		if _, err := readPool(tx, p.Scope, p.ID); err != nil {
 			return err
@@ -60,13 +61,16 @@ func (s *Service) SignUp(ctx context.Context, r Registration) (sub string, deliv
 		if err := p.insert(tx, u, "User already exists"); err != nil || attribute == "" {
 			return err
 		}
+		if err := s.owe(tx, p, o); err != nil {
+			return err
+		}
 		return s.putCode(tx, p, u.Sub, signUpCode, attribute, value, code, confirmLife)
 	})
 	if err != nil || attribute == "" {
 		return u.Sub, nil, err
 	}
-	d := deliveryTo(attribute, value)
-	return u.Sub, &d, s.deliver(ctx, p.message(&u, "sign-up", attribute, value, code, now))
+	d := o.delivery()
+	return u.Sub, &d, s.deliver(ctx, p, o)
 }
 
 // enterHashed finds a client and checks its SECRET_HASH over a name.
@@ -166,32 +170,32 @@ func (s *Service) ResendCode(ctx context.Context, r CodeRequest) (CodeDelivery, 
 	if err != nil {
 		return CodeDelivery{}, err
 	}
-	return s.sendCode(ctx, e, r.Username, resendAttempts, func(tx *store.Tx, u *store.PoolUser, code fleet.Secret) (Message, error) {
+	return s.sendCode(ctx, e, r.Username, resendAttempts, func(tx *store.Tx, u *store.PoolUser, code fleet.Secret) (order, error) {
 		p := e.pool
 		if u.Status != Unconfirmed {
-			return Message{}, invalid("User is already confirmed.")
+			return order{}, invalid("User is already confirmed.")
 		}
 		attribute, value := p.signUpAddress(u.Attributes)
 		if attribute == "" {
-			return Message{}, invalid("Auto verification not turned on.")
+			return order{}, invalid("Auto verification not turned on.")
 		}
-		return p.message(u, "sign-up", attribute, value, code, s.now()), s.putCode(tx, p, u.Sub, signUpCode, attribute, value, code, confirmLife)
+		return newOrder(u, signUpReason, attribute, value, code, s.now(), confirmLife), s.putCode(tx, p, u.Sub, signUpCode, attribute, value, code, confirmLife)
 	})
 }
 
 // sendCode counts a request for a code, lets prepare store it, and sends it. Where the client hides who exists an unknown user is
 // answered in the same way, in the same time.
 func (s *Service) sendCode(ctx context.Context, e entry, name, action string,
-	prepare func(*store.Tx, *store.PoolUser, fleet.Secret) (Message, error)) (CodeDelivery, error) {
+	prepare func(*store.Tx, *store.PoolUser, fleet.Secret) (order, error)) (CodeDelivery, error) {
 	if err := s.countSignUp(ctx); err != nil {
 		return CodeDelivery{}, err
 	}
 	p := e.pool
 	code := newCode()
 	var verdict error
-	var m Message
+	var o order
 	err := s.tx(ctx, func(tx *store.Tx) error {
-		verdict, m = nil, Message{}
+		verdict, o = nil, order{}
 		u, err := s.lookUp(tx, e, name)
 		if err != nil {
 			return err
@@ -207,9 +211,12 @@ func (s *Service) sendCode(ctx context.Context, e entry, name, action string,
 		if u == nil {
 			return nil
 		}
-		m, err = prepare(tx, u, code)
+		o, err = prepare(tx, u, code)
 		if err != nil && fleet.KindOf(err) != fleet.KindInternal { // a refusal: the attempt stays counted
 			verdict, err = err, nil
+		}
+		if err == nil && verdict == nil && o.Value != "" {
+			err = s.owe(tx, p, o)
 		}
 		return err
 	})
@@ -219,13 +226,13 @@ func (s *Service) sendCode(ctx context.Context, e entry, name, action string,
 	switch {
 	case err != nil:
 		return CodeDelivery{}, err
-	case m.Destination == "":
+	case o.Value == "":
 		return s.simulated(p, name)
 	case e.client.ShowUnknownUsers:
-		return deliveryTo(attributeOf(m), m.Destination), s.deliver(ctx, m)
+		return o.delivery(), s.deliver(ctx, p, o)
 	}
-	s.deliverQuietly(ctx, m)
-	return deliveryTo(attributeOf(m), m.Destination), nil
+	s.deliverQuietly(ctx, p, o)
+	return o.delivery(), nil
 }
 
 // simulated is where a code for a user who does not exist would have gone: the same for the same name.
@@ -251,21 +258,21 @@ func (s *Service) ForgotPassword(ctx context.Context, r CodeRequest) (CodeDelive
 	if err != nil {
 		return CodeDelivery{}, err
 	}
-	return s.sendCode(ctx, e, r.Username, forgotAttempts, func(tx *store.Tx, u *store.PoolUser, code fleet.Secret) (Message, error) {
+	return s.sendCode(ctx, e, r.Username, forgotAttempts, func(tx *store.Tx, u *store.PoolUser, code fleet.Secret) (order, error) {
 		p := e.pool
 		switch {
 		case !u.Enabled && !e.client.ShowUnknownUsers:
-			return Message{}, nil // looks like any other, and nothing is sent
+			return order{}, nil // looks like any other, and nothing is sent
 		case !u.Enabled:
-			return Message{}, userDisabled()
+			return order{}, userDisabled()
 		case u.Status == MustChange:
-			return Message{}, notAuthorized("User password cannot be reset in the current state.")
+			return order{}, notAuthorized("User password cannot be reset in the current state.")
 		}
 		attribute, value, err := p.recoveryAddress(u.Attributes)
 		if err != nil {
-			return Message{}, err
+			return order{}, err
 		}
-		return p.message(u, "recovery", attribute, value, code, s.now()), s.putCode(tx, p, u.Sub, recoverCode, attribute, value, code, recoverLife)
+		return newOrder(u, recovery, attribute, value, code, s.now(), recoverLife), s.putCode(tx, p, u.Sub, recoverCode, attribute, value, code, recoverLife)
 	})
 }
 

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/admission"
+	"github.com/imprint-iot/imprint/internal/delivery"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -49,7 +50,7 @@ type Config struct {
 	Sealer   Sealer
 	Keys     KeySource
 	Roles    RolePasser
-	Delivery Delivery
+	Delivery delivery.Sender
 
 	// Issuer is the public origin, for example https://iot.lan:8443, without a final slash. The issuer of a pool's tokens is
 	// Issuer + "/" + pool id.
@@ -66,6 +67,8 @@ type Config struct {
 	// whose caller has proven who they are: by password, by a refresh token or by a token of ours.
 	OnRefuse func(budget string)
 	OnProof  func(ctx context.Context)
+	// OnMessage, if set, hears of each attempt to send a message: EMAIL or SMS, and sent, failed (it may be tried again) or refused.
+	OnMessage func(medium, outcome string)
 	// FailuresPerMinute bounds failed sign-ins and guessed codes per source address; 0: 20, negative: no bound. A factory whose
 	// people sit behind one address stays far below it: successes do not count.
 	FailuresPerMinute int

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/delivery"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/store/storetest"
@@ -88,11 +89,11 @@ func (testRoles) PassRole(_ context.Context, _ *fleet.Caller, role, _ string) er
 // mailbox keeps messages, or fails.
 type mailbox struct {
 	mu   sync.Mutex
-	sent []Message
+	sent []delivery.Message
 	err  error
 }
 
-func (m *mailbox) Send(_ context.Context, msg Message) error {
+func (m *mailbox) Send(_ context.Context, msg delivery.Message) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sent = append(m.sent, msg)
@@ -106,7 +107,7 @@ func (m *mailbox) count() int {
 }
 
 // last returns the newest message.
-func (m *mailbox) last(t testing.TB) Message {
+func (m *mailbox) last(t testing.TB) delivery.Message {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/delivery"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -56,7 +57,7 @@ func (keys) Take(context.Context) (*rsa.PrivateKey, error) {
 }
 
 // Send keeps the codes of messages.
-func (w *world) Send(_ context.Context, m userpool.Message) error {
+func (w *world) Send(_ context.Context, m delivery.Message) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.codes = append(w.codes, m.Code.Reveal())

@@ -29,7 +29,7 @@ func (a *api) updateUserAttributes(ctx context.Context, in *UpdateUserAttributes
 	}
 	out := &UpdateUserAttributesOutput{}
 	for _, d := range sent {
-		out.CodeDeliveryDetailsList = append(out.CodeDeliveryDetailsList, *delivery(d))
+		out.CodeDeliveryDetailsList = append(out.CodeDeliveryDetailsList, *deliveryDetails(d))
 	}
 	return out, nil
 }
@@ -48,7 +48,7 @@ func (a *api) getUserAttributeVerificationCode(ctx context.Context, in *GetUserA
 	if err != nil {
 		return nil, err
 	}
-	return &GetUserAttributeVerificationCodeOutput{CodeDeliveryDetails: delivery(d)}, nil
+	return &GetUserAttributeVerificationCodeOutput{CodeDeliveryDetails: deliveryDetails(d)}, nil
 }
 
 func (a *api) verifyUserAttribute(ctx context.Context, in *VerifyUserAttributeInput) (*VerifyUserAttributeOutput, error) {

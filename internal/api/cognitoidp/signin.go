@@ -91,12 +91,12 @@ func (a *api) signUp(ctx context.Context, in *SignUpInput) (*SignUpOutput, error
 	}
 	out := &SignUpOutput{UserConfirmed: false, UserSub: sub}
 	if sent != nil {
-		out.CodeDeliveryDetails = delivery(*sent)
+		out.CodeDeliveryDetails = deliveryDetails(*sent)
 	}
 	return out, nil
 }
 
-func delivery(d userpool.CodeDelivery) *CodeDeliveryDetailsType {
+func deliveryDetails(d userpool.CodeDelivery) *CodeDeliveryDetailsType {
 	return &CodeDeliveryDetailsType{AttributeName: new(d.Attribute), DeliveryMedium: new(d.Medium), Destination: new(d.Destination)}
 }
 
@@ -110,7 +110,7 @@ func (a *api) resendConfirmationCode(ctx context.Context, in *ResendConfirmation
 	if err != nil {
 		return nil, err
 	}
-	return &ResendConfirmationCodeOutput{CodeDeliveryDetails: delivery(d)}, nil
+	return &ResendConfirmationCodeOutput{CodeDeliveryDetails: deliveryDetails(d)}, nil
 }
 
 func (a *api) forgotPassword(ctx context.Context, in *ForgotPasswordInput) (*ForgotPasswordOutput, error) {
@@ -118,7 +118,7 @@ func (a *api) forgotPassword(ctx context.Context, in *ForgotPasswordInput) (*For
 	if err != nil {
 		return nil, err
 	}
-	return &ForgotPasswordOutput{CodeDeliveryDetails: delivery(d)}, nil
+	return &ForgotPasswordOutput{CodeDeliveryDetails: deliveryDetails(d)}, nil
 }
 
 func (a *api) confirmForgotPassword(ctx context.Context, in *ConfirmForgotPasswordInput) (*ConfirmForgotPasswordOutput, error) {

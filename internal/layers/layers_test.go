@@ -31,6 +31,8 @@ var layer = map[string][]string{
 	"internal/jwt":          {},
 	"internal/oidc":         {"internal/egress", "internal/jwt"},
 	"internal/oidc/…":       {},
+	"internal/federation":   {"internal/egress", "internal/federation/samlsp", "internal/jwt", "internal/oidc"},
+	"internal/federation/…": {"internal/oidc/…"}, // of which federationtest is for tests
 	"internal/template":     {"internal/policy"},
 	"internal/rulesql":      {},
 	"internal/function":     {},

@@ -23,6 +23,8 @@ type Metadata struct {
 	EndSessionEndpoint    string `json:"end_session_endpoint"`
 
 	TokenAuthMethods []string `json:"token_endpoint_auth_methods_supported"` // nil: client_secret_basic (section 3)
+
+	TellsIssuer bool `json:"authorization_response_iss_parameter_supported"` // answers to requests for a code have iss (RFC 9207)
 }
 
 // CheckIssuer refuses what cannot be an issuer: it must be an https URL without user, query and fragment.

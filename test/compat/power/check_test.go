@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	_ "modernc.org/sqlite"
@@ -143,7 +144,21 @@ type registry struct {
 	policies map[string][]string // of certificates
 }
 
+// readRegistry reads until two readings in a row agree: it takes many requests, and a server that has just started takes those
+// certificates out of service that are due.
 func readRegistry(ctx context.Context, c *client.Client) (registry, error) {
+	var before registry
+	for range 20 {
+		r, err := readOnce(ctx, c)
+		if err != nil || reflect.DeepEqual(r, before) {
+			return r, err
+		}
+		before = r
+	}
+	return registry{}, errors.New("the registry never stands still")
+}
+
+func readOnce(ctx context.Context, c *client.Client) (registry, error) {
 	r := registry{map[string][]string{}, map[string]string{}, map[string][]string{}}
 	for token := ""; ; {
 		var page struct {

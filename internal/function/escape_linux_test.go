@@ -109,7 +109,7 @@ func TestEscapesAreRefused(t *testing.T) {
 		if subjects[use] == nil {
 			r := world(t, Config{without: allLayers &^ use})
 			c := subject(t, "go")
-			c.Memory, c.Timeout = 1024, 20*time.Second
+			c.Memory, c.Timeout = 1024, 50*time.Second
 			subjects[use] = func(event string) Result { return ask(t, r, c, event) }
 		}
 		return subjects[use]

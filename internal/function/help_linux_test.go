@@ -251,6 +251,9 @@ func goCase(body []byte, h http.Header, count int) (string, error) {
 		return fmt.Sprintf(`{"id":%q,"name":%q,"arn":%q,"memory":%q,"left":%t,"region":%q,"own":%q,"version":%q,"root":%q}`, id, os.Getenv("AWS_LAMBDA_FUNCTION_NAME"),
 			h.Get("Lambda-Runtime-Invoked-Function-Arn"), os.Getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"), h.Get("Lambda-Runtime-Deadline-Ms") != "",
 			os.Getenv("AWS_REGION"), os.Getenv("OWN"), os.Getenv("AWS_LAMBDA_FUNCTION_VERSION"), os.Getenv("LAMBDA_TASK_ROOT")), nil
+	case "lazy": // it answers, and asks for nothing more
+		post("/runtime/invocation/"+id+"/response", fmt.Sprint(count))
+		time.Sleep(time.Minute)
 	case "twice":
 		post("/runtime/invocation/"+id+"/response", `{"allowProvisioning":false}`)
 		status, said := post("/runtime/invocation/"+id+"/response", `{"allowProvisioning":true}`)

@@ -8,13 +8,17 @@ import (
 // Verb is the hidden verb by which the server starts itself as the process that builds the sandbox of a function and then becomes it.
 const Verb = "function-worker"
 
-// Main must be called first thing by every program that has a Runner, tests included (TestMain): if the process was started as the one
-// that builds a sandbox, it does that and does not return.
+// Main must be called first thing by every program that is to run functions, tests included (TestMain): if the process was started as the
+// one that builds a sandbox, it does that and does not return.
 func Main() {
+	prepared = true
 	if len(os.Args) == 2 && os.Args[1] == Verb {
 		become()
 	}
 }
+
+// prepared says that Main was called. A program that does not would be started again as a whole, in the place of each sandbox.
+var prepared bool
 
 // layers are the parts of the sandbox. Each holds by itself; DESIGN.md says what for.
 type layers uint

@@ -260,10 +260,13 @@ func (r *Runner) drop(which func(*worker) bool) (out []*worker) {
 	return out
 }
 
+// end ends workers side by side, and waits for that.
 func end(ws []*worker) {
+	var all sync.WaitGroup
 	for _, w := range ws {
-		w.kill()
+		all.Go(w.kill)
 	}
+	all.Wait()
 }
 
 // put lets a worker wait for work.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,9 @@ func (r *Runner) Available() error {
 }
 
 func (r *Runner) probe() (layers, error) {
+	if !prepared {
+		return 0, fmt.Errorf("%w: this program does not begin with function.Main, which builds the sandbox", ErrUnavailable)
+	}
 	use := allLayers &^ r.without
 	if os.Geteuid() != 0 {
 		use &^= ownUser
@@ -91,7 +95,7 @@ func (r *Runner) try(use layers) error {
 		return err
 	}
 	defer status.Close()
-	err = cmd.Wait()
+	err = endOf(cmd, probeTime)
 	if said := said(status); said != nil {
 		return said
 	}
@@ -101,8 +105,32 @@ func (r *Runner) try(use layers) error {
 	return nil
 }
 
-// said is what the process that builds a sandbox has said, if that failed.
+// probeTime is how long it may take to build a sandbox with nothing in it: some hundred times what it takes.
+const probeTime = 10 * time.Second
+
+// endOf waits for the end of a process, and ends it when it has not come in time. A process that not even that ends is left to itself.
+func endOf(cmd *exec.Cmd, limit time.Duration) error {
+	end := make(chan error, 1)
+	go func() { end <- cmd.Wait() }()
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case err := <-end:
+		return err
+	case <-late.C:
+	}
+	killTree(cmd.Process)
+	late.Reset(endTime)
+	select {
+	case <-end:
+	case <-late.C:
+	}
+	return fmt.Errorf("no end within %v", limit)
+}
+
+// said is what the process that builds a sandbox has said, if that failed. The process has ended, so nothing more comes.
 func said(status *os.File) error {
+	_ = status.SetReadDeadline(time.Now().Add(time.Second)) // should anybody else hold the other end
 	b, _ := io.ReadAll(io.LimitReader(status, 4<<10))
 	if len(b) == 0 {
 		return nil

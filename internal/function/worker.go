@@ -65,13 +65,22 @@ func (r *Runner) start(code Code, key string) (*worker, error) {
 	return w, nil
 }
 
-// kill ends the process and all that it started, and waits for that.
+// endTime is how long a process that is killed is waited for. The kernel may need longer, for example while a disk does not answer.
+const endTime = 5 * time.Second
+
+// kill ends the process and all that it started, and waits for that, endTime at most.
 func (w *worker) kill() {
 	select {
 	case <-w.gone: // its number may be somebody else's by now
+		return
 	default:
-		killTree(w.cmd.Process)
-		<-w.gone
+	}
+	killTree(w.cmd.Process)
+	late := time.NewTimer(endTime)
+	defer late.Stop()
+	select {
+	case <-w.gone:
+	case <-late.C:
 	}
 }
 
@@ -107,19 +116,26 @@ func (w *worker) loaded(ctx context.Context) (*answer, error) {
 	}
 }
 
+// handOver is how long a worker that has answered may take to ask for the next event.
+const handOver = time.Second
+
 // run hands the invocation over and waits for its answer. kept: the worker may be given another one. errGone: it ended before it was
-// given this one.
+// given this one, or was ended since it did not ask for it.
 func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration) (a answer, outcome string, kept bool, err error) {
-	late := time.NewTimer(timeout)
+	late := time.NewTimer(handOver)
 	defer late.Stop()
 	select {
 	case w.work <- inv:
 	case <-w.gone:
 		return a, Errored, false, errGone
+	case <-late.C:
+		w.kill()
+		return a, Errored, false, errGone
 	case <-ctx.Done():
 		w.kill()
 		return a, Canceled, false, ctx.Err()
 	}
+	late.Reset(timeout)
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -155,8 +171,13 @@ func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration
 	return a, outcome, kept, nil
 }
 
-// exited is the answer of a worker that is gone without one.
+// exited is the answer of a worker that is gone without one, or is about to be.
 func (w *worker) exited(prefix string) answer {
+	select {
+	case <-w.gone:
+	default: // it was killed, and has not ended yet
+		return failed("Runtime.ExitError", "%sError: Runtime exited without providing a reason", prefix)
+	}
 	switch {
 	case w.hog.Load():
 		return failed("Runtime.OutOfMemory", "%sError: Runtime exited with error: signal: killed", prefix)

@@ -5,12 +5,19 @@ package conformity
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/function"
 	"github.com/imprint-iot/imprint/internal/server"
 )
+
+func TestMain(m *testing.M) {
+	function.Main() // Invoke is among the operations
+	os.Exit(m.Run())
+}
 
 // start runs a server in a folder of its own until the test ends.
 func start(t *testing.T) *server.Server {

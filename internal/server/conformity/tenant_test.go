@@ -185,15 +185,20 @@ func (a *tenant) furnishHooks() {
 	})
 }
 
-func (a *tenant) furnishFunctions() {
+// answering is the code of a function that always answers the same.
+func (a *tenant) answering(text string) string {
 	var code bytes.Buffer
 	z := zip.NewWriter(&code)
 	w, err := z.Create("app.py")
 	must(a.t, err)
-	_, err = w.Write([]byte("def handler(event, context):\n    return '" + a.private + "'\n"))
+	_, err = w.Write([]byte("def handler(event, context):\n    return '" + text + "'\n"))
 	must(a.t, err)
 	must(a.t, z.Close())
-	zipFile := base64.StdEncoding.EncodeToString(code.Bytes())
+	return base64.StdEncoding.EncodeToString(code.Bytes())
+}
+
+func (a *tenant) furnishFunctions() {
+	zipFile := a.answering(a.private)
 	a.do("iam", "CreateRole", object{"RoleName": "worker", "AssumeRolePolicyDocument": strings.Replace(trustIoT, "iot", "lambda", 1)})
 	role, arn := a.arn("iam", "role/worker"), a.arn("lambda", "function:lampcheck")
 	a.do("lambda", "CreateFunction", object{"FunctionName": "lampcheck", "Runtime": "python3.12", "Handler": "app.handler", "Role": role, "Description": a.private,
@@ -201,7 +206,7 @@ func (a *tenant) furnishFunctions() {
 	a.do("lambda", "AddPermission", object{"FunctionName": "lampcheck", "StatementId": "iot", "Action": "lambda:InvokeFunction", "Principal": "iot.amazonaws.com"})
 	maps.Copy(a.values, values{
 		"GetFunctionLogs.Name": "lampcheck", "FunctionName": "lampcheck", "PutFunction.FunctionName": absent{}, "CreateFunction.Runtime": "python3.12", "CreateFunction.Handler": "app.handler",
-		"CreateFunction.Role": role, "CreateFunction.Code": object{"ZipFile": zipFile}, "ZipFile": zipFile, "AddPermission.Principal": "iot.amazonaws.com",
+		"CreateFunction.Role": role, "CreateFunction.Code": object{"ZipFile": zipFile}, "ZipFile": a.answering("changed"), "AddPermission.Principal": "iot.amazonaws.com",
 		"AddPermission.Action": "lambda:InvokeFunction", "AddPermission.StatementId": "more", "RemovePermission.StatementId": "iot", "Resource": arn, "Invoke.Payload": "{}",
 	})
 }

@@ -143,6 +143,7 @@ func (s *session) exec(ctx context.Context, query string, args ...any) (driver.R
 	if err != nil {
 		return nil, err
 	}
+	defer s.unbind()
 	if err := s.bind(args); err != nil {
 		return nil, err
 	}
@@ -154,6 +155,7 @@ func (s *session) query(ctx context.Context, query string, args ...any) (*rows, 
 	if err != nil {
 		return nil, err
 	}
+	defer s.unbind()
 	if err := s.bind(args); err != nil {
 		return nil, err
 	}
@@ -166,7 +168,6 @@ func (s *session) query(ctx context.Context, query string, args ...any) (*rows, 
 
 // bind puts the values of a statement into s.args, which drivers don't keep.
 func (s *session) bind(args []any) error {
-	s.args = s.args[:0]
 	for i, arg := range args {
 		v := driver.Value(arg)
 		switch arg := arg.(type) {
@@ -182,6 +183,12 @@ func (s *session) bind(args []any) error {
 		s.args = append(s.args, driver.NamedValue{Ordinal: i + 1, Value: v})
 	}
 	return nil
+}
+
+// unbind lets go of the values of a statement: they may be parts of something large.
+func (s *session) unbind() {
+	clear(s.args)
+	s.args = s.args[:0]
 }
 
 // rows are the answer to a query. They must be closed before the transaction goes on.

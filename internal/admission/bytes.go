@@ -47,6 +47,9 @@ func (r *Body) Read(p []byte) (int, error) {
 	return 0, Refused("too many large requests are being received. Try again in a moment", 2*time.Second)
 }
 
+// Taken is how much of the budget the request has now, in bytes.
+func (r *Body) Taken() int64 { return r.taken }
+
 // Release gives the bytes back, when the request is done.
 func (r *Body) Release() {
 	r.budget.used.Add(-r.taken)

@@ -1,12 +1,12 @@
 package lambda
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,31 +48,38 @@ func (s *Service) upload(ctx context.Context, scope fleet.Scope, data []byte) (f
 	}); err != nil || complete {
 		return c, err
 	}
-	for i, part := range slices.Collect(slices.Chunk(data, codePart)) {
+	i := 0
+	for part := range slices.Chunk(data, codePart) {
 		if err := s.Store.Tx(ctx, func(tx *store.Tx) error { return tx.PutCodePart(scope, c.Digest, i, part) }); err != nil {
 			return c, err
 		}
+		i++
 	}
 	return c, nil
 }
 
-// load reads a zip file back.
-func (s *Service) load(ctx context.Context, scope fleet.Scope, c fleet.FunctionCode) ([]byte, error) {
-	var b bytes.Buffer
-	b.Grow(int(c.Size))
-	for part := 0; int64(b.Len()) < c.Size; part++ {
-		if err := s.Store.View(ctx, func(tx *store.Tx) error {
-			content, err := tx.CodePart(scope, c.Digest, part)
-			b.Write(content)
+// load writes a zip file to w, part by part.
+func (s *Service) load(ctx context.Context, scope fleet.Scope, c fleet.FunctionCode, w io.Writer) error {
+	sum, size := sha256.New(), int64(0)
+	for part := 0; size < c.Size; part++ {
+		var content []byte
+		err := s.Store.View(ctx, func(tx *store.Tx) (err error) {
+			content, err = tx.CodePart(scope, c.Digest, part)
 			return err
-		}); err != nil {
-			return nil, fmt.Errorf("reading the code %s: %w", c.Digest, err)
+		})
+		if err == nil {
+			sum.Write(content)
+			size += int64(len(content))
+			_, err = w.Write(content)
+		}
+		if err != nil {
+			return fmt.Errorf("reading the code %s: %w", c.Digest, err)
 		}
 	}
-	if codeOf(b.Bytes()) != c {
-		return nil, fmt.Errorf("the code %s in the store has another content", c.Digest)
+	if size != c.Size || hex.EncodeToString(sum.Sum(nil)) != c.Digest {
+		return fmt.Errorf("the code %s in the store has another content", c.Digest)
 	}
-	return b.Bytes(), nil
+	return nil
 }
 
 // folders are the extracted zip files, by their digest. What a power cut left is of no use: the folder is emptied at each start.
@@ -96,8 +103,11 @@ func openFolders(dir string) (*folders, error) {
 	return &folders{dir: dir, m: map[string]*folder{}}, os.MkdirAll(dir, 0o700)
 }
 
+// A loader writes the zip file of a code.
+type loader func(context.Context, io.Writer) error
+
 // get returns the folder of a code; load gives its zip file if that was not extracted yet. It waits no longer than ctx lasts.
-func (f *folders) get(ctx context.Context, c fleet.FunctionCode, now time.Time, load func(context.Context) ([]byte, error)) (string, error) {
+func (f *folders) get(ctx context.Context, c fleet.FunctionCode, now time.Time, load loader) (string, error) {
 	f.mu.Lock()
 	one := f.m[c.Digest]
 	if one == nil {
@@ -116,35 +126,44 @@ func (f *folders) get(ctx context.Context, c fleet.FunctionCode, now time.Time, 
 }
 
 // fill makes a folder. One that failed is tried again by whoever comes next.
-func (f *folders) fill(one *folder, c fleet.FunctionCode, load func(context.Context) ([]byte, error)) {
+func (f *folders) fill(one *folder, c fleet.FunctionCode, load loader) {
 	ctx, cancel := context.WithTimeout(context.Background(), loadCodeTime)
 	defer cancel()
-	one.err = func() error {
-		data, err := load(ctx)
-		if err != nil {
-			return err
-		}
-		tmp, err := os.MkdirTemp(f.dir, ".new-")
-		if err != nil {
-			return err
-		}
-		if err = os.Chmod(tmp, 0o755); err == nil {
-			err = extract(data, tmp)
-		}
-		if err == nil {
-			err = os.Rename(tmp, one.path)
-		}
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
-		}
-		return err
-	}()
-	if one.err != nil {
+	if one.err = f.make(ctx, one.path, c, load); one.err != nil {
 		f.mu.Lock()
 		delete(f.m, c.Digest)
 		f.mu.Unlock()
 	}
 	close(one.ready)
+}
+
+// make makes a folder, from a zip file that lies beside it meanwhile and not in memory.
+func (f *folders) make(ctx context.Context, path string, c fleet.FunctionCode, load loader) error {
+	data, err := os.CreateTemp(f.dir, ".zip-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = data.Close()
+		_ = os.Remove(data.Name())
+	}()
+	if err := load(ctx, data); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(f.dir, ".new-")
+	if err != nil {
+		return err
+	}
+	if err = os.Chmod(tmp, 0o755); err == nil {
+		err = extract(data, c.Size, tmp)
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		err = errors.Join(err, os.RemoveAll(tmp))
+	}
+	return err
 }
 
 // sweep removes the folders of code that is not in use and was not for a while.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ func (s *Service) invoke(ctx context.Context, scope fleet.Scope, name string, ev
 	if err != nil {
 		return res, err
 	}
-	dir, err := s.folders.get(ctx, f.Code, s.Clock.Now(), func(ctx context.Context) ([]byte, error) { return s.load(ctx, scope, f.Code) })
+	dir, err := s.folders.get(ctx, f.Code, s.Clock.Now(), func(ctx context.Context, w io.Writer) error { return s.load(ctx, scope, f.Code, w) })
 	if err != nil {
 		return res, fmt.Errorf("its code: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -436,13 +437,14 @@ func TestNobodyWaitsLongerThanTheyWantForCode(t *testing.T) {
 	free := make(chan struct{})
 	calls := make(chan struct{}, 10)
 	code := zipped(t, part{"a", "a", 0})
-	load := func(context.Context) ([]byte, error) {
+	load := func(_ context.Context, w io.Writer) error {
 		calls <- struct{}{}
 		<-free
 		if len(calls) == 1 {
-			return nil, errors.New("broken")
+			return errors.New("broken")
 		}
-		return code, nil
+		_, err := w.Write(code)
+		return err
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -2,6 +2,7 @@ package lambda
 
 import (
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -29,15 +30,17 @@ const (
 // unzip gives every file of a zip file to file, in the order of its directory, after it has checked the whole directory. It refuses
 // whatever does not lead to a plain file inside a folder, and whatever two programs could read differently. file gets a name with
 // slashes and may leave r unread. Errors are of KindInvalid, or file's.
-func unzip(data []byte, file func(name string, executable bool, r io.Reader) error) error {
-	if len(data) > MaxZip {
-		return fleet.Invalid("", "", "The zip file has %d bytes: at most %d are allowed", len(data), MaxZip)
+func unzip(data io.ReaderAt, size int64, file func(name string, executable bool, r io.Reader) error) error {
+	if size > MaxZip {
+		return fleet.Invalid("", "", "The zip file has %d bytes: at most %d are allowed", size, MaxZip)
 	}
 	// The reader allocates for each entry: 22 bytes of a zip file for some hundred of memory.
-	if bytes.Count(data, []byte("PK\x01\x02")) > maxFiles {
+	if n, err := count(io.NewSectionReader(data, 0, size), []byte("PK\x01\x02")); err != nil {
+		return err
+	} else if n > maxFiles {
 		return fleet.Invalid("", "", "The zip file holds more than %d files", maxFiles)
 	}
-	r, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	r, err := zip.NewReader(data, size)
 	if err != nil {
 		return unreadable("it is no zip file")
 	}
@@ -55,6 +58,24 @@ func unzip(data []byte, file func(name string, executable bool, r io.Reader) err
 		}
 	}
 	return nil
+}
+
+// count counts how often what r gives holds mark.
+func count(r io.Reader, mark []byte) (n int, err error) {
+	b := bufio.NewReaderSize(r, 64<<10)
+	for {
+		part, err := b.Peek(b.Size())
+		n += bytes.Count(part, mark)
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		if _, err := b.Discard(len(part) - len(mark) + 1); err != nil { // a mark may lie across the border; a whole one counts once
+			return n, err
+		}
+	}
 }
 
 func unreadable(format string, args ...any) error {
@@ -174,14 +195,14 @@ func (b *bounded) Read(p []byte) (int, error) {
 
 // checkZip reads all of a zip file.
 func checkZip(data []byte) error {
-	return unzip(data, func(string, bool, io.Reader) error { return nil })
+	return unzip(bytes.NewReader(data), int64(len(data)), func(string, bool, io.Reader) error { return nil })
 }
 
 // extract puts the files of a zip file into dir, which is empty. Everybody can read them, since functions may have user ids of their own,
 // and nobody write; folders stay the server's, so that its user can remove them.
-func extract(data []byte, dir string) error {
+func extract(data io.ReaderAt, size int64, dir string) error {
 	folders := map[string]bool{".": true}
-	return unzip(data, func(name string, executable bool, r io.Reader) error {
+	return unzip(data, size, func(name string, executable bool, r io.Reader) error {
 		if parent := path.Dir(name); !folders[parent] {
 			if err := os.MkdirAll(filepath.Join(dir, filepath.FromSlash(parent)), 0o755); err != nil {
 				return err

@@ -50,7 +50,8 @@ func TestACodeIsExtracted(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "code")
 	must(t, os.Mkdir(dir, 0o755))
-	must(t, extract(zipped(t, part{"lib/", "", fs.ModeDir | 0o755}, part{"./app.py", "app", 0}, part{"lib/deep/a.py", "a", 0o600}, part{"bootstrap", "#!", 0o755 | fs.ModeSetuid}, part{"lib/", "", fs.ModeDir | 0o755}), dir))
+	code := zipped(t, part{"lib/", "", fs.ModeDir | 0o755}, part{"./app.py", "app", 0}, part{"lib/deep/a.py", "a", 0o600}, part{"bootstrap", "#!", 0o755 | fs.ModeSetuid}, part{"lib/", "", fs.ModeDir | 0o755})
+	must(t, extract(bytes.NewReader(code), int64(len(code)), dir))
 	for name, want := range map[string]struct {
 		content string
 		mode    fs.FileMode
@@ -110,6 +111,7 @@ func TestZipFilesThatAreRefused(t *testing.T) {
 		"encrypted":             {encrypted, "encrypted"},
 		"a wrong size":          {lying, "Could not unzip"},
 		"a large one":           {make([]byte, MaxZip+1), "at most"},
+		"many names, apart":     {bytes.Repeat(append([]byte("PK\x01\x02"), make([]byte, 42)...), maxFiles+1), "more than 50000 files"},
 		"many names":            {bytes.Repeat([]byte("PK\x01\x02"), maxFiles+1), "more than 50000 files"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,7 +172,7 @@ func FuzzUnzip(f *testing.F) {
 	f.Add(damaged)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		seen := map[string]bool{}
-		err := unzip(data, func(name string, _ bool, r io.Reader) error {
+		err := unzip(bytes.NewReader(data), int64(len(data)), func(name string, _ bool, r io.Reader) error {
 			if !filepath.IsLocal(name) || strings.HasPrefix(name, "/") || filepath.Clean(name) != name || seen[name] {
 				t.Errorf("%q is given", name)
 			}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -217,8 +218,15 @@ func (s *strangers) admit(front *wire.Frontend, next http.Handler) http.Handler 
 		r = r.WithContext(context.WithValue(r.Context(), strangerKey{}, st))
 		r.Body = body
 		next.ServeHTTP(w, r)
+		if body.Taken() > uploadToFree { // before the next one is let in: the collector would wait until the heap has doubled
+			runtime.GC() // takes what it was from the pools that hold it, such as that of archive/zip
+			debug.FreeOSMemory()
+		}
 	})
 }
+
+// uploadToFree is how many bytes a request must have had for its memory to be given back at once.
+const uploadToFree = 8 << 20
 
 // forwarded takes the address of a request that came through a proxy that we trust: the last one that the proxies did not add
 // for themselves.

@@ -21,6 +21,7 @@ import (
 //	string, bool, json.Number        JSON
 //	[]any, map[string]any            JSON, CBOR
 //	[]byte, int64, uint64, float64   CBOR
+//	long                             a JSON string of a megabyte or more (parse.go)
 //	text                             a form value, path label, header: its type is what the member wants
 //	form                             awsQuery (query.go)
 type text string
@@ -174,7 +175,7 @@ var wanted = map[kind]string{kString: "a string", kBool: "true or false", kInt: 
 func (b *binder) mismatch(path, want string, n any) {
 	got := "something else"
 	switch n.(type) {
-	case string:
+	case string, long:
 		got = "a string"
 	case json.Number, int64, uint64, float64:
 		got = "a number"
@@ -211,6 +212,8 @@ func stringOf(n any) (string, bool) {
 	case string:
 		return x, true
 	case text:
+		return string(x), true
+	case long:
 		return string(x), true
 	}
 	return "", false
@@ -290,8 +293,12 @@ func timeOf(n any) (time.Time, bool) {
 }
 
 func blobOf(n any) ([]byte, bool) {
-	if raw, ok := n.([]byte); ok {
-		return raw, true
+	switch x := n.(type) {
+	case []byte:
+		return x, true
+	case long:
+		raw, err := decodeInPlace(x)
+		return raw, err == nil
 	}
 	s, ok := stringOf(n)
 	if !ok {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -24,17 +25,48 @@ func refusal(t *testing.T, err error) {
 	}
 }
 
+// sameInPlace reads data as the inside of a JSON string, and as base64, and compares what our ways come to with those of the library.
+func sameInPlace(t *testing.T, data []byte) {
+	t.Helper()
+	quoted := []byte(`"` + string(data) + `"`)
+	var text string
+	if utf8.Valid(data) && json.Unmarshal(quoted, &text) == nil {
+		inside := quoted[1 : len(quoted)-1]
+		if got := textOf(inside); got != text {
+			t.Errorf("%q is %q, want %q", data, got, text)
+		}
+		if got := unescape(inside[:0], inside); string(got) != text {
+			t.Errorf("in place %q is %q, want %q", data, got, text)
+		}
+	}
+	want, err := base64.StdEncoding.DecodeString(string(data))
+	got, err2 := decodeInPlace(bytes.Clone(data))
+	if (err == nil) != (err2 == nil) || err == nil && !bytes.Equal(got, want) {
+		t.Errorf("base64 %q is %q, %v; want %q, %v", data, got, err2, want, err)
+	}
+}
+
 // FuzzJSON binds any bytes, and reads again what is written of them.
 func FuzzJSON(f *testing.F) {
 	f.Add([]byte(`{"Key":"k","title":"T","child":{"parts":[{"Key":"a","Value":null}]},"parts":[]}`))
 	f.Add([]byte(`{"title":"\ud800\u2028"}`))
 	f.Add([]byte(`[[[[1e400]]]]`))
+	f.Add([]byte(` { "a" : [ -1.5E+3 , true,false , null ] , "b":{ } } `))
+	f.Add([]byte(`"\"\\\/\b\f\n\r\t\u0041\ud83d\ude00\ud83dx\ude00\ud83d\u0041"`))
+	f.Add([]byte("YWJj\r\nZA=="))
 	c := newCodec(testShapes)
 	p := c.plan(reflect.TypeFor[putThingInput](), "")
 	f.Fuzz(func(t *testing.T, data []byte) {
+		sameInPlace(t, data)
 		n, err := parseJSON(data)
 		if refusal(t, err); err != nil {
 			return
+		}
+		d := json.NewDecoder(bytes.NewReader(data))
+		d.UseNumber()
+		var want any
+		if err := d.Decode(&want); err != nil || !reflect.DeepEqual(n, want) {
+			t.Fatalf("read %#v, encoding/json %#v, %v", n, want, err)
 		}
 		var in putThingInput
 		b := &binder{}

@@ -1,10 +1,7 @@
 package wire
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
-	"io"
 	"math"
 	"reflect"
 	"slices"
@@ -12,83 +9,6 @@ import (
 	"time"
 	"unicode/utf8"
 )
-
-// Bounds of what a client may send, far above what any operation needs.
-const (
-	maxDepth  = 64
-	maxValues = 50_000
-)
-
-// parseJSON reads one JSON value. Beyond the grammar it refuses invalid UTF-8, doubled names, deep nesting and huge numbers of
-// values: whatever two parsers might understand differently.
-func parseJSON(data []byte) (any, error) {
-	if !utf8.Valid(data) {
-		return nil, serialization("The body is not valid UTF-8")
-	}
-	if !json.Valid(data) {
-		return nil, serialization("The body is not valid JSON")
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	p := jsonParser{d: d}
-	return p.value(0)
-}
-
-type jsonParser struct {
-	d      *json.Decoder
-	values int
-}
-
-func (p *jsonParser) value(depth int) (any, error) {
-	if p.values++; p.values > maxValues {
-		return nil, serialization("The body holds more than %d values", maxValues)
-	}
-	if depth > maxDepth {
-		return nil, serialization("The body is nested more than %d levels deep", maxDepth)
-	}
-	t, err := p.d.Token()
-	if err != nil {
-		return nil, serialization("The body is not valid JSON")
-	}
-	switch t {
-	case json.Delim('['):
-		list := []any{}
-		for p.d.More() {
-			v, err := p.value(depth + 1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err = p.d.Token()
-		return list, jsonEnd(err)
-	case json.Delim('{'):
-		obj := map[string]any{}
-		for p.d.More() {
-			k, err := p.d.Token()
-			name, ok := k.(string)
-			if err != nil || !ok {
-				return nil, serialization("The body is not valid JSON")
-			}
-			if _, doubled := obj[name]; doubled {
-				return nil, serialization("The body gives a member twice")
-			}
-			if obj[name], err = p.value(depth + 1); err != nil {
-				return nil, err
-			}
-		}
-		_, err = p.d.Token()
-		return obj, jsonEnd(err)
-	}
-	return t, nil
-}
-
-func jsonEnd(err error) error {
-	if err != nil && err != io.EOF {
-		return serialization("The body is not valid JSON")
-	}
-	return nil
-}
 
 // appendJSON writes v as its plan says. Absent members are left out, as AWS does (iot-core spec 1.4). only selects the members of
 // the outermost struct; nil takes all.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
@@ -147,7 +148,7 @@ func payloadMember(f *field, body []byte) (any, error) {
 
 // jsonObject reads a body that is a JSON object; an empty body is an empty one (iot-core spec 1.2).
 func jsonObject(body []byte) (map[string]any, error) {
-	if len(strings.TrimSpace(string(body))) == 0 {
+	if len(bytes.TrimSpace(body)) == 0 {
 		return map[string]any{}, nil
 	}
 	n, err := parseJSON(body)

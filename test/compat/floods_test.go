@@ -111,9 +111,9 @@ func playFloods(t *testing.T, s *site, attempts func(floodCase) int64, memoryMiB
 		if !grown {
 			t.Errorf("%s: none of %q has grown: %v", c.kind, c.counted, tally)
 		}
-		t.Logf("%s: %v; %d devices provisioned; highest memory so far %d MiB", c.kind, tally, provisioned, w.highest(t))
+		t.Logf("%s: %v; %d devices provisioned; highest memory so far %d MiB", c.kind, tally, provisioned, w.site.highest(t))
 	}
-	if got := w.highest(t); got > memoryMiB {
+	if got := w.site.highest(t); got > memoryMiB {
 		t.Errorf("the server took %d MiB, at most %d are expected", got, memoryMiB)
 	}
 }
@@ -236,15 +236,4 @@ func (w *floodWorld) settled(t *testing.T, quiet map[string]float64) (m map[stri
 			return m
 		}
 	}
-}
-
-// highest is the most memory that the server has had, in MiB (proc(5)).
-func (w *floodWorld) highest(t *testing.T) int {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.site.cmd.Process.Pid))
-	check(t, err)
-	_, rest, _ := strings.Cut(string(b), "VmHWM:")
-	kib := 0
-	fmt.Sscan(rest, &kib)
-	return kib / 1024
 }

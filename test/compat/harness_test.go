@@ -254,3 +254,14 @@ func must[T any](t *testing.T, text string) T {
 	}
 	return v
 }
+
+// highest is the most memory that the server has had, in MiB (proc(5)).
+func (s *site) highest(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	check(t, err)
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	kib := 0
+	fmt.Sscan(rest, &kib)
+	return kib / 1024
+}

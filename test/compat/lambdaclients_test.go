@@ -4,9 +4,11 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/base64"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -200,5 +202,43 @@ func TestBoto3ManagesFunctions(t *testing.T) {
 	if len(got.Answers) != 2 || got.Answers[0]["version"] != 1.0 || got.Answers[1]["version"] != 2.0 || got.Answers[1]["color"] != "red" || !strings.Contains(got.Log, "asked for one") ||
 		!strings.Contains(got.Policy, `"AllowIoT"`) || !slices.Equal(got.Listed, []string{"one", "two"}) || got.Failed != "Unhandled" || got.Gone != "ResourceNotFoundException" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// The largest code that AWS takes costs the memory of its request, which is base64 of it, and not a second copy: uploading, and
+// extracting for the first event.
+func TestLargeCodeIsInMemoryOnce(t *testing.T) {
+	t.Parallel()
+	s, ctx := functionServer(t), t.Context()
+	role, c := functionRole(t, s), s.lambdaSDK(t)
+	noise := make([]byte, 49<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	var code bytes.Buffer
+	z := zip.NewWriter(&code)
+	for name, content := range map[string][]byte{"noise": noise, "app.py": []byte("import os\ndef handler(e, c): return os.path.getsize('noise')\n")} {
+		f, err := z.Create(name)
+		check(t, err)
+		_, err = f.Write(content)
+		check(t, err)
+	}
+	check(t, z.Close())
+	before := s.highest(t)
+	name := aws.String("large")
+	_, err := c.CreateFunction(ctx, &lambda.CreateFunctionInput{FunctionName: name, Code: &lambdatypes.FunctionCode{ZipFile: code.Bytes()}, Role: &role,
+		Handler: aws.String("app.handler"), Runtime: lambdatypes.RuntimePython312, Timeout: aws.Int32(60)})
+	check(t, err)
+	received, extra := base64.StdEncoding.EncodedLen(code.Len())>>20, 40
+	uploaded := s.highest(t)
+	t.Logf("%d MiB before, %d with an upload of %d", before, uploaded, received)
+	if uploaded > before+received+extra {
+		t.Errorf("an upload of %d MiB takes %d", received, uploaded-before)
+	}
+	out, err := c.Invoke(ctx, &lambda.InvokeInput{FunctionName: name})
+	check(t, err)
+	if string(out.Payload) != strconv.Itoa(len(noise)) {
+		t.Errorf("%s %s", out.Payload, aws.ToString(out.FunctionError))
+	}
+	if invoked := s.highest(t); invoked > max(uploaded, before+extra)+8 {
+		t.Errorf("extracting it takes %d MiB", invoked-before)
 	}
 }

@@ -161,7 +161,7 @@ func (a *api) claimFacts(r provision.ClaimReport, out *ReportClaimOutput) {
 		status := "ACTIVE"
 		if !r.Claim.Revoked.IsZero() {
 			status = "REVOKED"
-		} else if a.Store.Now()().After(r.Claim.Expires) {
+		} else if a.Store.Now().Now().After(r.Claim.Expires) {
 			status = "EXPIRED"
 		}
 		out.Kind, out.Status, out.TemplateName, out.Installer = "TEMPORARY", &status, &r.Claim.Template, new(r.Claim.Installer.Who())

@@ -205,6 +205,10 @@ func (s *strangers) admit(front *wire.Frontend, next http.Handler) http.Handler 
 			after = max(after, time.Second)
 			st.visit.Hold(r.Context(), after)     // whoever does not wait before the next one waits for this
 			w.Header().Set("Connection", "close") // the next one begins with a handshake, which has a budget, too
+			if r.Method == http.MethodOptions {   // a browser tells its page why a request was refused, never why a preflight was
+				front.ServeHTTP(w, r)
+				return
+			}
 			front.Refuse(w, r, admission.Refused("too many requests from this address have come to nothing. Try again later", after))
 			return
 		}

@@ -64,6 +64,8 @@ func (s *Server) handler() http.Handler {
 		s.requests.Add(1)
 		defer s.requests.Add(-1)
 		switch path := r.URL.Path; {
+		case r.Method == http.MethodOptions: // a preflight, wherever it goes
+			front.ServeHTTP(w, r)
 		case path == "/healthz":
 			serveAlive(w, r)
 		case path == "/readyz":
@@ -74,6 +76,8 @@ func (s *Server) handler() http.Handler {
 			w.Write(s.identities.KeySet())
 		case userpool.IsWellKnown(path):
 			wellKnown.ServeHTTP(w, r)
+		case path == amplifyEndpointsPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+			serveAmplifyEndpoints(w, r)
 		case path == "/mqtt":
 			webSocket.ServeHTTP(w, r)
 		default:

@@ -56,40 +56,6 @@ func TestHealthAndKeysNeedNoSignature(t *testing.T) {
 	}
 }
 
-func TestEveryServiceAnswersBrowsersThatAskFirst(t *testing.T) {
-	t.Parallel()
-	s := sharedServer(t)
-	for name, path := range map[string]string{"pools, STS, IAM": "/", "iot": "/things/lamp-1", "iot-data": "/topics/a%2Fb?qos=1", "lambda": "/2015-03-31/functions", "ours": "/imprint/accounts",
-		"nothing": "/no/such/path"} {
-		res, _ := answer(t, s, http.MethodOptions, path, "", "Origin", "https://app.example.com", "Access-Control-Request-Method", "POST",
-			"Access-Control-Request-Headers", "authorization,x-amz-target")
-		h := res.Header
-		if res.StatusCode/100 != 2 || h.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(h.Get("Access-Control-Allow-Methods"), "POST") ||
-			h.Get("Access-Control-Allow-Headers") != "authorization,x-amz-target" {
-			t.Errorf("%s: %d %v", name, res.StatusCode, h)
-		}
-	}
-	for name, header := range map[string][]string{"pools": {"X-Amz-Target", "AWSCognitoIdentityProviderService.InitiateAuth"}, "identities": {"X-Amz-Target", "AWSCognitoIdentityService.GetId"}} {
-		res, _ := answer(t, s, http.MethodPost, "/", "{}", append(header, "Content-Type", "application/x-amz-json-1.1", "Origin", "https://app.example.com")...)
-		if res.StatusCode != 400 || res.Header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(res.Header.Get("Access-Control-Expose-Headers"), "x-amzn-ErrorType") {
-			t.Errorf("%s, an error: %d %v", name, res.StatusCode, res.Header)
-		}
-	}
-}
-
-func TestOnlyListedOriginsIfAnyAreListed(t *testing.T) {
-	t.Parallel()
-	cfg := quick(folder(t))
-	cfg.CORSOrigins = []string{"https://app.example.com"}
-	s := startServer(t, cfg)
-	for origin, want := range map[string]string{"https://app.example.com": "https://app.example.com", "https://evil.example.com": ""} {
-		res, _ := answer(t, s, http.MethodOptions, "/", "", "Origin", origin, "Access-Control-Request-Method", "POST")
-		if got := res.Header.Get("Access-Control-Allow-Origin"); got != want {
-			t.Errorf("%s may be %q", origin, got)
-		}
-	}
-}
-
 func TestUnknownPathsAndOperationsAreNamed(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)

@@ -1,5 +1,5 @@
 // Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey,
-// backup, restore, admin, account, function, table, template, claim, approval, thing, orphans, explain, demo.
+// backup, restore, admin, account, auth, function, table, template, claim, approval, thing, orphans, explain, demo.
 // Begin with cli in this file; each verb has a file of its own.
 package main
 
@@ -30,6 +30,7 @@ type cli struct {
 	Rekey    rekeyCmd    `cmd:"" help:"Change the master key that seals every secret."`
 	Backup   backupCmd   `cmd:"" help:"Write a backup of the data folder, while the server runs or not."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data folder from a backup."`
+	Auth     authCmd     `cmd:"" help:"Sign-in for an app of yours."`
 	Approval approvalCmd `cmd:"" help:"Devices that wait for an operator, since they ask for a thing that another device has."`
 	Function functionCmd `cmd:"" help:"Functions that pre-provisioning hooks call."`
 	Table    tableCmd    `cmd:"" help:"Tables that the rules of hooks ask, such as allow-lists."`

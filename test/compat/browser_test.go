@@ -1,0 +1,43 @@
+package compat
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A browserHome is the home folder of a Chromium that trusts roots: what people do with `imprint ca` in theirs.
+func browserHome(t *testing.T, roots ...string) string {
+	t.Helper()
+	home := t.TempDir()
+	db := filepath.Join(home, ".pki", "nssdb")
+	check(t, os.MkdirAll(db, 0o700))
+	certutil := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("certutil", append([]string{"-d", "sql:" + db}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("certutil %v: %v\n%s", args, err, out)
+		}
+	}
+	certutil("-N", "--empty-password")
+	for i, file := range roots {
+		text, err := os.ReadFile(file)
+		check(t, err)
+		for j, cert := range strings.SplitAfter(strings.TrimSpace(string(text)), "-----END CERTIFICATE-----\n") {
+			one := filepath.Join(home, "root.pem")
+			check(t, os.WriteFile(one, []byte(cert), 0o600))
+			certutil("-A", "-t", "C,,", "-n", "root "+string(rune('a'+i))+string(rune('a'+j)), "-i", one)
+		}
+	}
+	return home
+}
+
+// browse runs a script of apps with a browser that trusts the server's roots, and returns what it printed last.
+func browse[T any](t *testing.T, s *site, home, script string, env ...string) T {
+	t.Helper()
+	// HOME is Chromium's; pictures are for people: SCREENSHOTS=/tmp/shots go test -run …
+	env = append(env, "HOME="+home, "SCREENSHOTS="+os.Getenv("SCREENSHOTS"))
+	out := s.run(t, "apps", env, "node", script)
+	return must[T](t, out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:])
+}

@@ -43,11 +43,11 @@ func TestAFlowTakesFewStatements(t *testing.T) {
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		countStatements(t, "", map[string]int{"claim": 4, "certificate": 7, "registration": 16, "reconnect": 4})
+		countStatements(t, "", map[string]int{"claim": 3, "certificate": 6, "registration": 10, "reconnect": 3})
 	})
 	t.Run("postgres", func(t *testing.T) { // BEGIN and COMMIT don't count here
 		t.Parallel()
-		countStatements(t, storetest.Postgres(t), map[string]int{"claim": 9, "certificate": 10, "registration": 19, "reconnect": 7})
+		countStatements(t, storetest.Postgres(t), map[string]int{"claim": 8, "certificate": 9, "registration": 18, "reconnect": 6})
 	})
 }
 

@@ -176,6 +176,7 @@ func (p *Service) keepPending(ctx context.Context, r Requester, st standing, lea
 		out = &c
 		r.Trace.Fact("certificateId", c.ID)
 		r.Trace.Step("certificate", "%s is issued, to be registered by %s", c.ID, c.Origin.Expires.Format(time.RFC3339))
+		tx.ExpectPending(r.Scope, c)
 		return keepTrace(tx, r.Trace)
 	})
 	if err != nil {

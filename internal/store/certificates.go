@@ -27,6 +27,7 @@ func scanCertificate(s scanner) (c fleet.Certificate, err error) {
 // Certificate returns a certificate. It fails with KindNotFound.
 func (tx *Tx) Certificate(s fleet.Scope, id string) (fleet.Certificate, error) {
 	if e := tx.expectation(id); e != nil && e.claim == nil && e.certificates[0].Scope == s {
+		tx.saw(Change{s, ChangedCertificate, id}, e.certificates[0].Certificate, true)
 		return e.certificates[0].Certificate, nil
 	}
 	c, found, err := again(tx, Change{s, ChangedCertificate, id}, func() (fleet.Certificate, bool, error) {
@@ -79,7 +80,14 @@ func (tx *Tx) CreateCertificate(s fleet.Scope, c fleet.Certificate) error {
 func (tx *Tx) UpdateCertificate(s fleet.Scope, c fleet.Certificate) error {
 	_, err := tx.exec(`UPDATE certificates SET status = ?, modified = ?, version = ?, expires = ? WHERE account = ? AND region = ? AND id = ?`,
 		string(c.Status), millis(c.Modified), c.Version, millis(c.Origin.Expires), s.Account, s.Region, c.ID)
+	on := Change{s, ChangedCertificate, c.ID}
+	was, looked := tx.looks[on]
 	tx.Changed(s, ChangedCertificate, c.ID)
+	if looked && was.found && err == nil {
+		row := was.row.(fleet.Certificate)
+		row.Status, row.Modified, row.Version, row.Origin.Expires = c.Status, fromMillis(millis(c.Modified)), c.Version, fromMillis(millis(c.Origin.Expires))
+		tx.saw(on, row, true)
+	}
 	return err
 }
 

@@ -10,9 +10,10 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
-// expected keeps, of the devices and claims that were written last, what they will ask when they connect: most do so in a moment, and the
-// pages that answer it are in the writer's cache and in no reader's. Only the writer puts something in, after the commit that makes it
-// true; what a commit may change is forgotten before it. A nil *expected keeps nothing: what another writer changed it would not know.
+// expected keeps, of the devices and claims that were written last, what they will ask when they connect or register: most do so in a
+// moment. Only the writer puts something in, after the commit that makes it true; what a transaction may change is forgotten when it says
+// so (Tx.Changed), so that what is here holds for readers and inside of write transactions alike. A nil *expected keeps nothing: what
+// another writer changed it would not know.
 type expected struct {
 	mu   sync.Mutex
 	byID map[string]*expectation
@@ -28,6 +29,7 @@ type expectation struct {
 	id           string
 	certificates []ScopedCertificate // its only registration; none for a claim
 	claim        *ScopedClaim
+	pending      bool // a certificate that was just issued: nobody has registered it, nothing is tied to it
 	thing        AttachedThing
 	policies     []EffectivePolicy // of the certificate and of the thing's groups
 	on           []Change
@@ -49,8 +51,17 @@ func (c Change) expects() Change {
 	return c
 }
 
-// forget drops what changes may have made untrue.
-func (m *expected) forget(changes []Change) {
+// forget drops what a change may make untrue.
+func (m *expected) forget(c Change) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgotten(c)
+}
+
+func (m *expected) forgotten(changes ...Change) {
 	for _, c := range changes {
 		for e := range m.on[c.expects()] {
 			m.drop(e)
@@ -84,33 +95,25 @@ func (m *expected) add(e *expectation) {
 	}
 }
 
-// commit forgets what a commit is about to change. What it returns adds, in the order of the jobs, what they expect; it is called if the
-// commit has succeeded.
-func (m *expected) commit(jobs []*job) (committed func()) {
+// committed adds, in the order of the jobs, what they expect, when they are committed.
+func (m *expected) committed(jobs []*job) {
 	if m == nil {
-		return func() {}
+		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, j := range jobs {
-		m.forget(j.changes)
-	}
-	return func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		for _, j := range jobs {
-			m.forget(j.changes)
-			if j.expects != nil {
-				m.add(j.expects)
-			}
+		m.forgotten(j.changes...)
+		if j.expects != nil {
+			m.add(j.expects)
 		}
 	}
 }
 
-// expectation returns what is expected of a certificate or claim, nil if nothing is, or if the transaction reads the database already.
+// expectation returns what is expected of a certificate or claim, nil if nothing is, or if a view reads the database already.
 func (tx *Tx) expectation(id string) *expectation {
 	m := tx.db.expected
-	if m == nil || tx.on != nil {
+	if m == nil || tx.on != nil && tx.on != tx.db.writes {
 		return nil
 	}
 	m.mu.Lock()
@@ -120,6 +123,24 @@ func (tx *Tx) expectation(id string) *expectation {
 		m.used.MoveToFront(e.place)
 	}
 	return e
+}
+
+// pending is the expectation of a certificate that was just issued, nil if nobody expects it to be registered.
+func (tx *Tx) pending(s fleet.Scope, id string) *expectation {
+	if e := tx.expectation(id); e != nil && e.pending && e.certificates[0].Scope == s {
+		tx.fresh = e
+		return e
+	}
+	return nil
+}
+
+// ExpectPending prepares for the registration of a certificate that this transaction has kept, which was issued for it and exists nowhere
+// else. It is the last thing that a body does.
+func (tx *Tx) ExpectPending(s fleet.Scope, c fleet.Certificate) {
+	c.NotBefore, c.NotAfter, c.Created = fromMillis(millis(c.NotBefore)), fromMillis(millis(c.NotAfter)), fromMillis(millis(c.Created))
+	c.Modified, c.Origin.Expires = fromMillis(millis(c.Modified)), fromMillis(millis(c.Origin.Expires))
+	tx.expects = &expectation{id: c.ID, certificates: []ScopedCertificate{{s, c}}, pending: true,
+		on: []Change{{Kind: ChangedCertificate, Key: c.ID}, {s, ChangedAttachment, s.IoT("cert", c.ID)}}}
 }
 
 // device is the expectation of a device's certificate by its ARN.
@@ -142,7 +163,7 @@ func (tx *Tx) ExpectDevice(s fleet.Scope, id, thing string) error {
 	}
 	e, arn := &expectation{id: id}, s.IoT("cert", id)
 	var err error
-	if e.certificates, err = tx.CertificatesByID(id); err != nil || len(e.certificates) != 1 {
+	if e.certificates, err = tx.registrationsOf(s, id); err != nil || len(e.certificates) != 1 {
 		return err
 	}
 	kind, tied, err := tx.Tie(s, thing, arn)
@@ -153,7 +174,7 @@ func (tx *Tx) ExpectDevice(s fleet.Scope, id, thing string) error {
 		return err
 	}
 	e.thing.PrincipalType = kind
-	if e.policies, err = tx.EffectivePolicies(s, arn, thing); err != nil {
+	if e.policies, err = tx.policiesSeen(s, arn, thing); err != nil {
 		return err
 	}
 	e.on = []Change{{Kind: ChangedCertificate, Key: id}, {s, ChangedAttachment, arn}, {s, ChangedThing, thing}, {s, ChangedGroup, ""}}
@@ -163,6 +184,36 @@ func (tx *Tx) ExpectDevice(s fleet.Scope, id, thing string) error {
 	tx.expects = e
 	return nil
 }
+
+// registrationsOf is CertificatesByID, without asking of a certificate that this transaction knew to be registered in s alone.
+func (tx *Tx) registrationsOf(s fleet.Scope, id string) ([]ScopedCertificate, error) {
+	elsewhere := func(c Change) bool { return c.Kind == ChangedCertificate && c.Key == id && c.Scope != s }
+	if tx.fresh == nil || tx.fresh.id != id || slices.ContainsFunc(tx.changes, elsewhere) {
+		return tx.CertificatesByID(id)
+	}
+	c, err := tx.Certificate(s, id)
+	return []ScopedCertificate{{s, c}}, err
+}
+
+// policiesSeen is EffectivePolicies, without asking about a principal whose ties this transaction has looked at, and a thing that it has
+// made and put into no group.
+func (tx *Tx) policiesSeen(s fleet.Scope, principal, thing string) (list []EffectivePolicy, err error) {
+	ties, known := tx.tiesSeen(s, principal)
+	if _, alone := tx.looks[inNoGroup(s, thing)]; !known || !alone {
+		return tx.EffectivePolicies(s, principal, thing)
+	}
+	for _, name := range ties.Policies {
+		p, err := tx.Policy(s, name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, EffectivePolicy{p.Name, p.Document, principal})
+	}
+	return list, nil
+}
+
+// inNoGroup is under what a transaction notes that a thing of its own making is in no group.
+func inNoGroup(s fleet.Scope, thing string) Change { return Change{s, "thing in no group", thing} }
 
 // ExpectClaim prepares for the first connection with a claim that this transaction has made.
 func (tx *Tx) ExpectClaim(id string) error {

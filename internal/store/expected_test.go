@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -27,12 +28,12 @@ func askAll(t *testing.T, tx *Tx, s fleet.Scope, id, clientID string) (a arrival
 	var err error
 	a.Registered, err = tx.CertificatesByID(id)
 	must(t, err)
-	a.Claim, a.IsClaim, err = tx.ClaimByID(id)
-	must(t, err)
 	a.Own, _ = tx.Certificate(s, id)
 	a.Thing, a.Attached, err = tx.AssociatedThing(s, s.IoT("cert", id), clientID)
 	must(t, err)
 	a.Policies, err = tx.EffectivePolicies(s, s.IoT("cert", id), a.Thing.Name)
+	must(t, err)
+	a.Claim, a.IsClaim, err = tx.ClaimByID(id) // last: of a device it asks the database, and so would all that comes after
 	must(t, err)
 	if len(a.Registered) == 0 {
 		a.Registered = nil
@@ -204,5 +205,148 @@ func TestExpectationsComeWithTheCommitAndAreBounded(t *testing.T) {
 	defer db.expected.mu.Unlock()
 	if m := db.expected; len(m.byID) != maxExpected || m.used.Len() != maxExpected || len(m.on) != maxExpected || m.byID["never"] != nil || m.byID["x"] != nil {
 		t.Errorf("%d are kept, by %d", len(m.byID), len(m.on))
+	}
+}
+
+// What is known of a certificate that was just issued is what the database says, in the transaction that registers it too, before and after
+// anything that changes it, and whether that was committed before or shares the commit.
+func TestWhatIsExpectedOfAPendingCertificateIsWhatTheDatabaseSays(t *testing.T) {
+	t.Parallel()
+	here, there := fleet.Scope{Account: "000000000000", Region: "us-east-1"}, fleet.Scope{Account: "111111111111", Region: "us-east-1"}
+	arn, now := here.IoT("cert", "c1"), time.Now()
+	type answer struct {
+		Own          fleet.Certificate
+		Everywhere   []ScopedCertificate
+		Registration Registration
+		Registered   bool
+		Ties         Ties
+	}
+	ask := func(tx *Tx) (a answer) {
+		var err error
+		a.Own, _ = tx.Certificate(here, "c1")
+		a.Everywhere, err = tx.CertificatesByID("c1")
+		must(t, err)
+		a.Registration, a.Registered, err = tx.Registration(here, "c1")
+		must(t, err)
+		a.Ties, _, err = tx.TiesOf(here, arn)
+		must(t, err)
+		return a
+	}
+	for name, change := range map[string]func(*Tx) error{
+		"nothing": func(tx *Tx) error { return nil },
+		"status": func(tx *Tx) error {
+			return tx.UpdateCertificate(here, fleet.Certificate{ID: "c1", Status: fleet.Revoked})
+		},
+		"gone": func(tx *Tx) error { return tx.DeleteCertificate(here, "c1") },
+		"registered elsewhere": func(tx *Tx) error {
+			return tx.CreateCertificate(there, fleet.Certificate{ID: "c1", Status: fleet.Active, Mode: fleet.ModeSNIOnly, Created: now})
+		},
+		"its token is spent": func(tx *Tx) error {
+			return tx.PutRegistration(here, Registration{Certificate: "c1", Thing: "lamp", Template: "lamps", Created: now})
+		},
+		"a policy": func(tx *Tx) error { _, err := tx.AttachPolicy(here, "own", arn); return err },
+		"a thing": func(tx *Tx) error {
+			return tx.AttachThing(here, fleet.Attachment{Thing: "lamp", Principal: arn, Type: fleet.Exclusive})
+		},
+		"its end": func(tx *Tx) error { _, err := tx.DeleteExpired(now.Add(2*time.Hour), 10); return err },
+	} {
+		for _, shared := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", shared ", shared), func(t *testing.T) {
+				t.Parallel()
+				var asked atomic.Int64
+				db := openWith(t, Config{Path: filepath.Join(t.TempDir(), "imprint.db"), OnStatement: func(string) { asked.Add(1) }})
+				must(t, db.Tx(t.Context(), func(tx *Tx) error {
+					must(t, tx.CreatePolicy(here, fleet.Policy{Name: "own", Document: "first"}))
+					c := fleet.Certificate{ID: "c1", PEM: "pem", Status: fleet.PendingActivation, Mode: fleet.ModeDefault, NotBefore: now, NotAfter: now.Add(time.Hour),
+						Created: now, Modified: now, Version: 1, Generation: "g", Origin: fleet.CertificateOrigin{ClaimID: "claim", CSRHash: "csr", Expires: now.Add(time.Hour)}}
+					must(t, tx.CreateCertificate(here, c))
+					tx.ExpectPending(here, c)
+					return nil
+				}))
+				asked.Store(0)
+				must(t, db.View(t.Context(), func(tx *Tx) error { ask(tx); return nil }))
+				if n := asked.Load(); n != 0 {
+					t.Errorf("the database was asked %d times", n)
+				}
+				var got, want answer
+				look := func(tx *Tx) error { got = ask(tx); return nil }
+				if shared {
+					jobs := []*job{{ctx: t.Context(), body: change, result: make(chan error, 1)}, {ctx: t.Context(), body: look, result: make(chan error, 1)}}
+					next := func() *job { defer func() { jobs[1] = nil }(); return jobs[1] }
+					results := []chan error{jobs[0].result, jobs[1].result}
+					db.group(jobs[0], next)
+					if j := next(); j != nil { // the machine is busy
+						db.group(j, next)
+					}
+					for _, r := range results {
+						must(t, <-r)
+					}
+				} else {
+					must(t, db.Tx(t.Context(), change))
+					must(t, db.Tx(t.Context(), look))
+				}
+				must(t, db.View(t.Context(), func(tx *Tx) error { must(t, tx.start()); want = ask(tx); return nil }))
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("expected %+v, the database says %+v", got, want)
+				}
+			})
+		}
+	}
+}
+
+// A registration of a certificate that was just issued asks nothing to prepare for the device, and what it prepares is what the database
+// says.
+func TestADeviceIsExpectedWithoutAsking(t *testing.T) {
+	t.Parallel()
+	s, now := fleet.Scope{Account: "000000000000", Region: "us-east-1"}, time.Now()
+	for _, joins := range []bool{false, true} {
+		var asked atomic.Int64
+		db := openWith(t, Config{Path: filepath.Join(t.TempDir(), "imprint.db"), OnStatement: func(string) { asked.Add(1) }})
+		c := fleet.Certificate{ID: "c1", PEM: "pem", Status: fleet.PendingActivation, NotAfter: now, Created: now, Modified: now, Version: 1}
+		arn := s.IoT("cert", c.ID)
+		must(t, db.Tx(t.Context(), func(tx *Tx) error {
+			for _, policy := range []string{"own", "group"} {
+				must(t, tx.CreatePolicy(s, fleet.Policy{Name: policy, Document: "first of " + policy}))
+			}
+			must(t, tx.CreateGroup(s, fleet.ThingGroup{Name: "hall"}))
+			_, err := tx.AttachPolicy(s, "group", s.IoT("thinggroup", "hall"))
+			must(t, err)
+			must(t, tx.CreateCertificate(s, c))
+			tx.ExpectPending(s, c)
+			return nil
+		}))
+		must(t, db.View(t.Context(), func(tx *Tx) error { _, err := tx.Policy(s, "own"); return err })) // as the plan does
+		must(t, db.Tx(t.Context(), func(tx *Tx) error {
+			old, err := tx.Certificate(s, c.ID)
+			must(t, err)
+			_, _, err = tx.TiesOf(s, arn)
+			must(t, err)
+			must(t, tx.CreateThing(s, fleet.Thing{Name: "lamp", Attributes: map[string]string{"colour": "red"}, Created: now}))
+			if joins {
+				_, err := tx.AddToGroup(s, "lamp", "hall")
+				must(t, err)
+			}
+			_, err = tx.AttachPolicy(s, "own", arn)
+			must(t, err)
+			must(t, tx.AttachThing(s, fleet.Attachment{Thing: "lamp", Principal: arn, Type: fleet.NonExclusive}))
+			old.Status, old.Modified, old.Version = fleet.Active, now.Add(time.Second), 2
+			must(t, tx.UpdateCertificate(s, old))
+			asked.Store(0)
+			must(t, tx.ExpectDevice(s, c.ID, "lamp"))
+			if n := asked.Load(); n > 0 && !joins {
+				t.Errorf("the database was asked %d times", n)
+			}
+			return nil
+		}))
+		asked.Store(0)
+		var got, want arrival
+		must(t, db.View(t.Context(), func(tx *Tx) error { got = askAll(t, tx, s, c.ID, "lamp"); return nil }))
+		if n := asked.Load(); n > 3 { // a view, for a claim of this id
+			t.Errorf("the database was asked %d times", n)
+		}
+		must(t, db.View(t.Context(), func(tx *Tx) error { must(t, tx.start()); want = askAll(t, tx, s, c.ID, "lamp"); return nil }))
+		if !reflect.DeepEqual(got, want) || len(got.Policies) == 0 {
+			t.Errorf("expected %+v, the database says %+v", got, want)
+		}
 	}
 }

@@ -118,6 +118,7 @@ func (tx *Tx) CountChildGroups(s fleet.Scope, parent string) (n int, err error) 
 func (tx *Tx) AddToGroup(s fleet.Scope, thing, group string) (added bool, err error) {
 	added, err = changedRows(tx.exec(`INSERT INTO thing_group_members (account, region, thing, grp) VALUES (?, ?, ?, ?)
 		ON CONFLICT (account, region, thing, grp) DO NOTHING`, s.Account, s.Region, thing, group))
+	delete(tx.looks, inNoGroup(s, thing))
 	if added {
 		tx.Changed(s, ChangedThing, thing)
 	}

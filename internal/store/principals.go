@@ -31,6 +31,10 @@ const maxAttached = 100
 // TiesOf returns what a principal is tied to, with one look. ok is false if it is tied to too much.
 func (tx *Tx) TiesOf(s fleet.Scope, principal string) (a Ties, ok bool, err error) {
 	key := principalKey(s, principal)
+	if id, ok := strings.CutPrefix(key, "cert/"); ok && tx.pending(s, id) != nil {
+		tx.saw(Change{s, ChangedAttachment, principal}, a, true)
+		return a, true, nil
+	}
 	a, _, err = again(tx, Change{s, ChangedAttachment, principal}, func() (a Ties, found bool, err error) {
 		n := 0
 		_, err = all(tx, func(row scanner) (_ struct{}, err error) {

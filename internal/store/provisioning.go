@@ -134,6 +134,9 @@ const registrationColumns = `r.certificate, r.thing, r.template, r.version, r.pr
 
 // Registration returns what a certificate's token was spent on; found is false if it wasn't.
 func (tx *Tx) Registration(s fleet.Scope, certificate string) (r Registration, found bool, err error) {
+	if tx.pending(s, certificate) != nil {
+		return r, false, nil
+	}
 	return one(tx, scanRegistration, `SELECT `+registrationColumns+` FROM registrations r WHERE account = ? AND region = ? AND certificate = ?`,
 		s.Account, s.Region, certificate)
 }
@@ -153,6 +156,7 @@ func (tx *Tx) PutRegistration(s fleet.Scope, r Registration) error {
 	if err == nil && !added {
 		return fleet.Exists("registration", r.Certificate, "the ownership token is spent")
 	}
+	tx.db.expected.forget(Change{s, ChangedCertificate, r.Certificate})
 	return err
 }
 
@@ -169,6 +173,11 @@ func (tx *Tx) ForgetAnswers(now time.Time, limit int) (int, error) {
 func (tx *Tx) CertificateOfCSR(s fleet.Scope, claim, csrHash string, now time.Time) (c fleet.Certificate, until time.Time, found bool, err error) {
 	if claim == "" || csrHash == "" {
 		return c, until, false, nil
+	}
+	// Most requests are new, and an index alone says so.
+	if _, found, err = one(tx, scanInt, `SELECT 1 FROM certificates WHERE account = ? AND region = ? AND origin_claim = ? AND origin_claim <> '' AND origin_csr = ? LIMIT 1`,
+		s.Account, s.Region, claim, csrHash); err != nil || !found {
+		return c, until, false, err
 	}
 	var ms int64
 	// The unary plus keeps SQLite from asking whether a bound time implies the condition of a partial index (expires > 0): for that

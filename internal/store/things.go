@@ -51,6 +51,7 @@ func (tx *Tx) CreateThing(s fleet.Scope, t fleet.Thing) error {
 		row.Attributes = nil
 	}
 	tx.saw(Change{s, ChangedThing, t.Name}, row, true)
+	tx.saw(inNoGroup(s, t.Name), nil, false)
 	return tx.indexAttributes(s, t.Name, nil, t.Attributes)
 }
 

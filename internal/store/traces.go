@@ -1,10 +1,10 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -20,66 +20,55 @@ func (tx *Tx) PutTrace(s fleet.Scope, r trace.Record, subjects []string) error {
 	return tx.putTraces([]trace.Finished{{Scope: s, Record: r, Subjects: subjects}})
 }
 
-// A filed is one value that a trace is found by.
-type filed struct {
-	hour, subject int64
-	id            string
-}
-
-func (f filed) compare(g filed) int {
-	return cmp.Or(cmp.Compare(f.hour, g.hour), cmp.Compare(f.subject, g.subject), cmp.Compare(f.id, g.id))
-}
-
-// putTraces keeps records in as few statements as may be, each table in the order of its keys.
+// putTraces keeps records in as few statements as may be.
 func (tx *Tx) putTraces(batch []trace.Finished) error {
 	var rows []any
-	var found []filed
 	for _, f := range batch {
 		body, err := json.Marshal(f.Record)
 		if err != nil {
 			return fmt.Errorf("encoding trace %s: %w", f.Record.ID, err)
 		}
+		marks, subjects := filed(f.Scope, f.Subjects)
 		rows = append(rows, f.Scope.Account, f.Scope.Region, f.Record.ID, millis(f.Record.Start), f.Record.Kind, f.Record.Outcome, string(body),
-			traceBytes(body, f.Subjects))
-		for _, subject := range f.Subjects {
-			found = append(found, filed{hourOf(f.Record.Start), subjectHash(f.Scope, subject), f.Record.ID})
-		}
+			traceBytes(body, subjects), marks, subjects)
 	}
-	if err := insertRows(tx, traceInserts, 8, rows); err != nil {
-		return err
-	}
-	slices.SortFunc(found, filed.compare)
-	rows = rows[:0]
-	for _, f := range slices.Compact(found) {
-		rows = append(rows, f.hour, f.subject, f.id)
-	}
-	return insertRows(tx, subjectInserts, 3, rows)
-}
-
-// insertRows inserts rows of so many columns, several with each statement: inserts[n] takes n+1 of them.
-func insertRows(tx *Tx, inserts []string, columns int, rows []any) error {
-	for chunk := range slices.Chunk(rows, len(inserts)*columns) {
-		if _, err := tx.exec(inserts[len(chunk)/columns-1], chunk...); err != nil {
+	const columns = 10
+	for chunk := range slices.Chunk(rows, len(traceInserts)*columns) {
+		if _, err := tx.exec(traceInserts[len(chunk)/columns-1], chunk...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// traceInserts and subjectInserts are statements for insertRows.
-var (
-	traceInserts   = inserts(8, `INSERT INTO traces (account, region, id, at, kind, outcome, body, bytes) VALUES `, `(?, ?, ?, ?, ?, ?, ?, ?)`)
-	subjectInserts = inserts(16, `INSERT INTO trace_subjects (hour, subject, id) VALUES `, `(?, ?, ?)`)
-)
-
-func inserts(most int, words, row string) (statements []string) {
-	for n := range most {
-		statements = append(statements, words+row+strings.Repeat(", "+row, n))
+// traceInserts[n] inserts n+1 traces.
+var traceInserts = func() (statements [8]string) {
+	const row = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	for n := range statements {
+		statements[n] = `INSERT INTO traces (account, region, id, at, kind, outcome, body, bytes, marks, subjects) VALUES ` + row + strings.Repeat(", "+row, n)
 	}
 	return statements
+}()
+
+// filed is what traces of a scope are found by: of each subject 64 bits of a hash, in hex, and the marks of all.
+func filed(s fleet.Scope, subjects []string) (marks int64, found string) {
+	var b []byte
+	for _, subject := range subjects {
+		h := subjectHash(s, subject)
+		marks |= marksOf(h)
+		b = append(appendHash(b, h), ' ')
+	}
+	return marks, string(b)
 }
 
-func hourOf(t time.Time) int64 { return t.Unix() / int64(time.Hour/time.Second) }
+// marksOf sets three of 64 bits. A trace has few subjects, so of those that have another subject's bits hardly one in a hundred has not the
+// subject.
+func marksOf(hash int64) int64 { return 1<<(hash&63) | 1<<(hash>>6&63) | 1<<(hash>>12&63) }
+
+// appendHash appends a hash as it stands in traces.
+func appendHash(b []byte, hash int64) []byte {
+	return hex.AppendEncode(b, binary.BigEndian.AppendUint64(nil, uint64(hash)))
+}
 
 // subjectHash is under what traces of a scope are found by a subject.
 func subjectHash(s fleet.Scope, subject string) int64 {
@@ -87,10 +76,10 @@ func subjectHash(s fleet.Scope, subject string) int64 {
 	return int64(binary.BigEndian.Uint64(h[:]))
 }
 
-// traceBytes is about what a trace takes on the disk: its text, and the rows and index entries that lead to it.
-func traceBytes(body []byte, subjects []string) int {
-	const row, subject = 200, 120
-	return len(body) + row + subject*len(subjects)
+// traceBytes is about what a trace takes on the disk: its text, and the index entries that lead to it.
+func traceBytes(body []byte, subjects string) int {
+	const row = 250
+	return len(body) + row + len(subjects)
 }
 
 // TraceBytes returns the size of all traces.
@@ -117,14 +106,19 @@ func (tx *Tx) Traces(s fleet.Scope, subject string, limit int) ([]trace.Record, 
 	if subject == "" {
 		return all(tx, scanTrace, `SELECT body FROM traces WHERE account = ? AND region = ? ORDER BY at DESC LIMIT ?`, s.Account, s.Region, limit)
 	}
+	hash, hashed := subjectHash(s, subject), subjectHash(s, trace.HashedSubject(subject))
+	marks, hashedMarks := marksOf(hash), marksOf(hashed)
 	return all(tx, scanTrace, `WITH RECURSIVE hours (hour) AS (
 			SELECT MAX(hour) FROM trace_subjects UNION ALL SELECT hour - 1 FROM hours WHERE hour > (SELECT MIN(hour) FROM trace_subjects))
-		SELECT body FROM traces WHERE account = ? AND region = ? AND (id = ? OR id IN (
-			SELECT t.id FROM hours h JOIN trace_subjects t ON t.hour = h.hour AND t.subject IN (?, ?) ORDER BY h.hour DESC, t.id DESC LIMIT ?)
-			OR id IN (SELECT id FROM trace_keys WHERE account = ? AND region = ? AND subject IN (?, ?) ORDER BY at DESC LIMIT ?))
+		SELECT body FROM traces WHERE account = ? AND region = ? AND id IN (
+			SELECT ? AS id
+			UNION ALL SELECT id FROM (SELECT id FROM traces WHERE (marks & ?) = ? AND subjects LIKE '%' || ? || '%'
+				OR (marks & ?) = ? AND subjects LIKE '%' || ? || '%' ORDER BY at DESC LIMIT ?) AS marked
+			UNION ALL SELECT id FROM (SELECT t.id FROM hours h JOIN trace_subjects t ON t.hour = h.hour AND t.subject IN (?, ?) ORDER BY h.hour DESC, t.id DESC LIMIT ?) AS hourly
+			UNION ALL SELECT id FROM (SELECT id FROM trace_keys WHERE account = ? AND region = ? AND subject IN (?, ?) ORDER BY at DESC LIMIT ?) AS keyed)
 		ORDER BY at DESC LIMIT ?`,
-		s.Account, s.Region, subject, subjectHash(s, subject), subjectHash(s, trace.HashedSubject(subject)), limit,
-		s.Account, s.Region, subject, trace.HashedSubject(subject), limit, limit)
+		s.Account, s.Region, subject, marks, marks, string(appendHash(nil, hash)), hashedMarks, hashedMarks, string(appendHash(nil, hashed)), limit,
+		hash, hashed, limit, s.Account, s.Region, subject, trace.HashedSubject(subject), limit, limit)
 }
 
 func scanTrace(s scanner) (r trace.Record, err error) {
@@ -144,7 +138,7 @@ func (tx *Tx) DeleteTracesBefore(t time.Time, limit int) (traces int, more bool,
 		return 0, false, err
 	}
 	subjects, err := affected(tx.exec(`DELETE FROM trace_subjects WHERE (hour, subject, id) IN (
-		SELECT hour, subject, id FROM trace_subjects WHERE hour < ? ORDER BY hour LIMIT ?)`, hourOf(t), limit))
+		SELECT hour, subject, id FROM trace_subjects WHERE hour < ? ORDER BY hour LIMIT ?)`, t.Unix()/int64(time.Hour/time.Second), limit))
 	if err != nil {
 		return 0, false, err
 	}

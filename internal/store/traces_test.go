@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,15 +66,29 @@ func TestTracesAreFoundBySubjectTheNewestFirst(t *testing.T) {
 			for ; more; _, more, err = tx.DeleteTracesBefore(begin.Add(24*time.Hour), 1) {
 				must(t, err)
 			}
-			if _, err := tx.exec(`INSERT INTO trace_keys (account, region, subject, at, id) VALUES (?, ?, ?, ?, ?)`,
-				here.Account, here.Region, "old-lamp", millis(begin.Add(10*24*time.Hour)), middle); err != nil {
-				t.Error(err)
+			for _, q := range []string{ // as earlier versions filed them
+				`INSERT INTO trace_keys (account, region, at, id, subject) VALUES (?, ?, ?, ?, 'old-lamp')`,
+				`INSERT INTO trace_subjects (hour, subject, id) VALUES (?, ?, ?)`,
+			} {
+				args := []any{here.Account, here.Region, millis(begin.Add(10 * 24 * time.Hour)), middle}
+				if strings.Contains(q, "trace_subjects") {
+					args = []any{begin.Add(10*24*time.Hour).Unix() / 3600, subjectHash(here, "older-lamp"), middle}
+				}
+				if _, err := tx.exec(q, args...); err != nil {
+					t.Error(err)
+				}
 			}
 			want("filed by an earlier version", find(tx, here, "old-lamp", 1), middle)
+			want("filed by a later one", find(tx, here, "older-lamp", 1), middle)
 			want("after the old ones were dropped", find(tx, here, "lamp", 10), newest, last)
-			var left int
-			if err := tx.row(`SELECT COUNT(*) FROM trace_subjects`).Scan(&left); err != nil || left != 25 {
-				t.Errorf("%d subjects are left, want 25: %v", left, err)
+			for more := true; more; _, more, err = tx.DeleteTracesBefore(begin.Add(11*24*time.Hour), 10) {
+				must(t, err)
+			}
+			for _, table := range []string{"traces", "trace_subjects", "trace_keys"} {
+				var left int
+				if err := tx.row(`SELECT COUNT(*) FROM ` + table).Scan(&left); err != nil || left != 0 {
+					t.Errorf("%d rows of %s are left: %v", left, table, err)
+				}
 			}
 			return nil
 		}))

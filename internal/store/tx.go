@@ -28,6 +28,7 @@ type Tx struct {
 	looks   map[Change]look           // see again
 	recall  map[Change]map[string]any // see recalled
 	expects *expectation              // see ExpectDevice
+	fresh   *expectation              // the certificate that this transaction knew to be just issued, see pending
 	written int                       // rows that it has changed, counted in tests
 	dirty   bool                      // a statement may have changed something, or failed
 	lost    error                     // the transaction can't be saved any more: a conflict, or the connection is gone
@@ -313,7 +314,7 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 			break
 		}
 	}
-	over, committed := db.memory.commit(jobs), db.expected.commit(jobs)
+	over := db.memory.commit(jobs)
 	err = begun.Commit()
 	over()
 	if err != nil {
@@ -323,7 +324,7 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 		}
 		return jobs, nil, err
 	}
-	committed()
+	db.expected.committed(jobs)
 	kept = true
 	return jobs, results, nil
 }
@@ -356,7 +357,7 @@ func (tx *Tx) inSavepoint(body func(*Tx) error) error {
 		return tx.lost
 	}
 	if bodyErr != nil {
-		tx.changes, tx.looks, tx.recall, tx.expects = nil, nil, nil, nil
+		tx.changes, tx.looks, tx.recall, tx.expects, tx.fresh = nil, nil, nil, nil, nil
 		if _, tx.lost = tx.exec("ROLLBACK TO body"); tx.lost != nil {
 			return errors.Join(bodyErr, tx.lost)
 		}
@@ -374,6 +375,7 @@ func (tx *Tx) Changed(s fleet.Scope, kind, key string) {
 	tx.changes = append(tx.changes, c)
 	delete(tx.looks, c)
 	delete(tx.recall, c)
+	tx.db.expected.forget(c)
 	tx.on.changed = tx.on.changed || c.keepable()
 }
 

@@ -88,6 +88,49 @@ func TestWhatAClaimMayNotDoLeavesATraceWithTheCure(t *testing.T) {
 	s.wantTrace("a claim for template lamps may not publish to", registerJSON)
 }
 
+// With MQTT 5 whoever is refused hears why, in the reason string of whatever answers them, unless they asked not to.
+func TestRefusedClaimsAreToldWhy(t *testing.T) {
+	t.Parallel()
+	const pumps = "$aws/provisioning-templates/pumps/provision/json"
+	for _, silent := range []bool{false, true} {
+		want := func(why string) string {
+			if silent {
+				return ""
+			}
+			return why
+		}
+		asking := func(p *packets.Packet) {
+			if silent {
+				p.Properties.RequestProblemInfo, p.Properties.RequestProblemInfoFlag = 0, true
+			}
+		}
+		s := newSite(t)
+		d := s.claim("lamps")
+		c := s.open(d, 5).Connected("a", asking)
+		if ack := c.Publish(pumps, "{}", 1); ack.ReasonCode != 0x87 || ack.Properties.ReasonString != want("a claim for template lamps may not publish to "+pumps) {
+			t.Errorf("PUBACK %#x %q", ack.ReasonCode, ack.Properties.ReasonString)
+		}
+		c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: c.NextID(), Filters: packets.Subscriptions{{Filter: pumps + "/accepted", Qos: 1}}})
+		if ack := c.Want(packets.Suback); string(ack.ReasonCodes) != "\x87" || ack.Properties.ReasonString != want("a claim for template lamps may not subscribe to "+pumps+"/accepted") {
+			t.Errorf("SUBACK %#x %q", ack.ReasonCodes, ack.Properties.ReasonString)
+		}
+		// A request is acknowledged when it has come; what became of it comes as a message, which may always have user properties.
+		p := exchange(c, registerJSON, `{"certificateOwnershipToken":""}`)
+		if m := answer(t, p, registerJSON+"/rejected"); len(p.Properties.User) != 1 || p.Properties.User[0].Key != "traceId" || p.Properties.User[0].Val != m["traceId"] ||
+			m["errorMessage"] != "Certificate ownership token cannot be empty." {
+			t.Errorf("rejected with %v, %v", p.Properties.User, m)
+		}
+		// CONNACK and DISCONNECT may have a reason whatever was asked for (MQTT 5 section 3.1.2.11.7).
+		if ack := s.open(d, 5).Connect("b", asking, withWill("a")); ack.ReasonCode != 0x87 || ack.Properties.ReasonString != "will: a claim for template lamps may not publish to a" {
+			t.Errorf("CONNACK %#x %q", ack.ReasonCode, ack.Properties.ReasonString)
+		}
+		s.withdraw(d)
+		if said := c.WantDisconnect(0x87).Properties.ReasonString; said != "the claim is not valid any more" {
+			t.Errorf("DISCONNECT %q", said)
+		}
+	}
+}
+
 // exchange subscribes to the answers of a request, makes it, and returns what comes.
 func exchange(c *mqtttest.Client, topic, payload string) packets.Packet {
 	c.Subscribe(topic+"/accepted", topic+"/rejected")

@@ -42,14 +42,15 @@ func check(t testing.TB, err error) {
 
 // A site is a gateway on real sockets with everything behind it real, and a clock that moves by hand.
 type site struct {
-	t    testing.TB
-	db   *store.DB
-	ca   *pki.Authority
-	iam  *iam.Service
-	reg  *registry.Service
-	prov *provision.Service
-	gw   *Gateway
-	hook chan struct{} // a template with a hook waits for one
+	t     testing.TB
+	db    *store.DB
+	ca    *pki.Authority
+	iam   *iam.Service
+	reg   *registry.Service
+	prov  *provision.Service
+	gw    *Gateway
+	hook  chan struct{} // a template with a hook waits for one
+	asked chan string   // certificate ids that it is asked about
 
 	mqtt, https string // addresses
 	ann         *fleet.Caller
@@ -74,7 +75,7 @@ func newSite(t testing.TB, change ...func(*Config)) *site {
 // newSiteOn is newSite on a store that the test may change.
 func newSiteOn(t testing.TB, stored func(*store.Config), change ...func(*Config)) *site {
 	t.Helper()
-	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan struct{}),
+	s := &site{t: t, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC), traces: make(chan trace.Finished, 10000), hook: make(chan struct{}), asked: make(chan string, 10000),
 		handshakes: make(chan string, 10000), requests: make(chan string, 10000), ends: make(chan mqtt.Reason, 10000)}
 	clock := fleet.Clock(func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.now })
 	var err error
@@ -111,7 +112,8 @@ func newSiteOn(t testing.TB, stored func(*store.Config), change ...func(*Config)
 func (s *site) Known(*store.Tx, fleet.Scope, string) error { return nil }
 
 // Invoke implements provision.Hook: it waits until the test lets it go.
-func (s *site) Invoke(ctx context.Context, _ provision.HookEvent) (provision.HookAnswer, error) {
+func (s *site) Invoke(ctx context.Context, e provision.HookEvent) (provision.HookAnswer, error) {
+	s.asked <- e.CertificateID
 	select {
 	case <-s.hook:
 		return provision.HookAnswer{Allow: true}, nil

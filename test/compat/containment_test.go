@@ -11,33 +11,47 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
+	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
-// TestAWebhookThatAllowsWhileItsClaimIsContained is too late.
-func TestAWebhookThatAllowsWhileItsClaimIsContained(t *testing.T) {
-	t.Parallel()
+// A thinker is a world whose hook decides when the test says so.
+type thinker struct {
+	*theft
+	asked, allow chan bool
+}
+
+func newThinker(t *testing.T, prefix string) *thinker {
+	t.Helper()
 	s := ownServer(t, "--egress-allow", "127.0.0.1")
-	w := newWorld(t, s, "late")
-	asked, allow := make(chan bool, 1), make(chan bool)
+	w := newWorld(t, s, prefix)
+	th := &thinker{&theft{world: w, claims: w.prefix}, make(chan bool, 1), make(chan bool)}
 	hook := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		asked <- true
-		fmt.Fprintf(rw, `{"allowProvisioning":%v}`, <-allow)
+		th.asked <- true
+		fmt.Fprintf(rw, `{"allowProvisioning":%v}`, <-th.allow)
 	}))
 	t.Cleanup(hook.Close)
 	s.run(t, t.TempDir(), nil, imprint(), "function", "put", "slow", "--webhook", hook.URL, "--timeout", "10s")
 	w.hooked(t, "slow")
-	th := &theft{world: w, claims: w.prefix}
-	for _, c := range []claim{w.claim(t, w.admin), th.bootstrap(t, "device-")} {
-		v := variant{csr: true, format: "json", mqtt5: true}
-		d, err := dialMQTT5(t, s.mqttAddr(), s.tlsConfig(t, c.cert, c.key), "device-1")
-		check(t, err)
-		cert := v.create(t, d)
-		topic := registerTopic(w.template, v.format)
-		d.subscribe(t, topic+"/accepted", topic+"/rejected")
-		d.publish(t, topic, v.encode(t, object{"certificateOwnershipToken": cert.Token, "parameters": object{"SerialNumber": "1"}}))
-		<-asked
-		s.run(t, t.TempDir(), nil, imprint(), "claim", "contain", c.id, "--revoke-since", "beginning")
+	return th
+}
+
+// tooLate registers a device with a claim that loses its power while the hook thinks, which then allows the device. clients is how the names
+// of its clients begin, cause what explain says of it.
+func (th *thinker) tooLate(t *testing.T, c claim, clients string, end func(), cause string) {
+	t.Helper()
+	v := variant{csr: true, format: "json", mqtt5: true}
+	d, err := dialMQTT5(t, th.site.mqttAddr(), th.site.tlsConfig(t, c.cert, c.key), clients+"1")
+	check(t, err)
+	idle, err := dialMQTT5(t, th.site.mqttAddr(), th.site.tlsConfig(t, c.cert, c.key), clients+"2")
+	check(t, err)
+	cert := v.create(t, d)
+	topic := registerTopic(th.template, v.format)
+	d.subscribe(t, topic+"/accepted", topic+"/rejected")
+	d.publish(t, topic, v.encode(t, object{"certificateOwnershipToken": cert.Token, "parameters": object{"SerialNumber": "1"}}))
+	<-th.asked
+	end()
+	for _, d := range []*mqtt5Device{d, idle} {
 		select {
 		case code := <-d.lost:
 			if code != 0x87 {
@@ -46,12 +60,52 @@ func TestAWebhookThatAllowsWhileItsClaimIsContained(t *testing.T) {
 		case <-time.After(5 * time.Second):
 			t.Error("the session of the claim lives on")
 		}
-		allow <- true
-		th.explained(t, cert.CertificateID, "the claim was contained at") // the registration ended in refusal
-		_, err = w.admin.iot.DescribeThing(t.Context(), &iot.DescribeThingInput{ThingName: aws.String(w.thing("1"))})
+	}
+	th.allow <- true
+	th.explained(t, cert.CertificateID, cause) // the registration ended in refusal
+	_, err = th.admin.iot.DescribeThing(t.Context(), &iot.DescribeThingInput{ThingName: aws.String(th.thing("1"))})
+	refused(t, err, "ResourceNotFoundException")
+	// It was never registered: it is gone with a containment, or goes when it is an hour old.
+	out, err := th.admin.iot.DescribeCertificate(t.Context(), &iot.DescribeCertificateInput{CertificateId: &cert.CertificateID})
+	if err != nil {
 		refused(t, err, "ResourceNotFoundException")
-		_, err = w.admin.iot.DescribeCertificate(t.Context(), &iot.DescribeCertificateInput{CertificateId: &cert.CertificateID})
-		refused(t, err, "ResourceNotFoundException") // it was never registered
+	} else if out.CertificateDescription.Status != iottypes.CertificateStatusPendingActivation {
+		t.Errorf("the device's certificate is %s", out.CertificateDescription.Status)
+	}
+}
+
+// TestAWebhookThatAllowsWhileItsClaimIsContained is too late.
+func TestAWebhookThatAllowsWhileItsClaimIsContained(t *testing.T) {
+	t.Parallel()
+	th := newThinker(t, "late")
+	for _, c := range []claim{th.world.claim(t, th.admin), th.bootstrap(t, "device-")} {
+		th.tooLate(t, c, "device-", func() {
+			th.site.run(t, t.TempDir(), nil, imprint(), "claim", "contain", c.id, "--revoke-since", "beginning")
+		}, "the claim was contained at")
+	}
+}
+
+// TestAWebhookThatAllowsWhileItsBootstrapCertificateEnds is too late as well.
+func TestAWebhookThatAllowsWhileItsBootstrapCertificateEnds(t *testing.T) {
+	t.Parallel()
+	th := newThinker(t, "ending")
+	set := func(c claim, status iottypes.CertificateStatus) {
+		_, err := th.admin.iot.UpdateCertificate(t.Context(), &iot.UpdateCertificateInput{CertificateId: &c.id, NewStatus: status})
+		check(t, err)
+	}
+	for name, end := range map[string]func(claim){
+		"deactivated": func(c claim) { set(c, iottypes.CertificateStatusInactive) },
+		"revoked":     func(c claim) { set(c, iottypes.CertificateStatusRevoked) },
+		"deleted": func(c claim) {
+			set(c, iottypes.CertificateStatusInactive)
+			_, err := th.admin.iot.DeleteCertificate(t.Context(), &iot.DeleteCertificateInput{CertificateId: &c.id, ForceDelete: true})
+			check(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := th.bootstrap(t, name+"-")
+			th.tooLate(t, c, name+"-", func() { end(c) }, "the certificate of this connection is no longer active")
+		})
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type message struct {
 	topic   string
 	payload []byte
+	trace   string // user property of MQTT 5
 }
 
 // inbox is what both clients share: messages in the order in which they came.
@@ -49,7 +50,7 @@ func dialMQTT3(t *testing.T, url string, cfg *tls.Config, clientID string) (*mqt
 	d.client = mqtt3.NewClient(mqtt3.NewClientOptions().AddBroker(url).SetTLSConfig(cfg).SetClientID(clientID).SetProtocolVersion(4).
 		SetAutoReconnect(false).SetCleanSession(true).SetConnectTimeout(answerTimeout).SetUsername("?SDK=Test&Version=1 +").
 		SetConnectionLostHandler(func(_ mqtt3.Client, err error) { d.lost <- err }).
-		SetDefaultPublishHandler(func(_ mqtt3.Client, m mqtt3.Message) { d.inbox <- message{m.Topic(), m.Payload()} }))
+		SetDefaultPublishHandler(func(_ mqtt3.Client, m mqtt3.Message) { d.inbox <- message{topic: m.Topic(), payload: m.Payload()} }))
 	if err := wait(d.client.Connect()); err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func dialMQTT5(t *testing.T, addr string, cfg *tls.Config, clientID string, chan
 	d.client = paho.NewClient(paho.ClientConfig{Conn: packets.NewThreadSafeConn(conn),
 		OnServerDisconnect: func(p *paho.Disconnect) { d.lost <- p.ReasonCode },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-			d.inbox <- message{p.Packet.Topic, p.Packet.Payload}
+			d.inbox <- message{p.Packet.Topic, p.Packet.Payload, p.Packet.Properties.User.Get("traceId")}
 			return true, nil
 		}}})
 	hello := &paho.Connect{ClientID: clientID, CleanStart: true, KeepAlive: 60}

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 	"github.com/aws/smithy-go"
+	"github.com/eclipse/paho.golang/paho"
 
 	"github.com/imprint-iot/imprint/internal/client"
 )
@@ -139,6 +140,23 @@ func TestDevicesAreRefusedWithAWSErrors(t *testing.T) {
 			}
 		})
 	}
+	t.Run("told why by MQTT 5", func(t *testing.T) {
+		t.Parallel()
+		c := w.claim(t, ida)
+		d, err := dialMQTT5(t, w.site.mqttAddr(), w.site.tlsConfig(t, c.cert, c.key), "why")
+		check(t, err)
+		out, err := d.client.Publish(t.Context(), &paho.Publish{Topic: "lamps/x/state", QoS: 1, Payload: []byte("{}")})
+		if err == nil || out.ReasonCode != 0x87 || out.Properties.ReasonString != "a claim for template "+w.template+" may not publish to lamps/x/state" {
+			t.Errorf("PUBACK %+v, %v", out, err)
+		}
+		topic := registerTopic(w.template, "json")
+		d.subscribe(t, topic+"/rejected")
+		d.publish(t, topic, []byte(`{"certificateOwnershipToken":"x"}`))
+		m := <-d.inbox
+		if no := must[rejected](t, string(m.payload)); m.trace == "" || no.TraceID != m.trace || no.ErrorMessage != "Certificate ownership token is malformed." {
+			t.Errorf("user property %q, %+v", m.trace, no)
+		}
+	})
 	t.Run("a claim on other topics", func(t *testing.T) {
 		t.Parallel()
 		c := w.claim(t, ida)

@@ -417,6 +417,16 @@ var registerFailures = []failure{
 		a.close()
 		return f.asks(t, f.claim(t), registerTopic(f.world.template, "json"), object{"certificateOwnershipToken": token})
 	}, "belongs to another claim", "that asked for the certificate"},
+	{"The ownership token is more than an hour old", func(t *testing.T, f *field) (string, string) {
+		later, pass := f.elsewhere(t)
+		d, err := later.dial(t, later.bootstrap(t, later.world.template), "lamp-"+f.serial())
+		check(t, err)
+		defer d.close()
+		token := variant{format: "json", csr: true, mqtt5: true}.create(t, d).Token
+		pass(61 * time.Minute)
+		defer pass(-61 * time.Minute) // explain signs with the clock of this machine
+		return later.asksOn(t, d, registerTopic(later.world.template, "json"), object{"certificateOwnershipToken": token, "parameters": object{"SerialNumber": f.serial()}})
+	}, "ownership token has expired", "a token is good for an hour"},
 	{"A parameter is missing", func(t *testing.T, f *field) (string, string) {
 		return f.registers(t, f.claim(t), f.world.template, object{"Colour": "red"})
 	}, "Cannot resolve reference value: SerialNumber", "let the device send this parameter"},

@@ -2,13 +2,18 @@ package compat
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/imprint-iot/imprint/internal/server"
 )
 
 // A failure is something that goes wrong in the field. do makes it happen with real clients and returns what `imprint explain` is asked
@@ -209,6 +214,27 @@ func newField(t *testing.T) *field {
 	f := &field{site: s, world: w, dir: t.TempDir(), names: map[string]string{}, installer: w.installerSDK(t)}
 	f.oldClaim = f.shortClaim(t)
 	return f
+}
+
+// elsewhere is a field on a server in this process, whose clock pass moves: that of the real one is the machine's. Until the end of the test,
+// it is the one that explain asks.
+func (f *field) elsewhere(t *testing.T) (there *field, pass func(time.Duration)) {
+	t.Helper()
+	var ahead atomic.Int64
+	data := filepath.Join(t.TempDir(), "imprint-data")
+	s, err := server.Start(t.Context(), server.Config{Data: data, HTTPSPort: server.AnyPort, MQTTPort: server.AnyPort, KeyPool: -1,
+		Clock: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+	check(t, err)
+	before := f.site
+	t.Cleanup(func() {
+		f.site = before
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		check(t, s.Close(ctx))
+	})
+	f.site = &site{data: data, env: s.Env()}
+	there = &field{site: f.site, world: newWorld(t, f.site, "later"), dir: f.dir}
+	return there, func(d time.Duration) { ahead.Add(int64(d)) }
 }
 
 // serial is a number that no other device has.

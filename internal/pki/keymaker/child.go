@@ -2,11 +2,13 @@ package keymaker
 
 import (
 	"bufio"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -41,10 +43,11 @@ func makeKeys(priority Priority, workers string) error {
 	}
 	wanted := make(chan struct{}, 1024)
 	var mu sync.Mutex // of the output
-	for range n {
+	for i := range n {
 		go func() {
+			random := breathing{newBreather(priority, i, n)}
 			for range wanted {
-				if err := writeKey(&mu); err != nil {
+				if err := writeKey(&mu, random); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}
@@ -59,8 +62,19 @@ func makeKeys(priority Priority, workers string) error {
 	}
 }
 
-func writeKey(mu *sync.Mutex) error {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+// breathing is the system's randomness for who makes keys. Go uses it in place of its own if GODEBUG says cryptocustomrand=1.
+type breathing struct{ *breather }
+
+func (b breathing) Read(p []byte) (int, error) {
+	b.breathe()
+	return rand.Read(p)
+}
+
+func writeKey(mu *sync.Mutex, random io.Reader) error {
+	if fips140.Enabled() { // no other randomness is approved there
+		random = rand.Reader
+	}
+	key, err := rsa.GenerateKey(random, 2048)
 	if err != nil {
 		return err
 	}

@@ -31,13 +31,13 @@ import (
 	"time"
 )
 
-// A Priority is how much of a busy machine a maker gets. On an idle one each gets all that its workers can use.
+// A Priority is how much of a machine a maker gets.
 type Priority string
 
 const (
-	// Idle gets what nobody else wants.
+	// Idle gets what nobody else wants, as far as its workers can use it.
 	Idle Priority = "idle"
-	// Low is for keys that somebody waits for: about a twentieth of a machine whose processors are all busy.
+	// Low is for keys that somebody waits for: a twentieth of a processor for each worker, however busy they are.
 	Low Priority = "low"
 )
 
@@ -207,7 +207,8 @@ func start(c Config) (*process, error) {
 	p := &process{keys: make(chan *rsa.PrivateKey), ending: make(chan struct{}), gone: make(chan struct{})}
 	p.cmd = exec.Command(program[0])
 	p.cmd.Args = append([]string{processName, string(c.Priority), strconv.Itoa(c.Workers)}, program[1:]...)
-	p.cmd.Env = []string{"GOTRACEBACK=none", "GODEBUG=" + os.Getenv("GODEBUG")} // a trace could show parts of a key
+	p.cmd.Env = []string{"GOTRACEBACK=none", // a trace could show parts of a key
+		"GODEBUG=" + os.Getenv("GODEBUG") + ",cryptocustomrand=1"} // breathing
 	p.cmd.Stderr = &p.said
 	p.cmd.Dir = "/"
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in a terminal is for the service, which may need keys until its end

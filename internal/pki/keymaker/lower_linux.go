@@ -8,16 +8,19 @@ import (
 	"unsafe"
 )
 
-// What a priority is to the scheduler. A process of SCHED_IDLE gives way to every other at once and gets no time while processors are
-// busy (sched(7)). Of a busy processor with two others on it, nice 9 gets 137 of 2048 + 137 parts (sched_prio_to_weight in the
-// kernel): 6 %.
-const (
-	schedIdle = 5
-	lowNice   = 9
-)
+// schedIdle is a policy of the scheduler: SCHED_IDLE gives way to every other at once and gets no time while processors are busy
+// (sched(7)).
+const schedIdle = 5
 
-// lower gives the priority to all threads of this process; those to come inherit it.
+// lower gives the priority to all threads of this process; those to come inherit it. Those of Low are held back by their breath alone.
 func lower(p Priority) error {
+	switch p {
+	case Idle:
+	case Low:
+		return nil
+	default:
+		return fmt.Errorf("priority %q", p)
+	}
 	done := map[int]bool{}
 	for more := true; more; {
 		more = false
@@ -30,31 +33,15 @@ func lower(p Priority) error {
 			if err != nil || done[id] {
 				continue
 			}
-			if err := lowerThread(id, p); err != nil && err != syscall.ESRCH {
-				return err
+			var none int32 // sched_param: no real-time priority
+			_, _, e := syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, uintptr(id), schedIdle, uintptr(unsafe.Pointer(&none)))
+			if e != 0 && e != syscall.ESRCH {
+				return e
 			}
 			done[id], more = true, true
 		}
 	}
 	return nil
-}
-
-func lowerThread(id int, p Priority) error {
-	switch p {
-	case Idle:
-		var none int32 // sched_param: no real-time priority
-		if _, _, e := syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, uintptr(id), schedIdle, uintptr(unsafe.Pointer(&none))); e != 0 {
-			return e
-		}
-		return nil
-	case Low:
-		now, err := syscall.Getpriority(syscall.PRIO_PROCESS, id)
-		if err != nil || 20-now >= lowNice { // the kernel tells 20 - nice; a service of nice 19 must not be raised, nor may it be
-			return err
-		}
-		return syscall.Setpriority(syscall.PRIO_PROCESS, id, lowNice)
-	}
-	return fmt.Errorf("priority %q", p)
 }
 
 // forbidDumps keeps keys out of core dumps, and other processes of the user out of this one's memory (prctl(2)).

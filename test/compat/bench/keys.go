@@ -88,6 +88,7 @@ func measureRSABeside(ctx context.Context, o options, w *world) (*figures, error
 		if err := w.renewClaims(ctx, o.workers); err != nil {
 			return nil, err
 		}
+		w.server.settle() // the pool is full: alone is without keys in the making
 		alone, err := w.withOwnKey(o.round(), o.workers)
 		if err != nil {
 			return nil, err

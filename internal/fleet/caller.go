@@ -53,6 +53,10 @@ type Federation struct {
 	PoolID   string // user pool that vouched for the person, if ours
 	UserSub  string // the person's sub in that pool
 	Username string
+
+	OIDC     string   `json:",omitempty"` // IAM's OpenID Connect provider that vouched for the person, by name; "" if none did
+	Email    string   `json:",omitempty"`
+	Original []string `json:",omitempty"` // aud, where azp was taken for Audience
 }
 
 type callerKey struct{}

@@ -67,6 +67,7 @@ type Installer struct {
 	UserSub       string
 	Username      string
 	IdentityID    string
+	OIDC          string `json:",omitempty"` // IAM's OpenID Connect provider that vouched for the person, by name
 }
 
 // Who names the installer to people: by user name if there is one, else by ARN.
@@ -82,6 +83,7 @@ func InstallerOf(c *Caller) Installer {
 	i := Installer{CallerARN: c.ARN, AccessKeyID: c.AccessKeyID, ParentKeyID: c.ParentKeyID, ParentAccount: c.ParentAccount, RoleARN: c.RoleARN}
 	if f := c.Federation; f != nil {
 		i.PoolID, i.UserSub, i.Username, i.IdentityID = f.PoolID, f.UserSub, f.Username, f.Subject
+		i.OIDC = f.OIDC
 	}
 	return i
 }

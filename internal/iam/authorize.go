@@ -3,11 +3,13 @@ package iam
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/oidc"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -342,7 +344,7 @@ func (s *Service) facts(c *fleet.Caller, extra policy.Context) policy.Context {
 
 // federatedProvider is how policies name an issuer: by its OIDC provider, save for identity pools.
 func federatedProvider(scope fleet.Scope, issuer string) string {
-	if issuer == identityPools {
+	if issuer == identityPools || oidc.Social(issuer) {
 		return issuer
 	}
 	return scope.IAM("oidc-provider/" + strings.TrimSuffix(issuer, "/"))
@@ -350,9 +352,23 @@ func federatedProvider(scope fleet.Scope, issuer string) string {
 
 // setFederation sets the keys that trust policies of web identities ask for: PROVIDER:aud, :sub and :amr.
 func setFederation(f policy.Context, fed *fleet.Federation) {
-	f.Set(fed.Provider+":aud", fed.Audience)
-	f.Set(fed.Provider+":sub", fed.Subject)
-	f.Set(fed.Provider+":amr", fed.AMR...)
+	for _, name := range slices.Compact([]string{fed.Provider, strings.TrimSuffix(fed.Provider, "/")}) { // as the issuer is written, and as its provider's ARN is
+		f.Set(name+":aud", fed.Audience)
+		f.Set(name+":sub", fed.Subject)
+		f.Set(name+":amr", fed.AMR...)
+		f.Set(name+":oaud", fed.Original...)
+		if fed.Email != "" {
+			f.Set(name+":email", fed.Email)
+		}
+		switch name { // identity providers that have words of their own for aud and sub
+		case oidc.Facebook:
+			f.Set(name+":app_id", fed.Audience)
+			f.Set(name+":id", fed.Subject)
+		case oidc.Amazon:
+			f.Set(name+":app_id", fed.Audience)
+			f.Set(name+":user_id", fed.Subject)
+		}
+	}
 }
 
 // PassRole decides whether the caller may hand a role to a service: iam:PassRole on the role, which must trust the service.
@@ -410,6 +426,9 @@ func (s *Service) StillEntitled(tx *store.Tx, scope fleet.Scope, who fleet.Insta
 	home := homeOf(scope, who)
 	if dead, err := tx.CutoffAfter(home, since, personSubject(who)); err != nil || dead {
 		return orDenied(err, "the installer %s was disabled, signed out or moved to another group since", who.Username)
+	}
+	if dead, err := providerCut(tx, scope, since, who); err != nil || dead {
+		return orDenied(err, "the identity provider %s that vouched for the installer was deleted or trusts less since", who.OIDC)
 	}
 	for _, key := range []string{who.AccessKeyID, who.ParentKeyID} {
 		if key == "" {
@@ -472,6 +491,17 @@ func cutOff(tx *store.Tx, scope fleet.Scope, issued time.Time, who fleet.Install
 		{home, personSubject(who)},
 	} {
 		if dead, err := tx.CutoffAfter(c.at, issued, c.subject); dead || err != nil {
+			return dead, err
+		}
+	}
+	return providerCut(tx, scope, issued, who)
+}
+
+// providerCut reports whether IAM's OpenID Connect provider behind credentials was deleted or narrowed since. It is of the role's account,
+// of the first role's where roles were chained.
+func providerCut(tx *store.Tx, scope fleet.Scope, issued time.Time, who fleet.Installer) (bool, error) {
+	for _, at := range []fleet.Scope{scope, homeOf(scope, who)} {
+		if dead, err := tx.CutoffAfter(at.Global(), issued, subject("oidc:", who.OIDC)); dead || err != nil {
 			return dead, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/oidc"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -27,6 +28,7 @@ type Config struct {
 	Store  *store.DB
 	Sealer Sealer
 	Tokens TokenVerifier // of AssumeRoleWithWebIdentity; may be set later by SetTokens
+	OIDC   *oidc.Verifier
 	Clock  fleet.Clock
 	Log    *slog.Logger
 }
@@ -36,6 +38,7 @@ type Service struct {
 	db     *store.DB
 	sealer Sealer
 	tokens TokenVerifier
+	oidc   *oidc.Verifier
 	clock  fleet.Clock
 
 	// Whatever is read of users, roles and keys is cached under the generation at which reading began, and every change
@@ -56,7 +59,7 @@ const maxCached = 10000
 
 // New makes the rules and follows the store's changes.
 func New(c Config) *Service {
-	s := &Service{db: c.Store, sealer: c.Sealer, tokens: c.Tokens, clock: c.Clock, cache: map[string]cached{}, documents: map[string]*policy.Document{}}
+	s := &Service{db: c.Store, sealer: c.Sealer, tokens: c.Tokens, oidc: c.OIDC, clock: c.Clock, cache: map[string]cached{}, documents: map[string]*policy.Document{}}
 	c.Store.Listen(func(changes []store.Change) {
 		for _, ch := range changes {
 			if ch.Kind == store.ChangedIAM || ch.Kind == store.ChangedCutoff {

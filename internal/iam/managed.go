@@ -13,6 +13,11 @@ import (
 // managedPrefix begins the ARN of every policy that AWS manages.
 const managedPrefix = "arn:aws:iam::aws:policy/"
 
+const guestPolicy = "AmazonCognitoUnAuthedIdentitiesSessionPolicy"
+
+// GuestPolicy is the ARN of the session policy of guests.
+const GuestPolicy = managedPrefix + guestPolicy
+
 // builtins are the AWS-managed policies that scripts of IoT users name (identity spec 4). They cannot be changed.
 var builtins = sync.OnceValue(makeBuiltins)
 
@@ -41,6 +46,10 @@ func makeBuiltins() map[string]Managed {
 			"iot:AddThingToBillingGroup", "iot:DescribeBillingGroup", "iot:RemoveThingFromBillingGroup"}},
 		"AmazonCognitoPowerUser": {"ANPAAAAAAAAAACOGNITOP", "Provides administrative access to existing Amazon Cognito resources.", []string{
 			"cognito-identity:*", "cognito-idp:*", "cognito-sync:*", "iam:ListRoles", "iam:ListOpenIDConnectProviders", "iam:GetRole"}},
+		// What guests of identity pools are held to whatever their role may do (identity spec 2.5).
+		guestPolicy: {"ANPAAAAAAAAAACOGNITOG", "Session policy of unauthenticated identities.", []string{
+			"iot:*", "iotjobsdata:*", "cognito-identity:*", "cognito-idp:*", "cognito-sync:*", "mobileanalytics:*", "mobiletargeting:*", "execute-api:*", "lambda:InvokeFunction", "s3:*", "dynamodb:*",
+			"sns:*", "sqs:*", "kinesis:*", "firehose:*", "logs:*", "polly:*", "lex:*", "rekognition:*", "geo:*", "appsync:*"}},
 	} {
 		document, err := json.Marshal(map[string]any{"Version": "2012-10-17",
 			"Statement": []map[string]any{{"Effect": "Allow", "Action": p.actions, "Resource": "*"}}})

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -53,26 +54,56 @@ func (s *Service) Provider(ctx context.Context, scope fleet.Scope, arn string) (
 	return s.Entity(ctx, scope, store.IAMOIDC, name)
 }
 
-// ChangeProvider alters an OpenID Connect provider.
+// ChangeProvider alters an OpenID Connect provider. If it then trusts less than before, sessions and claims of its people end: whoever
+// is still trusted signs in again.
 func (s *Service) ChangeProvider(ctx context.Context, scope fleet.Scope, arn string, change func(*Entity)) error {
 	name, err := providerName(scope, arn)
 	if err != nil {
 		return err
 	}
-	_, err = s.Change(ctx, scope, store.IAMOIDC, name, func(e *Entity) error {
-		change(e)
+	return s.db.Tx(ctx, func(tx *store.Tx) error {
+		e, err := get(tx, scope, store.IAMOIDC, name)
+		if err != nil {
+			return err
+		}
+		before := e
+		before.ClientIDs, before.Thumbprints = slices.Clone(e.ClientIDs), slices.Clone(e.Thumbprints)
+		change(&e)
 		slices.Sort(e.ClientIDs)
 		e.ClientIDs = slices.Compact(e.ClientIDs)
-		return checkProvider(e.ClientIDs, e.Thumbprints)
+		if err := checkProvider(e.ClientIDs, e.Thumbprints); err != nil {
+			return err
+		}
+		if lost(before.ClientIDs, e.ClientIDs) || lost(before.Thumbprints, e.Thumbprints) {
+			if err := tx.CutOff(scope.Global(), "oidc:"+e.Name, tx.Now()); err != nil {
+				return err
+			}
+		}
+		return update(tx, scope, e)
 	})
-	return err
 }
 
-// DeleteProvider removes an OpenID Connect provider; one that is not there is no error.
+func lost(before, after []string) bool {
+	return slices.ContainsFunc(before, func(b string) bool { return !slices.Contains(after, b) })
+}
+
+// DeleteProvider removes an OpenID Connect provider and ends the sessions and claims of its people; one that is not there is no error.
 func (s *Service) DeleteProvider(ctx context.Context, scope fleet.Scope, arn string) error {
 	name, err := providerName(scope, arn)
 	if err != nil {
 		return err
 	}
-	return s.db.Tx(ctx, func(tx *store.Tx) error { return tx.DeleteIAMEntity(scope, store.IAMOIDC, name) })
+	return s.db.Tx(ctx, func(tx *store.Tx) error {
+		e, err := tx.IAMEntity(scope, store.IAMOIDC, name)
+		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := tx.CutOff(scope.Global(), "oidc:"+e.Name, tx.Now()); err != nil {
+			return err
+		}
+		return tx.DeleteIAMEntity(scope, store.IAMOIDC, e.Name)
+	})
 }

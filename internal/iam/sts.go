@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/jwt"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -24,6 +25,7 @@ type AssumeRequest struct {
 	Transitive     []string
 	ExternalID     string
 	SourceIdentity string
+	ProviderID     string // of web identities that are access tokens: the public provider that issued them
 }
 
 // maxChained is how long a session that was made by a session may live.
@@ -164,14 +166,17 @@ func (s *Service) SessionToken(ctx context.Context, caller *fleet.Caller, d time
 type WebIdentity struct {
 	Issuer string // without scheme; cognito-identity.amazonaws.com for identity pools
 	fleet.Federation
+	Claims jwt.Claims // that may tag the session; nil for tokens of identity pools, whose sessions are tagged by the pool
 
 	// StillHolds looks at the bearer again once credentials were issued, in a write transaction: a sign-out that was being
 	// committed meanwhile is not outlived.
 	StillHolds func(context.Context) error
+
+	SourceIdentity string // that the token asked for and the session has
 }
 
-// A TokenVerifier checks the tokens of AssumeRoleWithWebIdentity: signature and time. known is false for an issuer that is
-// not ours.
+// A TokenVerifier checks the tokens of AssumeRoleWithWebIdentity that our own pools issued: signature and time. known is false for
+// whatever another issuer may have made, text that is no token included.
 type TokenVerifier interface {
 	VerifyWebIdentity(ctx context.Context, token string) (id WebIdentity, known bool, err error)
 }
@@ -186,20 +191,11 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 		return Session{}, WebIdentity{}, fleet.Invalid("", "", "Request ARN is invalid").WithCode("ValidationError")
 	}
 	scope := fleet.Scope{Account: a.Account, Region: region}
-	id, known, err := s.tokens.VerifyWebIdentity(ctx, token.Reveal())
+	id, federated, err := s.webIdentity(ctx, scope, token, r.ProviderID)
 	if err != nil {
 		return Session{}, id, err
 	}
-	if !known {
-		return Session{}, id, fleet.Invalid("", "", "No OpenIDConnect provider found in your account for %s: this version takes the tokens of its own user pools and identity pools", id.Issuer).WithCode("InvalidIdentityToken")
-	}
-	federated := identityPools
-	if id.Issuer == identityPools {
-		err = s.ownPool(ctx, scope, id.Audience)
-	} else {
-		federated, err = s.provider(ctx, scope, id)
-	}
-	if err != nil {
+	if r.Tags, r.Transitive, r.SourceIdentity, err = webTags(id.Claims); err != nil {
 		return Session{}, id, err
 	}
 	policies, err := s.narrowing(ctx, scope, r.Policy, r.PolicyARNs)
@@ -213,14 +209,35 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 		return Session{}, id, err
 	}
 	out, err := s.IssueSession(ctx, SessionRequest{Scope: scope, RoleARN: r.RoleARN, Name: r.Name, Duration: r.Duration, Origin: origin,
-		Principal: policy.Principal{Federated: federated}, Action: "sts:AssumeRoleWithWebIdentity", Policies: policies, Federation: &fed})
+		Principal: policy.Principal{Federated: federated}, Action: "sts:AssumeRoleWithWebIdentity", Policies: policies, Federation: &fed,
+		Tags: r.Tags, Transitive: r.Transitive, Source: r.SourceIdentity})
 	if err != nil {
 		return Session{}, id, err
 	}
+	id.SourceIdentity = r.SourceIdentity
 	if err := id.StillHolds(ctx); err != nil {
 		return Session{}, id, err
 	}
 	return out, id, nil
+}
+
+// webIdentity finds out whose a token is and how trust policies of the scope's roles name its provider.
+func (s *Service) webIdentity(ctx context.Context, scope fleet.Scope, token fleet.Secret, providerID string) (id WebIdentity, federated string, err error) {
+	id, known, err := s.tokens.VerifyWebIdentity(ctx, token.Reveal())
+	switch {
+	case err != nil:
+		return id, "", err
+	case !known:
+		return s.foreign(ctx, scope, token, providerID)
+	case id.Issuer == identityPools:
+		return id, identityPools, s.ownPool(ctx, scope, id.Audience)
+	}
+	e, err := s.provider(ctx, scope, id)
+	if err != nil {
+		return id, "", err
+	}
+	id.OIDC = e.Name
+	return id, e.ARN(scope), nil
 }
 
 // poolAccount returns the account of a person's user pool if it is not that of scope: it is there that the person is signed out.
@@ -255,17 +272,17 @@ func (s *Service) ownPool(ctx context.Context, scope fleet.Scope, pool string) e
 }
 
 // provider finds the account's OIDC provider for a token and checks the token's audience.
-func (s *Service) provider(ctx context.Context, scope fleet.Scope, id WebIdentity) (arn string, err error) {
-	e, err := s.Entity(ctx, scope, store.IAMOIDC, strings.TrimSuffix(id.Issuer, "/"))
+func (s *Service) provider(ctx context.Context, scope fleet.Scope, id WebIdentity) (e Entity, err error) {
+	e, err = s.Entity(ctx, scope, store.IAMOIDC, strings.TrimSuffix(id.Issuer, "/"))
 	switch {
 	case errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}):
-		return "", fleet.Invalid("", "", "No OpenIDConnect provider found in your account for https://%s", id.Issuer).WithCode("InvalidIdentityToken")
+		return e, fleet.Invalid("", "", "No OpenIDConnect provider found in your account for https://%s", id.Issuer).WithCode("InvalidIdentityToken")
 	case err != nil:
-		return "", err
+		return e, err
 	case e.Name != strings.TrimSuffix(id.Issuer, "/"): // names are found in any case, but issuers differ by it
-		return "", fleet.Invalid("", "", "No OpenIDConnect provider found in your account for https://%s", id.Issuer).WithCode("InvalidIdentityToken")
+		return e, fleet.Invalid("", "", "No OpenIDConnect provider found in your account for https://%s", id.Issuer).WithCode("InvalidIdentityToken")
 	case !slices.Contains(e.ClientIDs, id.Audience):
-		return "", fleet.Invalid("", "", "Incorrect token audience").WithCode("InvalidIdentityToken")
+		return e, fleet.Invalid("", "", "Incorrect token audience").WithCode("InvalidIdentityToken")
 	}
-	return e.ARN(scope), nil
+	return e, nil
 }

@@ -232,6 +232,7 @@ func TestWebIdentities(t *testing.T) {
 		})
 	}
 	w.T = t
+	w.wait(time.Second) // the providers that were deleted above have taken along what was issued up to now
 	_, err := w.CreateProvider(t.Context(), here, "https://"+issuer, []string{"client"}, nil, nil)
 	w.ok(err)
 	s, _, err := w.AssumeWebIdentity(t.Context(), here.Region, "user", AssumeRequest{RoleARN: users, Name: "session"})

@@ -10,6 +10,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/jwt"
+	"github.com/imprint-iot/imprint/internal/oidc"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -21,6 +22,9 @@ const Issuer = "cognito-identity.amazonaws.com"
 // userClaim is not in AWS's tokens: pool, sub and name of the person, so that signing them out ends the session that STS makes of
 // a token.
 const userClaim = "imprint:user"
+
+// providerClaim names IAM's OpenID Connect provider that vouched for the person, for the same reason.
+const providerClaim = "imprint:oidc"
 
 // Lifetimes that AWS fixes (identity spec 2.4).
 const (
@@ -38,9 +42,12 @@ type Tokens interface {
 	StillHold(ctx context.Context, scope fleet.Scope, poolID string, claims jwt.Claims) error
 }
 
-// Sessions issues the temporary credentials of a role after asking its trust policy (iam.Service).
+// Sessions issues the temporary credentials of a role after asking its trust policy, and checks tokens against the account's OpenID
+// Connect providers (iam.Service).
 type Sessions interface {
 	IssueSession(ctx context.Context, r iam.SessionRequest) (iam.Session, error)
+	VerifyProviderToken(ctx context.Context, scope fleet.Scope, arn string, token fleet.Secret) (iam.ProviderToken, error)
+	ProviderStillHolds(ctx context.Context, scope fleet.Scope, p iam.ProviderToken) error
 }
 
 // Config says what the rules stand on.
@@ -48,9 +55,14 @@ type Config struct {
 	Store      *store.DB
 	Tokens     Tokens
 	Sessions   Sessions
+	Issuers    *oidc.Verifier  // of the public providers
 	Key        *rsa.PrivateKey // signs the tokens of GetOpenIdToken
 	IssuerHost string          // host[:port] of the user pools' issuer
-	Clock      fleet.Clock
+
+	// RoleIssuers are other issuers, without scheme, whose tokens may name roles, as those of our user pools do (mappings of type Token).
+	RoleIssuers []string
+
+	Clock fleet.Clock
 }
 
 // A Service holds the rules. It is safe for concurrent use.
@@ -58,14 +70,18 @@ type Service struct {
 	db         *store.DB
 	tokens     Tokens
 	sessions   Sessions
+	issuers    *oidc.Verifier
 	key        *rsa.PrivateKey
 	issuerHost string
 	clock      fleet.Clock
+
+	roleIssuers []string
 }
 
 // New makes the rules.
 func New(c Config) *Service {
-	return &Service{c.Store, c.Tokens, c.Sessions, c.Key, c.IssuerHost, c.Clock}
+	return &Service{db: c.Store, tokens: c.Tokens, sessions: c.Sessions, issuers: c.Issuers, key: c.Key, issuerHost: c.IssuerHost, clock: c.Clock,
+		roleIssuers: c.RoleIssuers}
 }
 
 // KeySet is the JSON Web Key Set of the tokens that OpenIDToken issues.
@@ -235,6 +251,7 @@ func (s *Service) Credentials(ctx context.Context, id string, tokens map[string]
 		if r.RoleARN = p.Roles["unauthenticated"]; r.RoleARN == "" {
 			return "", iam.Credentials{}, badConfiguration(nil)
 		}
+		r.Policies = []string{iam.GuestPolicy}
 		r.Federation = &fleet.Federation{Provider: Issuer, Audience: p.ID, Subject: id, AMR: []string{"unauthenticated"}}
 	} else {
 		l := logins[0]
@@ -270,7 +287,11 @@ func (s *Service) OpenIDToken(ctx context.Context, id string, tokens map[string]
 	if len(logins) > 0 {
 		f := federation(p, id, logins[0])
 		claims["amr"] = f.AMR
-		claims[userClaim] = f.PoolID + "/" + f.UserSub + "/" + f.Username
+		if f.PoolID != "" {
+			claims[userClaim] = f.PoolID + "/" + f.UserSub + "/" + f.Username
+		} else if f.OIDC != "" {
+			claims[providerClaim] = f.OIDC
+		}
 	}
 	text, err := jwt.Sign(s.key, jwt.Thumbprint(&s.key.PublicKey), claims)
 	if err != nil {
@@ -283,7 +304,14 @@ func (s *Service) OpenIDToken(ctx context.Context, id string, tokens map[string]
 // not outlived.
 func (s *Service) stillHold(ctx context.Context, p *Pool, logins []login) error {
 	for _, l := range logins {
-		if err := s.tokens.StillHold(ctx, p.Scope, l.poolID, l.claims); err != nil {
+		var err error
+		switch {
+		case l.poolID != "":
+			err = s.tokens.StillHold(ctx, p.Scope, l.poolID, l.claims)
+		case l.foreign.OIDC != "":
+			err = s.sessions.ProviderStillHolds(ctx, p.Scope, l.through)
+		}
+		if err != nil {
 			return badToken(err)
 		}
 	}
@@ -314,9 +342,10 @@ func (s *Service) StillHolds(ctx context.Context, claims jwt.Claims) error {
 
 func (s *Service) holds(ctx context.Context, in func(context.Context, func(*store.Tx) error) error, claims jwt.Claims) error {
 	user := strings.SplitN(claims.String(userClaim), "/", 3)
+	provider := claims.String(providerClaim)
 	issued, ok := claims.Time("iat")
-	if len(user) < 3 || !ok {
-		return nil // a guest
+	if len(user) < 3 && provider == "" || !ok {
+		return nil // a guest, or somebody whom a public provider knows
 	}
 	p, err := s.find(ctx, claims.String("aud"))
 	if err != nil {
@@ -324,7 +353,13 @@ func (s *Service) holds(ctx context.Context, in func(context.Context, func(*stor
 	}
 	return in(ctx, func(tx *store.Tx) error {
 		// The time of issue is a whole second, rounded down: whoever signs in within the second of a sign-out asks once more.
-		dead, err := tx.CutoffAfter(p.Scope, issued, "user:"+user[0]+"/"+user[1])
+		at, subject := p.Scope, "oidc:"+provider
+		if provider == "" {
+			subject = "user:" + user[0] + "/" + user[1]
+		} else {
+			at = at.Global()
+		}
+		dead, err := tx.CutoffAfter(at, issued, subject)
 		if err == nil && dead {
 			err = fleet.Denied("Token has been revoked").WithCode("ExpiredTokenException")
 		}
@@ -343,6 +378,7 @@ func (s *Service) Unlink(ctx context.Context, id string, tokens map[string]fleet
 	}
 	return s.db.Tx(ctx, func(tx *store.Tx) error {
 		for _, name := range remove {
+			name = providerName(name)
 			if poolID, ok := s.userPoolOf(name); ok {
 				name = canonical(poolID)
 			}

@@ -59,6 +59,14 @@ func (s *sessions) IssueSession(_ context.Context, r iam.SessionRequest) (iam.Se
 	return iam.Session{Credentials: iam.Credentials{AccessKeyID: "ASIA", Expires: time.Unix(1, 0)}}, nil
 }
 
+func (*sessions) VerifyProviderToken(context.Context, fleet.Scope, string, fleet.Secret) (iam.ProviderToken, error) {
+	return iam.ProviderToken{}, fleet.NotFound("provider", "any")
+}
+
+func (*sessions) ProviderStillHolds(context.Context, fleet.Scope, iam.ProviderToken) error {
+	return nil
+}
+
 func (s *sessions) last() iam.SessionRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()

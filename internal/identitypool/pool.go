@@ -2,8 +2,8 @@
 // that role (identity spec section 2).
 //
 // Begin with Service and its Credentials (flow.go), then role.go for the choice of the role. Pools and their settings are in
-// pool.go, the providers' names in provider.go. Tokens are checked by the user pools that issued them; sessions are issued by
-// internal/iam.
+// pool.go, the providers' names in provider.go. Tokens are checked by the user pools that issued them, those of other issuers by
+// internal/oidc; sessions are issued by internal/iam.
 package identitypool
 
 import (
@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/oidc"
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
@@ -31,6 +32,8 @@ type Settings struct {
 	Guests    bool // unauthenticated identities
 	Classic   bool // GetOpenIdToken is offered
 	Providers []Provider
+	OIDC      []string           `json:",omitempty"` // ARNs of IAM's OpenID Connect providers of the account
+	Public    map[string]string  `json:",omitempty"` // public provider (oidc.Public) → its client ids for us, joined with ;
 	Roles     map[string]string  // "authenticated" and "unauthenticated" → role ARN
 	Mappings  map[string]Mapping // as the administrator wrote the key: provider name, colon, client id
 	TagMaps   map[string]TagMap  // by provider name as written
@@ -104,6 +107,9 @@ func (p *Pool) row() (store.IdentityPool, error) {
 
 // check refuses settings that break a limit or leave a choice open.
 func (s *Service) check(p *Pool) error {
+	if err := s.checkProviders(p); err != nil {
+		return err
+	}
 	if len(p.Providers) > maxProviders {
 		return fleet.OverLimit("", "", "an identity pool takes at most %d providers", maxProviders).WithCode("LimitExceededException")
 	}
@@ -111,11 +117,18 @@ func (s *Service) check(p *Pool) error {
 	for key, m := range p.Mappings {
 		// Two spellings of one provider would leave it to chance which mapping counts.
 		name, client, _ := cutLast(key, ":")
-		if poolID, ok := s.userPoolOf(name); ok {
-			if first, double := meant[poolID+":"+client]; double {
-				return invalid("the role mappings %s and %s are for the same provider", min(first, key), max(first, key))
-			}
-			meant[poolID+":"+client] = key
+		same := providerName(key)
+		poolID, ours := s.userPoolOf(name)
+		if ours {
+			same = poolID + ":" + client
+		}
+		if first, double := meant[same]; double {
+			return invalid("the role mappings %s and %s are for the same provider", min(first, key), max(first, key))
+		}
+		meant[same] = key
+		if m.Type == "Token" && !ours && !slices.Contains(s.roleIssuers, same) {
+			return invalid("The role mapping of %s cannot be of type Token: whoever runs that provider, and in some everybody who edits a profile, "+
+				"could name any role. Use type Rules, or let the operator list the issuer under identity-roles", key)
 		}
 		if len(m.Rules) > maxRules {
 			return fleet.OverLimit("", "", "a role mapping takes at most %d rules", maxRules).WithCode("LimitExceededException")
@@ -127,6 +140,37 @@ func (s *Service) check(p *Pool) error {
 			return invalid("RulesConfiguration is required with role mapping type Rules")
 		case m.Type == "Token" && len(m.Rules) > 0:
 			return invalid("RulesConfiguration is not allowed with role mapping type Token")
+		}
+	}
+	return nil
+}
+
+// checkProviders refuses providers that nobody could sign in with.
+func (s *Service) checkProviders(p *Pool) error {
+	if len(p.OIDC) > maxProviders {
+		return fleet.OverLimit("", "", "an identity pool takes at most %d OpenID Connect providers", maxProviders).WithCode("LimitExceededException")
+	}
+	seen := map[string]bool{}
+	for _, arn := range p.OIDC {
+		a, ok := fleet.ParseARN(arn)
+		if !ok || a.Service != "iam" || a.Account != p.Scope.Account || a.Kind() != "oidc-provider" {
+			return invalid("%s is no OpenID Connect provider of account %s; its ARN is like %s", arn, p.Scope.Account, p.Scope.IAM("oidc-provider/id.example/realm"))
+		}
+		name := providerName(arn)
+		if poolID, ours := s.userPoolOf(name); ours && strings.HasPrefix(name, s.issuerHost+"/") {
+			return invalid("%s is this server's own user pool %s: name it under CognitoIdentityProviders", arn, poolID)
+		}
+		if seen[name] {
+			return invalid("the OpenID Connect provider %s is named twice", arn)
+		}
+		seen[name] = true
+	}
+	for name, apps := range p.Public {
+		if !oidc.Public(name) {
+			return invalid("SupportedLoginProviders takes %s, %s, %s and %s, not %s", oidc.Google, oidc.Apple, oidc.Facebook, oidc.Amazon, name)
+		}
+		if slices.Contains(strings.Split(apps, ";"), "") {
+			return invalid("the client ids of %s are to be joined with ;, none of them empty", name)
 		}
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 // chooseRole decides which role a signed-in person gets (identity spec 2.5). custom is the role that the client asked for, ""
 // for none.
 func (s *Service) chooseRole(p *Pool, l login, custom string) (string, error) {
-	m, mapped := s.mapping(p, l.poolID, l.clientID)
+	m, mapped := s.mapping(p, l)
 	switch {
 	case !mapped && custom != "":
 		return "", notAuthorized("CustomRoleArn needs a role mapping for the provider %s", l.provider)
@@ -19,6 +19,9 @@ func (s *Service) chooseRole(p *Pool, l login, custom string) (string, error) {
 		return authenticatedRole(p)
 	case m.Type == "Rules":
 		return roleByRules(p, m, l.claims, custom)
+	case l.poolID == "" && !slices.Contains(s.roleIssuers, l.provider):
+		// Whoever set the mapping was allowed to pass each role of a group of our pools; nobody has passed what another issuer names.
+		return roleByToken(p, m, nil, custom)
 	}
 	return roleByToken(p, m, l.claims, custom)
 }
@@ -126,6 +129,11 @@ var defaultTags = map[string]string{"username": "sub", "client": "aud"}
 
 // federation is what stays known of the person for the whole session.
 func federation(p *Pool, identity string, l login) *fleet.Federation {
+	if l.poolID == "" {
+		f := l.foreign
+		f.Provider, f.Audience, f.Subject, f.Original, f.Email = Issuer, p.ID, identity, nil, ""
+		return &f
+	}
 	return &fleet.Federation{Provider: Issuer, Audience: p.ID, Subject: identity,
 		AMR:    []string{"authenticated", l.provider, l.provider + ":CognitoSignIn:" + l.subject},
 		PoolID: l.poolID, UserSub: l.subject, Username: l.claims.String("cognito:username")}

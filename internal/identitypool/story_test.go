@@ -4,16 +4,21 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/delivery"
+	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
+	"github.com/imprint-iot/imprint/internal/oidc"
+	"github.com/imprint-iot/imprint/internal/oidc/oidctest"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/store/storetest"
@@ -26,9 +31,16 @@ var home = fleet.Scope{Account: "000000000000", Region: "us-east-1"}
 
 const password = "P@ssw0rd!1"
 
-type keys struct{}
+// keys are the same few for all tests: each takes a tenth of a second to make.
+type keys struct{ taken atomic.Int32 }
 
-func (keys) Take(context.Context) (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }
+var made = [3]func() (*rsa.PrivateKey, error){newKey(), newKey(), newKey()}
+
+func newKey() func() (*rsa.PrivateKey, error) {
+	return sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+}
+
+func (k *keys) Take(context.Context) (*rsa.PrivateKey, error) { return made[k.taken.Add(1)%2]() }
 
 type silence struct{}
 
@@ -36,6 +48,9 @@ func (silence) Send(context.Context, delivery.Message) error { return nil }
 
 type story struct {
 	*testing.T
+	admin      context.Context
+	db         *store.DB
+	issuer     *oidctest.Issuer // another identity provider, and, by its thumbprint, reachable
 	users      *userpool.Service
 	iam        *iam.Service
 	identities *identitypool.Service
@@ -77,19 +92,24 @@ func begin(t *testing.T) *story {
 	s.must(err)
 	t.Cleanup(func() { db.Close() })
 	sealer := pki.NewSealer([pki.KeySize]byte{1})
-	s.iam = iam.New(iam.Config{Store: db, Sealer: sealer, Clock: s.clock})
+	s.db, s.issuer = db, oidctest.New(t)
+	out, err := egress.New(egress.Config{Allow: []string{"127.0.0.1"}, Roots: x509.NewCertPool()})
+	s.must(err)
+	issuers := oidc.New(oidc.Config{HTTP: out, Clock: s.clock})
+	s.iam = iam.New(iam.Config{Store: db, Sealer: sealer, OIDC: issuers, Clock: s.clock})
 	s.must(db.Tx(t.Context(), func(tx *store.Tx) error { return tx.CreateAccount(home.Account, "test") }))
 	admin, _, err := s.iam.Bootstrap(t.Context(), home)
 	s.must(err)
 	c, err := s.iam.Lookup(t.Context(), home, admin, "")
 	s.must(err)
 	ctx := fleet.WithCaller(t.Context(), c.Caller)
+	s.admin = ctx
 
-	s.users, err = userpool.New(userpool.Config{Store: db, Sealer: sealer, Keys: keys{}, Roles: s.iam, Delivery: silence{}, Issuer: "https://iot.lan:8443", Clock: s.clock})
+	s.users, err = userpool.New(userpool.Config{Store: db, Sealer: sealer, Keys: &keys{}, Roles: s.iam, Delivery: silence{}, Issuer: "https://iot.lan:8443", Clock: s.clock})
 	s.must(err)
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := made[2]()
 	s.must(err)
-	s.identities = identitypool.New(identitypool.Config{Store: db, Tokens: s.users, Sessions: s.iam, Key: key, IssuerHost: "iot.lan:8443", Clock: s.clock})
+	s.identities = identitypool.New(identitypool.Config{Store: db, Tokens: s.users, Sessions: s.iam, Issuers: issuers, Key: key, IssuerHost: "iot.lan:8443", Clock: s.clock})
 
 	s.pool, err = s.users.CreatePool(ctx, home, "installers", userpool.Settings{}, nil)
 	s.must(err)

@@ -40,6 +40,7 @@ const (
 	Expired                     // over
 	NotYet                      // issued in the future, or not to be used yet
 	Nonce                       // not for this sign-in
+	Rejected                    // the provider, asked about the token, did not take it
 	NotID                       // another token of the issuer: an access token, a refresh token, a logout token
 	Unreachable                 // the issuer could not be asked; trying again may help
 	Misconfigured               // what the issuer publishes is wrong, or does not fit the issuer's name
@@ -121,19 +122,24 @@ type Token struct {
 
 // Config says what a Verifier stands on.
 type Config struct {
-	HTTP  *egress.Client // of internal/egress
+	HTTP  *egress.Client
 	Clock fleet.Clock
+
+	// Hosts say where public providers are reached in place of their own hosts: an https URL for a name such as Facebook. For Google and
+	// Apple it is an issuer in place of theirs.
+	Hosts map[string]string
 }
 
 // A Verifier checks tokens. It is safe for concurrent use.
 type Verifier struct {
 	http  *egress.Client
 	clock fleet.Clock
+	hosts map[string]string
 	cache cache
 }
 
 // New makes a verifier with an empty cache.
-func New(c Config) *Verifier { return &Verifier{http: c.HTTP, clock: c.Clock} }
+func New(c Config) *Verifier { return &Verifier{http: c.HTTP, clock: c.Clock, hosts: c.Hosts} }
 
 // UnverifiedIssuer returns what a token says of its issuer, to find out which provider it would have to be of. Nothing of it may be
 // believed.

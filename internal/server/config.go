@@ -55,6 +55,8 @@ type Config struct {
 	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`
 	EgressAllow      []string `help:"Destinations that may be called although they are not public, or by plain HTTP: networks, addresses, hosts, with or without a port." placeholder:"DEST"`
 	EgressCA         string   `name:"egress-ca" help:"File with further roots (PEM) that calls to others trust beside those of the system." type:"path" placeholder:"FILE"`
+	IdentityHosts    []string `help:"Where the public identity providers that identity pools and STS take tokens of are reached in place of their own hosts, for a stand-in." placeholder:"NAME=URL"`
+	IdentityRoles    []string `help:"Issuers, without https://, whose tokens may name a role of identity pools themselves (cognito:roles), as those of this server's own user pools do." placeholder:"ISSUER"`
 	EgressProxy      string   `help:"HTTP proxy for calls to others; the environment's does not count." placeholder:"URL"`
 	Budgets
 	Functions

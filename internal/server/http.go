@@ -183,8 +183,8 @@ type webIdentities struct{ *Server }
 // VerifyWebIdentity implements iam.TokenVerifier.
 func (s webIdentities) VerifyWebIdentity(ctx context.Context, token string) (id iam.WebIdentity, known bool, err error) {
 	t, err := jwt.Parse(token)
-	if err != nil {
-		return id, false, badToken("The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)")
+	if err != nil { // another issuer's, with another algorithm, or nothing at all
+		return id, false, nil
 	}
 	id.Issuer = strings.TrimPrefix(t.Claims.String("iss"), "https://")
 	if id.Issuer == identitypool.Issuer {
@@ -197,6 +197,7 @@ func (s webIdentities) VerifyWebIdentity(ctx context.Context, token string) (id 
 		if part := strings.SplitN(claims.String("imprint:user"), "/", 3); len(part) == 3 {
 			id.PoolID, id.UserSub, id.Username = part[0], part[1], part[2]
 		}
+		id.OIDC = claims.String("imprint:oidc")
 		return id, true, nil
 	}
 	pool, ours := strings.CutPrefix("https://"+id.Issuer, s.site.baseURL()+"/")
@@ -218,7 +219,7 @@ func (s webIdentities) VerifyWebIdentity(ctx context.Context, token string) (id 
 	}
 	id.StillHolds = func(ctx context.Context) error { return webTokenError(s.userpools.StillHold(ctx, scope, pool, claims)) }
 	id.Audience, id.Subject = claims.String("aud"), claims.String("sub")
-	id.PoolID, id.UserSub, id.Username = pool, id.Subject, claims.String("cognito:username")
+	id.PoolID, id.UserSub, id.Username, id.Claims = pool, id.Subject, claims.String("cognito:username"), claims
 	return id, true, nil
 }
 

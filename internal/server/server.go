@@ -25,6 +25,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/metrics"
+	"github.com/imprint-iot/imprint/internal/oidc"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/pki/keyhelper"
 	"github.com/imprint-iot/imprint/internal/pki/keymaker"
@@ -57,6 +58,7 @@ type Server struct {
 	metrics    *metrics.Metrics
 	strangers  *strangers
 	egress     *egress.Client // for every call to others
+	issuers    *oidc.Verifier // of other identity providers
 	iam        *iam.Service
 	userpools  *userpool.Service
 	identities *identitypool.Service
@@ -211,7 +213,10 @@ const functionsDir = "functions"
 
 func (s *Server) openRules(ctx context.Context) error {
 	sealer := s.masterKey.Sealer()
-	s.iam = iam.New(iam.Config{Store: s.db, Sealer: sealer, Clock: s.clock, Log: s.log})
+	if err := s.openIssuers(); err != nil {
+		return err
+	}
+	s.iam = iam.New(iam.Config{Store: s.db, Sealer: sealer, OIDC: s.issuers, Clock: s.clock, Log: s.log})
 	way, err := s.delivery()
 	if err != nil {
 		return err
@@ -226,7 +231,7 @@ func (s *Server) openRules(ctx context.Context) error {
 		return err
 	}
 	s.identities = identitypool.New(identitypool.Config{Store: s.db, Tokens: s.userpools, Sessions: s.iam, Key: key,
-		IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
+		Issuers: s.issuers, RoleIssuers: s.cfg.IdentityRoles, IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
 	s.iam.SetTokens(webIdentities{s})
 	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host})
 	s.runner = function.New(function.Config{Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Network: s.cfg.FunctionsNetwork, Hide: hidden(s.cfg.Data),

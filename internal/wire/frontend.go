@@ -340,6 +340,11 @@ func (x *exchange) done() {
 	}
 	if e.Code != "" {
 		attrs = append(attrs, slog.String("error", e.Code), slog.String("kind", e.Kind.String()))
+		// What a refusal comes from is for the operator alone: why another server could not be reached, what a role did not allow.
+		var refused *fleet.Error
+		if errors.As(e.Err, &refused) && refused.Err != nil {
+			attrs = append(attrs, slog.String("cause", refused.Err.Error()))
+		}
 	}
 	x.log().LogAttrs(x.m.http.Context(), slog.LevelInfo, "request", attrs...)
 	if x.Observe != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/jwt"
+	"github.com/imprint-iot/imprint/internal/oidc"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/store/storetest"
 	"github.com/imprint-iot/imprint/internal/wire"
@@ -45,6 +46,16 @@ func (rules) StillHold(context.Context, fleet.Scope, string, jwt.Claims) error {
 func (rules) IssueSession(context.Context, iam.SessionRequest) (iam.Session, error) {
 	return iam.Session{Credentials: iam.Credentials{AccessKeyID: "ASIAX", Secret: "s", Token: "t", Expires: time.Unix(1_800_000_000, 0)}}, nil
 }
+
+func (rules) VerifyProviderToken(_ context.Context, _ fleet.Scope, arn string, token fleet.Secret) (iam.ProviderToken, error) {
+	e := iam.Entity{Name: strings.TrimPrefix(arn, "arn:aws:iam::"+mine+":oidc-provider/")}
+	if token != "good" {
+		return iam.ProviderToken{}, &oidc.Error{Reason: oidc.Unreachable, Msg: "could not get the keys"}
+	}
+	return iam.ProviderToken{Token: &oidc.Token{Subject: "ann", Audience: "app", Claims: jwt.Claims{"sub": "ann"}}, Provider: e}, nil
+}
+
+func (rules) ProviderStillHolds(context.Context, fleet.Scope, iam.ProviderToken) error { return nil }
 
 func (rules) PassRole(_ context.Context, _ *fleet.Caller, role, service string) error {
 	if strings.HasSuffix(role, "/forbidden") || service != "cognito-identity.amazonaws.com" {
@@ -220,13 +231,32 @@ func TestIdentitiesOverTheWire(t *testing.T) {
 func TestProvidersOfOthersAreRefusedClearly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for _, member := range []object{{"SupportedLoginProviders": object{"accounts.google.com": "x"}}, {"DeveloperProviderName": "me"},
-		{"OpenIdConnectProviderARNs": []string{"arn:aws:iam::000000000000:oidc-provider/kc.example"}}, {"SamlProviderARNs": []string{"arn:aws:iam::000000000000:saml-provider/kc"}}} {
+	for _, member := range []object{{"DeveloperProviderName": "me"}, {"SamlProviderARNs": []string{"arn:aws:iam::000000000000:saml-provider/kc"}}} {
 		member["IdentityPoolName"], member["AllowUnauthenticatedIdentities"] = "p", false
 		status, answer := w.as(mine, "CreateIdentityPool", member)
 		if message, _ := answer["message"].(string); status == 200 || !strings.Contains(message, "not implemented") {
 			t.Errorf("%v answers %d %v", member, status, answer)
 		}
+	}
+}
+
+func TestPoolsTakeProvidersOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const arn = "arn:aws:iam::000000000000:oidc-provider/kc.example/realm"
+	body := object{"IdentityPoolName": "p", "AllowUnauthenticatedIdentities": false, "OpenIdConnectProviderARNs": []string{arn}, "SupportedLoginProviders": object{"accounts.google.com": "x;y"}}
+	made := w.do("CreateIdentityPool", body)
+	shown := w.do("DescribeIdentityPool", object{"IdentityPoolId": made["IdentityPoolId"]})
+	same(t, "providers", shown["OpenIdConnectProviderARNs"], []string{arn})
+	same(t, "public providers", shown["SupportedLoginProviders"], object{"accounts.google.com": "x;y"})
+	id := w.do("GetId", object{"IdentityPoolId": made["IdentityPoolId"], "Logins": object{"kc.example/realm": "good"}})["IdentityId"]
+	same(t, "logins", w.do("DescribeIdentity", object{"IdentityId": id})["Logins"], []string{"kc.example/realm"})
+	w.fails("GetId", object{"IdentityPoolId": made["IdentityPoolId"], "Logins": object{"kc.example/realm": "bad"}}, "ExternalServiceException", "could not get the keys")
+	w.fails("SetIdentityPoolRoles", object{"IdentityPoolId": made["IdentityPoolId"], "Roles": object{}, "RoleMappings": object{arn: object{"Type": "Token", "AmbiguousRoleResolution": "Deny"}}}, "InvalidParameterException", "type Token")
+	body["IdentityPoolId"] = made["IdentityPoolId"]
+	delete(body, "OpenIdConnectProviderARNs")
+	if changed := w.do("UpdateIdentityPool", body); changed["OpenIdConnectProviderARNs"] != nil {
+		t.Errorf("%v", changed)
 	}
 }
 

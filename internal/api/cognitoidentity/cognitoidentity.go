@@ -28,10 +28,10 @@ type Config struct {
 
 type api struct{ Config }
 
-// Service makes the table. Developer identities and external providers have no rows: pools take our own user pools.
+// Service makes the table. Developer identities have no rows, and pools that name their provider, or SAML's, are refused.
 func Service(cfg Config) *wire.Service {
 	a := &api{cfg}
-	external := []string{"DeveloperProviderName", "OpenIdConnectProviderARNs", "SamlProviderARNs", "SupportedLoginProviders"}
+	external := []string{"DeveloperProviderName", "SamlProviderARNs"}
 	return wire.NewService(Model, []wire.Row{
 		wire.Do("CreateIdentityPool", a.createIdentityPool).Refuse(external...),
 		wire.Do("UpdateIdentityPool", a.updateIdentityPool).On(func(s fleet.Scope, in *IdentityPool) []string { return arn(s, in.IdentityPoolId) }).Refuse(external...),
@@ -67,7 +67,8 @@ func scope(ctx context.Context) fleet.Scope { return fleet.CallerFrom(ctx).Scope
 
 func (a *api) createIdentityPool(ctx context.Context, in *CreateIdentityPoolInput) (*IdentityPool, error) {
 	p, err := a.Pools.Create(ctx, scope(ctx), in.IdentityPoolName, in.IdentityPoolTags, identitypool.Settings{
-		Guests: in.AllowUnauthenticatedIdentities, Classic: wire.Value(in.AllowClassicFlow), Providers: providersIn(in.CognitoIdentityProviders)})
+		Guests: in.AllowUnauthenticatedIdentities, Classic: wire.Value(in.AllowClassicFlow), Providers: providersIn(in.CognitoIdentityProviders),
+		OIDC: in.OpenIdConnectProviderARNs, Public: in.SupportedLoginProviders})
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +80,7 @@ func (a *api) updateIdentityPool(ctx context.Context, in *IdentityPool) (*Identi
 	p, err := a.Pools.Update(ctx, scope(ctx), in.IdentityPoolId, func(p *identitypool.Pool) {
 		p.Name, p.Guests, p.Classic = in.IdentityPoolName, in.AllowUnauthenticatedIdentities, wire.Value(in.AllowClassicFlow)
 		p.Providers = providersIn(in.CognitoIdentityProviders)
+		p.OIDC, p.Public = in.OpenIdConnectProviderARNs, in.SupportedLoginProviders
 		if in.IdentityPoolTags != nil {
 			p.Tags = in.IdentityPoolTags
 		}
@@ -282,7 +284,8 @@ func providersIn(list []CognitoIdentityProvider) (out []identitypool.Provider) {
 
 func poolOut(p *identitypool.Pool) *IdentityPool {
 	out := &IdentityPool{IdentityPoolId: p.ID, IdentityPoolName: p.Name, AllowUnauthenticatedIdentities: p.Guests,
-		AllowClassicFlow: new(p.Classic), IdentityPoolTags: p.Tags, CognitoIdentityProviders: []CognitoIdentityProvider{}}
+		AllowClassicFlow: new(p.Classic), IdentityPoolTags: p.Tags, CognitoIdentityProviders: []CognitoIdentityProvider{},
+		OpenIdConnectProviderARNs: p.OIDC, SupportedLoginProviders: p.Public}
 	for _, c := range p.Providers {
 		out.CognitoIdentityProviders = append(out.CognitoIdentityProviders,
 			CognitoIdentityProvider{ProviderName: new(c.Name), ClientId: new(c.ClientID), ServerSideTokenCheck: new(c.ServerCheck)})

@@ -69,10 +69,9 @@ func (a *api) assumeRole(ctx context.Context, in *AssumeRoleInput) (*AssumeRoleO
 		SourceIdentity: in.SourceIdentity}, nil
 }
 
-// assumeRoleWithWebIdentity does not look at ProviderId: it is for OAuth access tokens, which name no issuer; ours do
-// (identity spec 3).
+// assumeRoleWithWebIdentity needs ProviderId for access tokens alone, which name no issuer (identity spec 3).
 func (a *api) assumeRoleWithWebIdentity(ctx context.Context, in *AssumeRoleWithWebIdentityInput) (*AssumeRoleWithWebIdentityOutput, error) {
-	r := iam.AssumeRequest{RoleARN: in.RoleArn, Name: in.RoleSessionName, Duration: seconds(in.DurationSeconds), Policy: wire.Value(in.Policy)}
+	r := iam.AssumeRequest{RoleARN: in.RoleArn, Name: in.RoleSessionName, Duration: seconds(in.DurationSeconds), Policy: wire.Value(in.Policy), ProviderID: wire.Value(in.ProviderId)}
 	var err error
 	if r.PolicyARNs, err = arnsIn(in.PolicyArns); err != nil {
 		return nil, err
@@ -82,7 +81,7 @@ func (a *api) assumeRoleWithWebIdentity(ctx context.Context, in *AssumeRoleWithW
 		return nil, stsCode(err)
 	}
 	return &AssumeRoleWithWebIdentityOutput{Credentials: credentialsOut(s.Credentials), AssumedRoleUser: userOut(s), PackedPolicySize: packedOut(s),
-		SubjectFromWebIdentityToken: new(id.Subject), Provider: new(providerOut(id.Issuer)), Audience: new(id.Audience)}, nil
+		SubjectFromWebIdentityToken: new(id.Subject), Provider: new(providerOut(id.Issuer)), Audience: new(id.Audience), SourceIdentity: sourceOut(id.SourceIdentity)}, nil
 }
 
 func (a *api) getSessionToken(ctx context.Context, in *GetSessionTokenInput) (*GetSessionTokenOutput, error) {
@@ -164,9 +163,16 @@ func packedOut(s iam.Session) *int {
 	return new(s.Packed)
 }
 
-// providerOut is the token's iss: the issuer with its scheme, the bare name for identity pools.
+func sourceOut(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// providerOut is the token's iss: the issuer with its scheme, the bare name for identity pools and providers of access tokens.
 func providerOut(issuer string) string {
-	if issuer == "cognito-identity.amazonaws.com" {
+	if issuer == "cognito-identity.amazonaws.com" || issuer == "graph.facebook.com" || issuer == "www.amazon.com" {
 		return issuer
 	}
 	return "https://" + issuer

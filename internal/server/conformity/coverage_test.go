@@ -46,7 +46,6 @@ var unusedMembers = []unusedMember{
 	{"cognito-identity", "ListIdentities", "HideDisabled", "no identity is ever disabled, so there is none to hide"},
 	{"lambda", "ListAliases", "FunctionVersion", "functions have no aliases, of any version"},
 	{"lambda", "*", "MaxItems", "the list has one entry, or none"},
-	{"sts", "AssumeRoleWithWebIdentity", "ProviderId", "names the issuer of OAuth access tokens, which name none themselves; only tokens that do are taken"},
 }
 
 func (u unusedMember) covers(service, path string) bool {

@@ -45,6 +45,8 @@ var targets = []target{
 		bug{"oidc.go", "case present && !slices.Contains(e.Audiences, party):", "case present && e.Party && !slices.Contains(e.Audiences, party):"}},
 	{"internal/oidc", "FuzzPublished", []string{"provider.go parseMetadata parseKeys algorithmOf"},
 		bug{"provider.go", "err != nil || u.Scheme != \"https\" || u.Hostname() == \"\" || u.User != nil {\n\t\t\treturn", "err != nil || u.Hostname() == \"\" || u.User != nil {\n\t\t\treturn"}},
+	{"internal/iam", "FuzzWebTags", []string{"webtags.go webTags"},
+		bug{"webtags.go", "if setTag(tags, key, values[0]); len(tags) == before {", "if tags[key] = values[0]; len(tags) == before {"}},
 	{"internal/policy", "FuzzParse", []string{"parse.go Parse parse compile statementList compiler.statement compiler.either compiler.actions compiler.resources arnPattern.variablesInHead compiler.principals compiler.conditions stringList scalarList object.get object.only decode decodeValue closing plain", "principal.go principals.add principals.addAWS", "condition.go compileCondition operand.compile parseNumber parseDate parseNet",
 		"pattern.go compileGlob cutVariable variableToken newARNPattern cutColon"},
 		bug{"pattern.go", "for i := 2; i < len(s); i++ {", "for i := 2; i <= len(s); i++ {"}},

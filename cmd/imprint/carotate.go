@@ -21,10 +21,20 @@ type caCmd struct {
 }
 
 // caPrintCmd reads the file that serve writes: it needs no running server.
-type caPrintCmd struct{ place }
+type caPrintCmd struct {
+	place
+	AWSNames bool `name:"aws-names" help:"The root for host names of AWS instead (setting aws-names). Whoever trusts it takes this server for AWS."`
+}
 
 func (c *caPrintCmd) Run() error {
-	b, err := os.ReadFile(filepath.Join(c.Data, server.RootsFile))
+	file := server.RootsFile
+	if c.AWSNames {
+		file = server.AWSNamesRootsFile
+	}
+	b, err := os.ReadFile(filepath.Join(c.Data, file))
+	if c.AWSNames && errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("there is no root for host names of AWS: the service does not answer for them (imprint serve --aws-names): %w", err)
+	}
 	if err != nil {
 		return fmt.Errorf("reading the roots: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,9 @@ type Config struct {
 	// Names are DNS names (a leading "*." is a wildcard) and IP addresses of the server's certificate, the first one being
 	// its common name. localhost, 127.0.0.1 and ::1 are always added.
 	Names []string
+	// AWSNames are host names of AWS that the server answers for too, with a certificate of its own under a root of its own
+	// (awsnames.go); none unless given.
+	AWSNames []string
 	// NoRSA leaves out the RSA root and server certificate; clients that cannot do ECDSA then fail.
 	NoRSA bool
 	// Device and Claim are the issuers of device and claim certificates. If one no longer is as configured, a new issuer
@@ -86,6 +90,9 @@ const (
 	roleServerRSA     role = "server-rsa"
 	roleDevice        role = "device"
 	roleClaim         role = "claim"
+
+	roleAWSNamesRoot role = "aws-names-root"
+	roleAWSNames     role = "aws-names"
 )
 
 // A ca is a root or an issuer. signer is nil for what does not sign any more, and for roots until they are needed, so that
@@ -215,6 +222,7 @@ type plan struct {
 	key     KeyType // default
 	name    string  // default; for roots and server issuers a text to which the key's identifier is added
 	config  IssuerConfig
+	permit  []string // DNS names that the CA is constrained to, and those below them; nil: no constraint
 }
 
 func (a *Authority) plans() []plan {
@@ -229,6 +237,9 @@ func (a *Authority) plans() []plan {
 		plans = append(plans,
 			plan{role: roleServerRootRSA, profile: &rootProfile, key: RSA2048, name: "O=Imprint, CN=Imprint Root RSA"},
 			plan{role: roleServerRSA, parent: roleServerRootRSA, profile: &serverIssuerProfile, key: RSA2048, name: "O=Imprint, CN=Imprint Server CA RSA"})
+	}
+	if len(a.cfg.AWSNames) > 0 {
+		plans = append(plans, a.awsNamesPlans()...)
 	}
 	return plans
 }
@@ -287,6 +298,9 @@ func last(cas []*ca, r role, s stage) (c *ca) {
 // matches reports whether a CA is as configured.
 func (p plan) matches(c *ca) (bool, error) {
 	if c == nil {
+		return false, nil
+	}
+	if !slices.Equal(p.permit, c.cert.PermittedDNSDomains) {
 		return false, nil
 	}
 	if p.config.Key != "" && typeOf(c.cert.PublicKey) != p.config.Key {
@@ -364,7 +378,7 @@ func (a *Authority) certify(ctx context.Context, p plan, signer crypto.Signer, p
 		return nil, err
 	}
 	now := a.cfg.Clock.Now().Truncate(time.Second)
-	r := request{key: signer.Public(), subject: subject, notBefore: now.Add(-p.profile.backdate), notAfter: endOfTime}
+	r := request{key: signer.Public(), subject: subject, notBefore: now.Add(-p.profile.backdate), notAfter: endOfTime, permit: p.permit}
 	if r.notAfter.Before(now.AddDate(20, 0, 0)) {
 		r.notAfter = now.AddDate(25, 0, 0)
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A Standing is a certificate that the service lives on: the server's own ("server", "server-rsa"), the issuers in use ("device-issuer",
+// A Standing is a certificate that the service lives on: the server's own ("server", "server-rsa", "aws-names"), the issuers in use ("device-issuer",
 // "server-rsa-issuer" …) and the roots above them ("server-root" …).
 type Standing struct {
 	Name    string
@@ -38,12 +38,12 @@ func (a *Authority) Standings() []Standing {
 		out = append(out, s)
 	}
 	s := a.server.Load()
-	for i, c := range []*tls.Certificate{s.ecdsa, s.rsa} {
+	for i, c := range []*tls.Certificate{s.ecdsa, s.rsa, s.aws} {
 		if c == nil {
 			continue
 		}
 		signer, _ := c.PrivateKey.(crypto.Signer)
-		out = append(out, Standing{Name: []string{"server", "server-rsa"}[i], Expires: c.Leaf.NotAfter, cert: c.Leaf, signer: signer})
+		out = append(out, Standing{Name: []string{"server", "server-rsa", "aws-names"}[i], Expires: c.Leaf.NotAfter, cert: c.Leaf, signer: signer})
 	}
 	return out
 }

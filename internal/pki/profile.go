@@ -18,7 +18,7 @@ import (
 // A profile is the fixed shape of one kind of certificate. Nothing else decides which extensions a certificate of ours has,
 // and nothing is copied from a request but its key and, for devices, its subject.
 //
-// There are no name constraints: they must be critical (RFC 5280 section 4.2.1.10), and mbedTLS refuses a critical
+// There are no name constraints, but for host names of AWS (awsnames.go): they must be critical (RFC 5280 section 4.2.1.10), and mbedTLS refuses a critical
 // extension that it does not know. Extended key usage of the issuer, which OpenSSL, Go and browsers apply to all that it
 // signs, and a path length of 0 hold an issuer to its purpose instead.
 type profile struct {
@@ -70,7 +70,8 @@ type request struct {
 	ips       []net.IP
 	notBefore time.Time
 	notAfter  time.Time
-	serial    []byte // nil: 20 random bytes
+	permit    []string // name constraints of a CA: these DNS names and those below them, and no address; nil: none
+	serial    []byte   // nil: 20 random bytes
 }
 
 // An issuer is who signs: its name, key identifier and end of life, and the key. A root signs itself.
@@ -193,6 +194,9 @@ func (p *profile) addExtensions(b *cryptobyte.Builder, r request, by issuer, spk
 			b.AddUint8(usage)
 		})
 	})
+	if len(r.permit) > 0 {
+		addExtension(b, 30, true, func(b *cryptobyte.Builder) { addNameConstraints(b, r.permit) })
+	}
 	if p.extKeyUsage != nil {
 		addExtension(b, 37, false, func(b *cryptobyte.Builder) {
 			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(p.extKeyUsage) })

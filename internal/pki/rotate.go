@@ -80,7 +80,7 @@ func (a *Authority) DropOldRoots() (n int, err error) {
 		return 0, errRotating
 	}
 	for i, c := range cas {
-		if (c.role == roleServerRoot || c.role == roleServerRootRSA) && c.stage == stageInUse && c != current(cas, c.role) {
+		if (c.role == roleServerRoot || c.role == roleServerRootRSA || c.role == roleAWSNamesRoot) && c.stage == stageInUse && c != current(cas, c.role) {
 			dropped := *c
 			dropped.stage = stageDropped
 			cas[i] = &dropped
@@ -141,7 +141,7 @@ func rotating(cas []*ca) bool {
 }
 
 func (c *ca) isRoot() bool {
-	return c.role == roleServerRoot || c.role == roleServerRootRSA || c.role == roleDeviceRoot
+	return c.role == roleServerRoot || c.role == roleServerRootRSA || c.role == roleDeviceRoot || c.role == roleAWSNamesRoot
 }
 
 // closeRoots forgets the keys of roots, which are not needed between rotations. Only holders of Authority.mu read them.
@@ -155,7 +155,7 @@ func closeRoots(cas []*ca) {
 
 // A CAInfo describes a CA to people.
 type CAInfo struct {
-	Role        string // server-root, server-root-rsa, device-root, server, server-rsa, device, claim
+	Role        string // server-root, server-root-rsa, device-root, server, server-rsa, device, claim, aws-names-root, aws-names
 	Subject     string
 	Fingerprint string // hex SHA-256 of the certificate
 	NotAfter    time.Time

@@ -26,6 +26,7 @@ const (
 type serverCerts struct {
 	ecdsa *tls.Certificate
 	rsa   *tls.Certificate // nil without RSA
+	aws   *tls.Certificate // for host names of AWS; nil without them
 	renew time.Time
 }
 
@@ -36,6 +37,9 @@ var always = []string{"localhost", "127.0.0.1", "::1"}
 // client cannot do ECDSA. It is for tls.Config.
 func (a *Authority) GetCertificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s := a.server.Load()
+	if s.aws != nil && s.aws.Leaf.VerifyHostname(h.ServerName) == nil {
+		return s.aws, nil
+	}
 	if s.rsa != nil && !takesECDSA(h) {
 		return s.rsa, nil
 	}
@@ -90,15 +94,21 @@ func (a *Authority) Renew(ctx context.Context, now time.Time) (next time.Time, e
 func (a *Authority) renew(ctx context.Context, now time.Time) (time.Time, error) {
 	var s serverCerts
 	var err error
-	if s.ecdsa, err = a.serverLeaf(ctx, roleServer, now); err != nil {
+	if s.ecdsa, err = a.serverLeaf(ctx, roleServer, a.names, now); err != nil {
 		return time.Time{}, fmt.Errorf("server certificate: %w", err)
 	}
 	s.renew = renewAt(s.ecdsa.Leaf)
 	if !a.cfg.NoRSA {
-		if s.rsa, err = a.serverLeaf(ctx, roleServerRSA, now); err != nil {
+		if s.rsa, err = a.serverLeaf(ctx, roleServerRSA, a.names, now); err != nil {
 			return time.Time{}, fmt.Errorf("server certificate (RSA): %w", err)
 		}
 		s.renew = earlier(s.renew, renewAt(s.rsa.Leaf))
+	}
+	if len(a.cfg.AWSNames) > 0 {
+		if s.aws, err = a.serverLeaf(ctx, roleAWSNames, a.cfg.AWSNames, now); err != nil {
+			return time.Time{}, fmt.Errorf("server certificate (names of AWS): %w", err)
+		}
+		s.renew = earlier(s.renew, renewAt(s.aws.Leaf))
 	}
 	a.server.Store(&s)
 	return s.renew, nil
@@ -109,9 +119,9 @@ func renewAt(leaf *x509.Certificate) time.Time {
 }
 
 // serverLeaf returns the kept certificate if it still serves, else a new one.
-func (a *Authority) serverLeaf(ctx context.Context, r role, now time.Time) (*tls.Certificate, error) {
+func (a *Authority) serverLeaf(ctx context.Context, r role, names []string, now time.Time) (*tls.Certificate, error) {
 	by := current(a.all(), r)
-	if kept := a.keptLeaf(ctx, by); kept != nil && now.Before(renewAt(kept.Leaf)) && slices.Equal(namesOf(kept.Leaf), a.names) {
+	if kept := a.keptLeaf(ctx, by); kept != nil && now.Before(renewAt(kept.Leaf)) && slices.Equal(namesOf(kept.Leaf), names) {
 		return kept, nil
 	}
 	key, err := a.cfg.Leaves.Replace(ctx, leafKey(r), typeOf(by.cert.PublicKey))
@@ -124,14 +134,14 @@ func (a *Authority) serverLeaf(ctx context.Context, r role, now time.Time) (*tls
 	}
 	now = now.UTC().Truncate(time.Second)
 	req := request{key: key.Public(), notBefore: now.Add(-p.backdate), notAfter: earlier(now.Add(serverLife), by.cert.NotAfter)}
-	for _, name := range a.names {
+	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
 			req.ips = append(req.ips, ip)
 		} else {
 			req.dnsNames = append(req.dnsNames, name)
 		}
 	}
-	if req.subject, err = ParseName("CN=" + commonName(a.names)); err != nil {
+	if req.subject, err = ParseName("CN=" + commonName(names)); err != nil {
 		return nil, err
 	}
 	der, err := p.issue(req, by.issuer())
@@ -148,7 +158,7 @@ func (a *Authority) serverLeaf(ctx context.Context, r role, now time.Time) (*tls
 // its key. Whatever is wrong with it, a new one takes its place.
 func (a *Authority) keptLeaf(ctx context.Context, by *ca) *tls.Certificate {
 	if s := a.server.Load(); s != nil {
-		for _, c := range []*tls.Certificate{s.ecdsa, s.rsa} {
+		for _, c := range []*tls.Certificate{s.ecdsa, s.rsa, s.aws} {
 			if c != nil && slices.Equal(c.Certificate[1], by.cert.Raw) {
 				return c
 			}

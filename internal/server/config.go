@@ -45,6 +45,7 @@ type Config struct {
 	KeyHelper string `help:"Socket of a key helper (imprint-pkcs11) in which the keys of new roots and issuers are made and stay (default: sealed files in the data folder)." type:"path" placeholder:"SOCKET"`
 
 	Delivery
+	AWSNames        bool     `name:"aws-names" help:"Also answer for host names of AWS, to which the site's DNS must lead here, for old apps that have them built in. Browsers that trust the root for it (imprint ca --aws-names) take this server for AWS." placeholder:""`
 	CORSOrigins     []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
 	Limits          string   `help:"Rates and numbers that MQTT clients may not exceed: aws (those of AWS) or none." enum:"none,aws" default:"none" placeholder:"PROFILE"`
 	TemplateLint    string   `help:"Which provisioning templates are refused: aws (those that AWS refuses) or errors (also those in which lint finds an error)." enum:"aws,errors" default:"aws" placeholder:"LEVEL"`

@@ -62,5 +62,8 @@ var EnvNames = []string{"AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "
 // RootsFile is where in the data folder the root certificates stand: what `imprint ca` prints and AWS_CA_BUNDLE names.
 const RootsFile = "ca.pem"
 
+// AWSNamesRootsFile has the root for host names of AWS, if the setting aws-names is on: what `imprint ca --aws-names` prints.
+const AWSNamesRootsFile = "aws-names-ca.pem"
+
 // EnvFile is where in the data folder the environment file stands.
 const EnvFile = "imprint.env"

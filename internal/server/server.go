@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/function"
@@ -160,14 +159,14 @@ func (s *Server) openKeys(ctx context.Context) error {
 		return err
 	}
 	if s.authority, err = pki.OpenAuthority(ctx, pki.Config{Dir: filepath.Join(s.cfg.Data, pki.AuthorityDir), Keys: keys, Leaves: s.signing,
-		Clock: s.clock, Names: []string{s.site.Host}}); err != nil {
+		Clock: s.clock, Names: []string{s.site.Host}, AWSNames: s.awsNames()}); err != nil {
 		return err
 	}
 	if _, err := s.authority.Renew(ctx, s.clock.Now()); err != nil {
 		return err
 	}
 	s.openKeyPool()
-	return durable.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o600)
+	return s.writeRoots()
 }
 
 // openKeyPool lets keys be made with the time that all else leaves. When somebody has waited for long, since nothing is left, a

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
 )
@@ -57,7 +56,7 @@ func (s *Server) serveRoots(ctx context.Context, q RootsRequest) (r RootsReport,
 		return r, err
 	}
 	r.File = filepath.Join(s.cfg.Data, RootsFile)
-	if err := durable.WriteFile(r.File, []byte(s.authority.RootsPEM()), 0o600); err != nil {
+	if err := s.writeRoots(); err != nil {
 		return r, fmt.Errorf("the roots are changed, but not in %s, which is written again at the next start: %w", r.File, err)
 	}
 	r.CAs = s.authority.CAs(ctx)

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +21,8 @@ const sampleTemplate = "TrustedUserProvisioningTemplate"
 type clientSite struct {
 	*site
 	app       string // folder
-	temporary string // password
+	temporary string // password; empty once it was used
+	roots     string // file of what the browser trusts
 }
 
 // followPage runs the administrator's part of the quick start and then the commands of a page, and writes the page's files into the
@@ -28,6 +30,7 @@ type clientSite struct {
 func followPage(t *testing.T, page, app string, serve ...string) *clientSite {
 	t.Helper()
 	s := &clientSite{site: ownServer(t, serve...)}
+	s.roots = s.get("AWS_CA_BUNDLE")
 	s.app = filepath.Dir(s.data) // imprint-data is in it, as the page has it
 	if app != "" {
 		check(t, os.CopyFS(filepath.Join(s.app, "src"), os.DirFS(filepath.Join("apps", app, "src"))))
@@ -64,7 +67,7 @@ func poolOf(t *testing.T, admin *sdk, name string) (poolID, clientID string) {
 // play has an installer use the page's app in a browser that trusts roots.
 func (s *clientSite) play(t *testing.T, script, shot string, env ...string) played {
 	t.Helper()
-	return browse[played](t, s.site, browserHome(t, s.get("AWS_CA_BUNDLE")), script,
+	return browse[played](t, s.site, browserHome(t, s.roots), script,
 		append(env, "APP="+s.app, "INSTALLER=ida", "TEMPORARY="+s.temporary, "PASSWORD=Correct-Horse-7!", "SHOT="+shot)...)
 }
 
@@ -126,11 +129,37 @@ func (s *clientSite) host() string { return strings.TrimPrefix(s.get("AWS_ENDPOI
 // The sample's App.js stands in apps/seed as it was published. Its library has the host of the identity pool built in.
 func TestTheSampleAppWithTheLibrariesOfItsTime(t *testing.T) {
 	t.Parallel()
-	s := followPage(t, "amplify-4.md", "seed")
+	s := followPage(t, "amplify-4.md", "seed", "--aws-names")
 	head, err := os.ReadFile(filepath.Join(s.app, "public", "index.html"))
 	check(t, err)
 	got := s.play(t, "seed.mjs", "amplify-4", "HEAD="+string(head))
 	got.check(t, s, sampleTemplate, on(s.host(), append([]string{"GET /compat/amplify-endpoints.js"}, signedInCalls(sampleTemplate)...)...))
+
+	// The same without the script and without an endpoint: the DNS leads AWS's host names here.
+	exports := filepath.Join(s.app, "src", "aws-exports.js")
+	text, err := os.ReadFile(exports)
+	check(t, err)
+	check(t, os.WriteFile(exports, regexp.MustCompile(`(?m)^ *"endpoint": .*$`).ReplaceAll(text, nil), 0o600))
+	s.temporary = "" // was used
+	s.roots = filepath.Join(s.app, "aws-names.pem")
+	check(t, os.WriteFile(s.roots, []byte(s.run(t, s.app, nil, imprint(), "ca", "--aws-names")), 0o600))
+	var rules []string
+	for _, service := range []string{"cognito-idp", "cognito-identity", "iot"} {
+		rules = append(rules, "MAP "+service+".us-east-1.amazonaws.com:443 "+strings.Replace(s.host(), "localhost", "127.0.0.1", 1))
+	}
+	got = s.play(t, "seed.mjs", "amplify-4-dns", "RULES="+strings.Join(rules, "|"))
+	var calls []string
+	for _, c := range signedInCalls(sampleTemplate) {
+		host := "cognito-idp"
+		switch {
+		case strings.HasPrefix(c, "POST /"):
+			host = "iot"
+		case strings.Contains(c, "Id"):
+			host = "cognito-identity"
+		}
+		calls = append(calls, host+".us-east-1.amazonaws.com "+c)
+	}
+	got.check(t, s, sampleTemplate, calls)
 }
 
 func TestAnAppWithAmplify6(t *testing.T) {

@@ -57,6 +57,7 @@ var layer = map[string][]string{
 	"internal/api/…": {"internal/wire", "internal/sigv4", "internal/store", "internal/policy", "internal/pki", "internal/template", "internal/trace", "internal/mqtt",
 		"internal/iam", "internal/userpool", "internal/identitypool", "internal/registry", "internal/reserved", "internal/provision", "internal/hook", "internal/lambda", "internal/function"},
 	"internal/api/apitest": {"internal/wire", "internal/sigv4", "internal/store", "internal/store/…", "internal/policy", "internal/pki", "internal/iam"},
+	"internal/web/…":       {"internal/wire", "internal/userpool"},
 	"internal/client":      {"internal/sigv4"},
 	"internal/server":      {"internal/…"},
 	"internal/server/…":    {"internal/…"},

@@ -29,6 +29,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/sigv4"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/userpool"
+	"github.com/imprint-iot/imprint/internal/web/hosted"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -57,6 +58,7 @@ func (s *Server) handler() http.Handler {
 	front := &wire.Frontend{Services: services, Observe: s.traceSignIns(s.countRequests(services)), Authenticate: s.authenticate, Vouch: s.vouch, Authorize: s.authorize, Scope: s.site.Scope,
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
+	pages := hosted.New(hosted.Config{Pools: s.userpools, CORS: front.CORS, Log: s.log})
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
 		return s.caller(r.Context(), r, nil, gateway.WebSocketSigningNames)
 	}})
@@ -78,6 +80,8 @@ func (s *Server) handler() http.Handler {
 			wellKnown.ServeHTTP(w, r)
 		case path == amplifyEndpointsPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			serveAmplifyEndpoints(w, r)
+		case pages.Serves(r):
+			pages.ServeHTTP(w, r)
 		case path == "/mqtt":
 			webSocket.ServeHTTP(w, r)
 		default:

@@ -9,6 +9,7 @@ import (
 // A PoolSession is one sign-in with everything that was refreshed from it. Its ID is the tokens' origin_jti.
 type PoolSession struct {
 	ID, Sub, Client string
+	Scope           string // what the client was granted, divided by spaces; empty: a sign-in by the API
 	AuthTime        time.Time
 	Expires         time.Time
 	Revoked         time.Time // zero: live
@@ -18,10 +19,10 @@ type PoolSession struct {
 func (tx *Tx) PoolSession(s fleet.Scope, pool, id string) (PoolSession, error) {
 	p, found, err := one(tx, func(s scanner) (p PoolSession, err error) {
 		var auth, expires, revoked int64
-		err = s.Scan(&p.ID, &p.Sub, &p.Client, &auth, &expires, &revoked)
+		err = s.Scan(&p.ID, &p.Sub, &p.Client, &p.Scope, &auth, &expires, &revoked)
 		p.AuthTime, p.Expires, p.Revoked = fromMillis(auth), fromMillis(expires), fromMillis(revoked)
 		return p, err
-	}, `SELECT id, sub, client, auth_time, expires, revoked FROM pool_sessions WHERE account = ? AND region = ? AND pool = ? AND id = ?`,
+	}, `SELECT id, sub, client, scope, auth_time, expires, revoked FROM pool_sessions WHERE account = ? AND region = ? AND pool = ? AND id = ?`,
 		s.Account, s.Region, pool, id)
 	if err == nil && !found {
 		err = fleet.NotFound("session", id)
@@ -31,8 +32,8 @@ func (tx *Tx) PoolSession(s fleet.Scope, pool, id string) (PoolSession, error) {
 
 // AddPoolSession stores a session.
 func (tx *Tx) AddPoolSession(s fleet.Scope, pool string, p PoolSession) error {
-	_, err := tx.exec(`INSERT INTO pool_sessions (account, region, pool, id, sub, client, auth_time, expires, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		s.Account, s.Region, pool, p.ID, p.Sub, p.Client, millis(p.AuthTime), millis(p.Expires), millis(p.Revoked))
+	_, err := tx.exec(`INSERT INTO pool_sessions (account, region, pool, id, sub, client, scope, auth_time, expires, revoked)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, s.Account, s.Region, pool, p.ID, p.Sub, p.Client, p.Scope, millis(p.AuthTime), millis(p.Expires), millis(p.Revoked))
 	return err
 }
 
@@ -43,8 +44,11 @@ func (tx *Tx) RevokePoolSession(s fleet.Scope, pool, id string, at time.Time) er
 	return err
 }
 
-// RevokePoolSessions ends all sessions of a user at the time at.
+// RevokePoolSessions ends all sessions of a user at the time at, those in browsers too.
 func (tx *Tx) RevokePoolSessions(s fleet.Scope, pool, sub string, at time.Time) error {
+	if err := tx.endPoolBrowsers(s, pool, sub); err != nil {
+		return err
+	}
 	_, err := tx.exec(`UPDATE pool_sessions SET revoked = ? WHERE account = ? AND region = ? AND pool = ? AND sub = ? AND revoked = 0`,
 		millis(at), s.Account, s.Region, pool, sub)
 	return err
@@ -52,6 +56,9 @@ func (tx *Tx) RevokePoolSessions(s fleet.Scope, pool, sub string, at time.Time) 
 
 // EndPoolSessions removes all sessions of a user and their refresh tokens.
 func (tx *Tx) EndPoolSessions(s fleet.Scope, pool, sub string) error {
+	if err := tx.endPoolBrowsers(s, pool, sub); err != nil {
+		return err
+	}
 	_, err := tx.exec(`DELETE FROM pool_refresh_tokens WHERE account = ? AND region = ? AND pool = ? AND session IN
 		(SELECT id FROM pool_sessions WHERE account = ? AND region = ? AND pool = ? AND sub = ?)`,
 		s.Account, s.Region, pool, s.Account, s.Region, pool, sub)
@@ -189,6 +196,8 @@ func (tx *Tx) SweepUserPools(now time.Time, n int) (more bool, err error) {
 		{"pool_attempts", "account, region, pool, subject, action"},
 		{"pool_spent_challenges", "account, region, pool, id"},
 		{"pool_messages", "account, region, pool, id"},
+		{"pool_browsers", "account, region, pool, id"},
+		{"pool_auth_codes", "account, region, pool, id"},
 	} {
 		r, err := tx.exec(`DELETE FROM `+t.table+` WHERE (`+t.key+`) IN (SELECT `+t.key+` FROM `+t.table+` WHERE expires < ? LIMIT ?)`, millis(now), n)
 		if err != nil {

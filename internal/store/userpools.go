@@ -121,6 +121,8 @@ func (tx *Tx) DrainUserPool(s fleet.Scope, id string, n int, at time.Time) (done
 		}
 	}
 	for _, q := range []string{
+		`DELETE FROM user_pool_resource_servers WHERE account = ? AND region = ? AND pool = ?`,
+		`DELETE FROM user_pool_looks WHERE account = ? AND region = ? AND pool = ?`,
 		`DELETE FROM user_pool_keys WHERE account = ? AND region = ? AND pool = ?`,
 		`DELETE FROM user_pools WHERE account = ? AND region = ? AND id = ?`,
 	} {
@@ -215,6 +217,9 @@ func (tx *Tx) UpdateUserPoolClient(c UserPoolClient) error {
 
 // DeleteUserPoolClient removes a client. Its sessions expire on their own: a token of a client that is gone is refused.
 func (tx *Tx) DeleteUserPoolClient(s fleet.Scope, pool, id string) error {
+	if _, err := tx.exec(`DELETE FROM user_pool_looks WHERE account = ? AND region = ? AND pool = ? AND client = ?`, s.Account, s.Region, pool, id); err != nil {
+		return err
+	}
 	_, err := tx.exec(`DELETE FROM user_pool_clients WHERE account = ? AND region = ? AND pool = ? AND id = ?`, s.Account, s.Region, pool, id)
 	return err
 }

@@ -184,6 +184,7 @@ type challengeSession struct {
 	PasswordSet       int64
 	Issued            int64
 	Nonce             string
+	Hosted            bool // begun at the pages: it ends there, in a browser that is signed in
 }
 
 // Steps of a sign-in, by their challenges. Of MFA_SETUP there are two sessions: before the software token works, and after.
@@ -196,7 +197,7 @@ const (
 
 // newStep begins a step of a user's sign-in.
 func (s *Service) newStep(e entry, u store.PoolUser, step string) (fleet.Secret, error) {
-	return s.sealSession(e, challengeSession{Client: e.client.ID, Sub: u.Sub, Step: step, PasswordSet: u.PasswordSet.UnixMilli(),
+	return s.sealSession(e, challengeSession{Client: e.client.ID, Sub: u.Sub, Step: step, PasswordSet: u.PasswordSet.UnixMilli(), Hosted: e.hosted,
 		Nonce: fleet.RandomString(22, fleet.AlphaAlnum)})
 }
 
@@ -246,7 +247,7 @@ func (s *Service) openSession(e entry, text fleet.Secret, step string) (c challe
 		return c, expires, sessionInvalid()
 	}
 	plain, err := s.open("session", sealed, e.pool.Scope, e.pool.ID)
-	if err != nil || json.Unmarshal(plain, &c) != nil || c.Client != e.client.ID || c.Step != step {
+	if err != nil || json.Unmarshal(plain, &c) != nil || c.Client != e.client.ID || c.Step != step || c.Hosted != e.hosted {
 		return c, expires, sessionInvalid()
 	}
 	expires = time.UnixMilli(c.Issued).Add(e.client.sessionLife())

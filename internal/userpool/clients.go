@@ -32,7 +32,7 @@ func (s *Service) CreateClient(ctx context.Context, scope fleet.Scope, poolID st
 			return err
 		}
 		c = &Client{Scope: scope, PoolID: poolID, ID: id, Name: n.Name, ClientSettings: n.ClientSettings, Secret: secret, Created: now, Modified: now}
-		if err := checkClient(p, &c.ClientSettings); err != nil {
+		if err := checkClient(tx, p, c); err != nil {
 			return err
 		}
 		count, err := tx.CountUserPoolClients(scope, poolID)
@@ -114,7 +114,7 @@ func (s *Service) UpdateClient(ctx context.Context, scope fleet.Scope, poolID, i
 			return err
 		}
 		c.Name, c.ClientSettings, c.Modified = or(name, c.Name), settings, s.now()
-		if err := checkClient(p, &c.ClientSettings); err != nil {
+		if err := checkClient(tx, p, c); err != nil {
 			return err
 		}
 		row, err := s.clientRow(c)

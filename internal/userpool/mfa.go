@@ -103,6 +103,7 @@ func (p *Pool) factors(tx *store.Tx, u *User) error {
 type Enrolment struct {
 	AccessToken fleet.Secret
 	Session     fleet.Secret // of MFA_SETUP
+	hosted      bool         // Session is one of the pages
 }
 
 // enrolling is an Enrolment that was checked outside of a transaction.
@@ -130,6 +131,7 @@ func (s *Service) enrolling(ctx context.Context, in Enrolment) (x enrolling, err
 	if x.entry, err = s.enter(ctx, clientID); err != nil {
 		return x, asNotFound(err, sessionInvalid())
 	}
+	x.hosted = in.hosted
 	c, expires, err := s.openSession(x.entry, in.Session, setUpStep)
 	x.session, x.expires = &c, expires
 	return x, err

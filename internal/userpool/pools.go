@@ -67,7 +67,17 @@ func (s *Service) Pool(ctx context.Context, scope fleet.Scope, id string) (p *Po
 		if p, err = readPool(tx, scope, id); err != nil {
 			return err
 		}
-		p.EstimatedUsers, err = tx.CountPoolUsers(scope, id)
+		if p.EstimatedUsers, err = tx.CountPoolUsers(scope, id); err != nil {
+			return err
+		}
+		have, err := domains(tx, scope, id)
+		for _, d := range have {
+			if d.Custom {
+				p.HostName = d.Name
+			} else {
+				p.Prefix = d.Name
+			}
+		}
 		return err
 	})
 	return p, err
@@ -215,6 +225,13 @@ func (s *Service) DeletePool(ctx context.Context, scope fleet.Scope, id string) 
 		}
 		if p.DeletionProtection {
 			return invalid("The user pool cannot be deleted because deletion protection is activated. Deletion protection must be inactivated first.")
+		}
+		have, err := tx.PoolDomains(scope, id)
+		if err != nil {
+			return err
+		}
+		if len(have) > 0 {
+			return invalid("User pool cannot be deleted. It has a domain configured that should be deleted first.")
 		}
 		return tx.CloseUserPool(scope, id)
 	})

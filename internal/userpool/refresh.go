@@ -167,6 +167,10 @@ func (s *Service) Revoke(ctx context.Context, clientID string, secret, token fle
 	if !e.client.hasSecret(secret) {
 		return fail(fleet.KindDenied, "UnauthorizedException", "Invalid client secret")
 	}
+	return s.revoke(ctx, e, token)
+}
+
+func (s *Service) revoke(ctx context.Context, e entry, token fleet.Secret) error {
 	if e.client.NoRevocation {
 		return fail(fleet.KindState, "UnsupportedOperationException", "Token revocation is not enabled for this client")
 	}

@@ -19,7 +19,8 @@ type Pool struct {
 	Settings
 	Tags              map[string]string
 	Created, Modified time.Time
-	EstimatedUsers    int // of CreatePool and Pool only
+	EstimatedUsers    int    // of CreatePool and Pool only
+	Prefix, HostName  string // domains of the sign-in pages; of Pool only
 
 	secret []byte // sealed
 }
@@ -209,8 +210,9 @@ type Rotation struct {
 
 var defaultAuthFlows = []string{"ALLOW_REFRESH_TOKEN_AUTH", "ALLOW_USER_SRP_AUTH", "ALLOW_CUSTOM_AUTH"}
 
-// checkClient completes s with defaults and refuses what contradicts the rules of the pool.
-func checkClient(p *Pool, s *ClientSettings) error {
+// checkClient completes the settings of a client with defaults and refuses what contradicts the rules of the pool.
+func checkClient(tx *store.Tx, p *Pool, c *Client) error {
+	s := &c.ClientSettings
 	if len(s.AuthFlows) == 0 {
 		s.AuthFlows = defaultAuthFlows
 	}
@@ -259,7 +261,7 @@ func checkClient(p *Pool, s *ClientSettings) error {
 	if len(s.CallbackURLs) > 100 || len(s.LogoutURLs) > 100 {
 		return invalid("At most 100 callback URLs and 100 logout URLs are allowed.")
 	}
-	return nil
+	return checkOAuth(tx, p, c)
 }
 
 func (s *ClientSettings) accessLife() time.Duration {

@@ -23,6 +23,7 @@ type Outcome struct {
 	Session    fleet.Secret
 	Parameters map[string]string // of the challenge; never nil
 	Tokens     *Tokens
+	Cookie     fleet.Secret // of a browser, in place of tokens, where the sign-in was at the pages
 }
 
 // entry is what is known once a request's client is found and has proven itself.
@@ -30,6 +31,7 @@ type entry struct {
 	client *Client
 	pool   *Pool
 	admin  bool
+	hosted bool // the server's own pages ask, for the browser in front of them
 }
 
 // InitiateAuth begins a sign-in for whoever knows a client id.
@@ -103,6 +105,8 @@ func (s *Service) wrongGuess(ctx context.Context, e entry) {
 // allow refuses a flow that the client, the operation or this version does not offer.
 func (e entry) allow(flow string) error {
 	switch {
+	case e.hosted && flow == "USER_PASSWORD_AUTH": // there is no other way to type a password into a page
+		return nil
 	case flow == "CUSTOM_AUTH" || flow == "USER_AUTH":
 		return notOffered("The flow " + flow)
 	case e.admin && flow == "USER_PASSWORD_AUTH", !e.admin && flow == "ADMIN_USER_PASSWORD_AUTH":

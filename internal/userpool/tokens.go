@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,9 +17,10 @@ import (
 
 // Tokens are the result of a sign-in or a refresh.
 type Tokens struct {
-	Access, ID fleet.Secret
-	Refresh    fleet.Secret // empty when the old one stays
-	ExpiresIn  int          // seconds, of the access token
+	Access    fleet.Secret
+	ID        fleet.Secret // empty: an app that did not ask for openid
+	Refresh   fleet.Secret // empty when the old one stays
+	ExpiresIn int          // seconds, of the access token
 }
 
 // userScope is the scope of tokens that come from the API; operations that take an access token want it (identity spec 1.8).
@@ -26,16 +28,21 @@ const userScope = "aws.cognito.signin.user.admin"
 
 // newSessionIDs are the random parts of a session and its first refresh token, drawn before the transaction that stores them.
 type newSessionIDs struct {
-	session store.PoolSession
-	refresh issuedRefresh
+	session     store.PoolSession
+	refresh     issuedRefresh
+	unrefreshed bool          // the session has no refresh token
+	browser     issuedBrowser // in place of both: of a sign-in at the pages
 }
 
 func newSession(e entry, now time.Time) newSessionIDs {
+	if e.hosted {
+		return newSessionIDs{browser: newBrowser(now)}
+	}
 	refreshable := now.Add(e.client.refreshLife())
 	// The session outlives its last tokens, which ask for it.
 	s := store.PoolSession{ID: fleet.NewUUID(), Client: e.client.ID, AuthTime: now,
 		Expires: refreshable.Add(max(e.client.accessLife(), e.client.idLife()))}
-	return newSessionIDs{s, newRefresh(s.ID, refreshable)}
+	return newSessionIDs{session: s, refresh: newRefresh(s.ID, refreshable)}
 }
 
 // issuedRefresh is a refresh token before only its hash is left.
@@ -79,19 +86,31 @@ type grant struct {
 	session   store.PoolSession
 	groups    []Group
 	refresh   fleet.Secret
+	nonce     string       // of OpenID Connect
+	cookie    fleet.Secret // of a sign-in at the pages, which has no session
 }
 
-// begin stores a new session of a user and returns what its tokens state.
+// begin stores a new session of a user and returns what its tokens state. At the pages the browser is what is signed in; apps get
+// sessions of it.
 func (s *Service) begin(tx *store.Tx, e entry, u store.PoolUser, ids newSessionIDs) (grant, error) {
+	if e.hosted {
+		ids.browser.row.Sub = u.Sub
+		return grant{user: u, cookie: ids.browser.cookie}, tx.AddPoolBrowser(e.pool.Scope, e.pool.ID, ids.browser.row)
+	}
 	ids.session.Sub = u.Sub
 	if err := tx.AddPoolSession(e.pool.Scope, e.pool.ID, ids.session); err != nil {
 		return grant{}, err
 	}
-	if err := tx.AddRefreshToken(e.pool.Scope, e.pool.ID, ids.refresh.row); err != nil {
-		return grant{}, err
+	g := grant{user: u, session: ids.session}
+	if !ids.unrefreshed {
+		g.refresh = ids.refresh.text
+		if err := tx.AddRefreshToken(e.pool.Scope, e.pool.ID, ids.refresh.row); err != nil {
+			return grant{}, err
+		}
 	}
-	groups, _, err := tx.GroupsOfPoolUser(e.pool.Scope, e.pool.ID, u.Sub, fleet.Page{})
-	return grant{user: u, session: ids.session, groups: groups, refresh: ids.refresh.text}, err
+	var err error
+	g.groups, _, err = tx.GroupsOfPoolUser(e.pool.Scope, e.pool.ID, u.Sub, fleet.Page{})
+	return g, err
 }
 
 // fulfil turns a grant into an outcome, outside of the transaction: signatures cost a millisecond each.
@@ -101,6 +120,10 @@ func (s *Service) fulfil(ctx context.Context, e entry, g grant) (Outcome, error)
 		return s.challengeNewPassword(e, g.user)
 	case setUpStep, tokenStep:
 		return s.challengeToken(e, g)
+	}
+	if e.hosted {
+		s.proven(ctx)
+		return Outcome{Parameters: map[string]string{}, Cookie: g.cookie}, nil
 	}
 	tokens, err := s.mint(ctx, e, g)
 	return Outcome{Parameters: map[string]string{}, Tokens: tokens}, err
@@ -114,6 +137,8 @@ func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
 		return nil, err
 	}
 	now := s.now()
+	scope := or(g.session.Scope, userScope)
+	scopes := strings.Fields(scope)
 	names, roles, preferred := groupClaims(g.groups)
 	common := func(use string, life time.Duration) jwt.Claims {
 		c := jwt.Claims{
@@ -129,7 +154,7 @@ func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
 		return c
 	}
 	access := common("access", e.client.accessLife())
-	access["client_id"], access["username"], access["scope"], access["version"] = e.client.ID, g.user.Username, userScope, 2
+	access["client_id"], access["username"], access["scope"], access["version"] = e.client.ID, g.user.Username, scope, 2
 	id := common("id", e.client.idLife())
 	id["aud"], id["cognito:username"] = e.client.ID, g.user.Username
 	if len(roles) > 0 {
@@ -139,7 +164,7 @@ func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
 		id["cognito:preferred_role"] = preferred
 	}
 	for name, value := range g.user.Attributes {
-		if e.mayRead(name) {
+		if e.mayRead(name) && released(scopes, name) {
 			id[name] = attributeClaim(name, value)
 		}
 	}
@@ -147,11 +172,22 @@ func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
 	if err != nil {
 		return nil, err
 	}
+	tokens := &Tokens{Access: fleet.Secret(accessText), Refresh: g.refresh, ExpiresIn: int(e.client.accessLife().Seconds())}
+	if g.session.Scope != "" { // of OAuth
+		if !slices.Contains(scopes, openIDScope) {
+			return tokens, nil
+		}
+		id["at_hash"] = accessHash(accessText)
+		if g.nonce != "" {
+			id["nonce"] = g.nonce
+		}
+	}
 	idText, err := jwt.Sign(keys.id.private, keys.id.kid, id)
 	if err != nil {
 		return nil, err
 	}
-	return &Tokens{Access: fleet.Secret(accessText), ID: fleet.Secret(idText), Refresh: g.refresh, ExpiresIn: int(e.client.accessLife().Seconds())}, nil
+	tokens.ID = fleet.Secret(idText)
+	return tokens, nil
 }
 
 // attributeClaim is how an attribute appears in an Id token: OpenID Connect gives a few standard ones another type than text.

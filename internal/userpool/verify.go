@@ -136,7 +136,12 @@ func (s *Service) VerifyAccessToken(ctx context.Context, token fleet.Secret) (fl
 	return who.pool.Scope, who.pool.ID, u, err
 }
 
-func (s *Service) authenticate(ctx context.Context, token fleet.Secret) (who self, err error) {
+func (s *Service) authenticate(ctx context.Context, token fleet.Secret) (self, error) {
+	return s.authenticateFor(ctx, token, userScope)
+}
+
+// authenticateFor checks an access token that must have a scope.
+func (s *Service) authenticateFor(ctx context.Context, token fleet.Secret, scopeNeeded string) (who self, err error) {
 	garbage := notAuthorized("Invalid Access Token")
 	t, err := jwt.Parse(token.Reveal())
 	if err != nil {
@@ -168,7 +173,7 @@ func (s *Service) authenticate(ctx context.Context, token fleet.Secret) (who sel
 		return who, garbage
 	case !s.now().Before(exp):
 		return who, notAuthorized("Access Token has expired")
-	case !slices.Contains(strings.Fields(t.Claims.String("scope")), userScope):
+	case !slices.Contains(strings.Fields(t.Claims.String("scope")), scopeNeeded):
 		return who, notAuthorized("Access Token does not have required scopes")
 	}
 	who.claims = t.Claims

@@ -71,19 +71,32 @@ func (s *Service) document(r *http.Request) ([]byte, error) {
 		}
 		return jwt.KeySet(keys.public), nil
 	}
-	base, issuer := s.cfg.Issuer, s.Issuer(id)
-	return json.Marshal(map[string]any{
+	issuer := s.Issuer(id)
+	document := map[string]any{
 		"issuer":                                issuer,
 		"jwks_uri":                              issuer + "/.well-known/jwks.json",
-		"authorization_endpoint":                base + "/oauth2/authorize",
-		"token_endpoint":                        base + "/oauth2/token",
-		"userinfo_endpoint":                     base + "/oauth2/userInfo",
-		"revocation_endpoint":                   base + "/oauth2/revoke",
-		"end_session_endpoint":                  base + "/logout",
 		"response_types_supported":              []string{"code", "token"},
 		"scopes_supported":                      []string{"openid", "email", "phone", "profile"},
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"RS256"},
 		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
-	})
+	}
+	// Without a domain a pool has no pages, and what signs in by the API needs none of these.
+	var have []Domain
+	if err := s.view(r.Context(), func(tx *store.Tx) (err error) {
+		have, err = domains(tx, scope, id)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	if len(have) > 0 {
+		base := s.DomainURL(have[len(have)-1]) // the host name, if there is one
+		document["authorization_endpoint"] = base + "/oauth2/authorize"
+		document["token_endpoint"] = base + "/oauth2/token"
+		document["userinfo_endpoint"] = base + "/oauth2/userInfo"
+		document["revocation_endpoint"] = base + "/oauth2/revoke"
+		document["end_session_endpoint"] = base + "/logout"
+		document["code_challenge_methods_supported"] = []string{"S256"}
+	}
+	return json.Marshal(document)
 }

@@ -414,6 +414,8 @@ func TestAnotherAccountSeesNothing(t *testing.T) {
 	w := newWorld(t)
 	pool, client := w.setUp()
 	w.do("CreateGroup", object{"UserPoolId": pool, "GroupName": "g"})
+	w.do("CreateUserPoolDomain", object{"UserPoolId": pool, "Domain": "plant"})
+	w.do("CreateResourceServer", object{"UserPoolId": pool, "Identifier": "api", "Name": "x"})
 	arn := "arn:aws:cognito-idp:us-east-1:" + mine + ":userpool/" + pool
 	body := object{"UserPoolId": pool, "Username": "ada", "GroupName": "g", "ClientId": client, "ResourceArn": arn}
 	more := map[string]object{
@@ -421,6 +423,9 @@ func TestAnotherAccountSeesNothing(t *testing.T) {
 		"AddCustomAttributes": {"CustomAttributes": []object{{"Name": "x"}}}, "TagResource": {"Tags": object{"a": "b"}}, "UntagResource": {"TagKeys": []any{"a"}},
 		"AdminInitiateAuth": {"AuthFlow": "ADMIN_USER_PASSWORD_AUTH"}, "AdminRespondToAuthChallenge": {"ChallengeName": "NEW_PASSWORD_REQUIRED"},
 		"CreateUserPoolClient": {"ClientName": "x"}, "ListUserPools": {"MaxResults": 60}, "CreateUserPool": {"PoolName": "x"},
+		"CreateUserPoolDomain": {"Domain": "plant"}, "DescribeUserPoolDomain": {"Domain": "plant"}, "UpdateUserPoolDomain": {"Domain": "plant"}, "DeleteUserPoolDomain": {"Domain": "plant"},
+		"CreateResourceServer": {"Identifier": "api", "Name": "x"}, "DescribeResourceServer": {"Identifier": "api"}, "DeleteResourceServer": {"Identifier": "api"},
+		"UpdateResourceServer": {"Identifier": "api", "Name": "x"},
 	}
 	for _, op := range Service(Config{}).Coverage().Implemented {
 		if op.Public || op.Operation == "CreateUserPool" {
@@ -436,6 +441,10 @@ func TestAnotherAccountSeesNothing(t *testing.T) {
 		status, answer := w.as(other, op.Operation, in)
 		if op.Operation == "ListUserPools" {
 			same(t, "foreign pools", answer, object{"UserPools": []any{}})
+			continue
+		}
+		if op.Operation == "DescribeUserPoolDomain" { // AWS does not call an unknown domain an error
+			same(t, "foreign domain", answer, object{"DomainDescription": object{}})
 			continue
 		}
 		if status != 400 || answer["__type"] != "ResourceNotFoundException" {

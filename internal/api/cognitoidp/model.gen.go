@@ -224,7 +224,7 @@ var Model = wire.Model{
 		"DeviceNameType":                                {Range: "1..1024"},
 		"DeviceRememberedStatusType":                    {Enum: []string{"remembered", "not_remembered"}},
 		"DomainStatusType":                              {Enum: []string{"CREATING", "DELETING", "UPDATING", "ACTIVE", "FAILED"}},
-		"DomainType":                                    {Range: "1..63", Pattern: `^[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?$`},
+		"DomainType":                                    {Range: "1..253", Pattern: `^[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?$`, RE2: `[a-z0-9]([a-z0-9.\-]*[a-z0-9])?`},
 		"DomainVersionType":                             {Range: "1..20"},
 		"EmailAddressType":                              {Pattern: `[\p{L}\p{M}\p{S}\p{N}\p{P}]+@[\p{L}\p{M}\p{S}\p{N}\p{P}]+`},
 		"EmailMfaMessageType":                           {Range: "6..20000"},
@@ -1831,13 +1831,15 @@ type UpdateUserPoolClientOutput struct {
 }
 
 type UpdateUserPoolDomainInput struct {
-	CustomDomainConfig *CustomDomainConfigType `wire:"CustomDomainConfig,required"`
-	Domain             string                  `wire:"Domain,required" shape:"DomainType"`
-	UserPoolId         string                  `wire:"UserPoolId,required" shape:"UserPoolIdType"`
+	CustomDomainConfig  *CustomDomainConfigType `wire:"CustomDomainConfig"`
+	Domain              string                  `wire:"Domain,required" shape:"DomainType"`
+	ManagedLoginVersion *int                    `wire:"ManagedLoginVersion"`
+	UserPoolId          string                  `wire:"UserPoolId,required" shape:"UserPoolIdType"`
 }
 
 type UpdateUserPoolDomainOutput struct {
-	CloudFrontDomain *string `wire:"CloudFrontDomain" shape:"DomainType"`
+	CloudFrontDomain    *string `wire:"CloudFrontDomain" shape:"DomainType"`
+	ManagedLoginVersion *int    `wire:"ManagedLoginVersion"`
 }
 
 type UpdateUserPoolInput struct {

@@ -218,7 +218,7 @@ func schemaOut(list []userpool.SchemaAttribute) (out []SchemaAttributeType) {
 func poolOut(p *userpool.Pool) *UserPoolType {
 	out := &UserPoolType{
 		Id: new(p.ID), Name: new(p.Name), Arn: new(p.ARN()), CreationDate: new(p.Created), LastModifiedDate: new(p.Modified),
-		EstimatedNumberOfUsers: new(p.EstimatedUsers), MfaConfiguration: new(p.MFAMode()), UserPoolTier: new(p.Tier), UserPoolTags: p.Tags,
+		EstimatedNumberOfUsers: new(p.EstimatedUsers), Domain: text(p.Prefix), CustomDomain: text(p.HostName), MfaConfiguration: new(p.MFAMode()), UserPoolTier: new(p.Tier), UserPoolTags: p.Tags,
 		LambdaConfig: &LambdaConfigType{}, DeletionProtection: new("INACTIVE"), SchemaAttributes: schemaOut(p.Schema),
 		Policies: &UserPoolPolicyType{SignInPolicy: &SignInPolicyType{AllowedFirstAuthFactors: []string{"PASSWORD"}},
 			PasswordPolicy: &PasswordPolicyType{MinimumLength: new(p.Password.MinLength), RequireUppercase: new(p.Password.Upper),

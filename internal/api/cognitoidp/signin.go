@@ -64,7 +64,10 @@ func outcome(o userpool.Outcome) *RespondToAuthChallengeOutput {
 }
 
 func result(t *userpool.Tokens) *AuthenticationResultType {
-	r := &AuthenticationResultType{AccessToken: new(t.Access), IdToken: new(t.ID), TokenType: new("Bearer"), ExpiresIn: new(t.ExpiresIn)}
+	r := &AuthenticationResultType{AccessToken: new(t.Access), TokenType: new("Bearer"), ExpiresIn: new(t.ExpiresIn)}
+	if t.ID != "" { // a session of hosted sign-in that is being renewed may have none
+		r.IdToken = new(t.ID)
+	}
 	if t.Refresh != "" {
 		r.RefreshToken = new(t.Refresh)
 	}

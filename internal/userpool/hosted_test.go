@@ -493,3 +493,26 @@ func FuzzLook(f *testing.F) {
 		}
 	})
 }
+
+func FuzzRedirect(f *testing.F) {
+	for _, u := range []string{"https://app.example/back?x=y", "http://localhost:3000/", "http://127.0.0.1/", "http://[::1]/", "myapp://back", "com.example.app:/back",
+		"http://app.example/", "https://", "https://a@b/", "https://a/#b", "javascript:alert(1)", "DATA:text/html,x", "/back", "%zz", "https://a b/", "mailto:a@b"} {
+		f.Add(u)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if badRedirect(text) != "" {
+			return
+		}
+		scheme, rest, ok := strings.Cut(text, ":")
+		if !ok || slices.Contains([]string{"javascript", "data", "vbscript", "file"}, strings.ToLower(scheme)) || strings.ContainsAny(text, "# \\\"<>\r\n") {
+			t.Fatalf("%q is taken", text)
+		}
+		authority, isURL := strings.CutPrefix(rest, "//")
+		if cut := strings.IndexAny(authority, "/?"); cut >= 0 {
+			authority = authority[:cut]
+		}
+		if isURL && strings.Contains(authority, "@") {
+			t.Fatalf("%q has a user", text)
+		}
+	})
+}

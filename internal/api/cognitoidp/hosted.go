@@ -29,12 +29,15 @@ func (a *api) hostedRows() []wire.Row {
 }
 
 // domainSettings reads what creation and update have in common.
-func domainSettings(custom *CustomDomainConfigType, managedLogin *int) userpool.DomainSettings {
+func domainSettings(custom *CustomDomainConfigType, managedLogin *int) (userpool.DomainSettings, error) {
 	s := userpool.DomainSettings{ManagedLogin: wire.Value(managedLogin)}
 	if custom != nil {
+		if custom.SecurityPolicy != nil {
+			return s, &fleet.Error{Kind: fleet.KindNotImplemented, Msg: "Member SecurityPolicy of CustomDomainConfig is not implemented: leave it out"}
+		}
 		s.Certificate = custom.CertificateArn
 	}
-	return s
+	return s, nil
 }
 
 // managedLogin leaves out a version that was never said.
@@ -46,8 +49,11 @@ func managedLogin(d userpool.DomainSettings) *int {
 }
 
 func (a *api) createUserPoolDomain(ctx context.Context, in *CreateUserPoolDomainInput) (*CreateUserPoolDomainOutput, error) {
-	d := userpool.Domain{Scope: scope(ctx), Name: in.Domain, PoolID: in.UserPoolId, Custom: in.CustomDomainConfig != nil,
-		DomainSettings: domainSettings(in.CustomDomainConfig, in.ManagedLoginVersion)}
+	settings, err := domainSettings(in.CustomDomainConfig, in.ManagedLoginVersion)
+	if err != nil {
+		return nil, err
+	}
+	d := userpool.Domain{Scope: scope(ctx), Name: in.Domain, PoolID: in.UserPoolId, Custom: in.CustomDomainConfig != nil, DomainSettings: settings}
 	if err := a.pools.CreateDomain(ctx, d); err != nil {
 		return nil, err
 	}
@@ -76,7 +82,11 @@ func (a *api) describeUserPoolDomain(ctx context.Context, in *DescribeUserPoolDo
 }
 
 func (a *api) updateUserPoolDomain(ctx context.Context, in *UpdateUserPoolDomainInput) (*UpdateUserPoolDomainOutput, error) {
-	d, err := a.pools.UpdateDomain(ctx, scope(ctx), in.UserPoolId, in.Domain, domainSettings(in.CustomDomainConfig, in.ManagedLoginVersion))
+	settings, err := domainSettings(in.CustomDomainConfig, in.ManagedLoginVersion)
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.pools.UpdateDomain(ctx, scope(ctx), in.UserPoolId, in.Domain, settings)
 	if err != nil {
 		return nil, err
 	}

@@ -237,7 +237,13 @@ func (a *tenant) furnishUserPool() {
 	secret := a.do("cognito-idp", "AssociateSoftwareToken", object{"AccessToken": access}).dig("SecretCode")
 	a.do("cognito-idp", "VerifySoftwareToken", object{"AccessToken": access, "UserCode": oneTimeCode(a.t, secret), "FriendlyDeviceName": a.private})
 	a.do("cognito-idp", "SetUserMFAPreference", object{"AccessToken": access, "SoftwareTokenMfaSettings": object{"Enabled": true, "PreferredMfa": true}})
+	domain := strings.ToLower(pool[strings.Index(pool, "_")+1:]) // of which there is one in all accounts
+	a.do("cognito-idp", "CreateUserPoolDomain", object{"UserPoolId": pool, "Domain": domain})
+	a.do("cognito-idp", "CreateResourceServer", object{"UserPoolId": pool, "Identifier": "api", "Name": a.private})
+	a.do("cognito-idp", "SetUICustomization", object{"UserPoolId": pool, "CSS": ".label-customizable{font-family:\"" + a.private + "\"}"})
 	maps.Copy(a.values, values{
+		"Domain": domain, "CreateUserPoolDomain.Domain": domain + "-more", "Identifier": "api", "CreateResourceServer.Identifier": "more",
+		"CSS": "", "ImageFile": absent{}, "CustomDomainConfig": absent{},
 		"UserPoolId": pool, "ClientId": client, "Username": "ada", "PoolName": "pool", "ClientName": "app", "Password": password, "Permanent": true,
 		"AdminInitiateAuth.AuthFlow": "ADMIN_USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "ada", "PASSWORD": password},
 		"AdminRespondToAuthChallenge.ChallengeName": "NEW_PASSWORD_REQUIRED", "ChallengeResponses": object{"USERNAME": "ada", "NEW_PASSWORD": password},

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/delivery"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -48,9 +49,10 @@ type world struct {
 	client *userpool.Client
 	server *httptest.Server
 
-	mu    sync.Mutex
-	now   time.Time
-	codes []string
+	codes chan string // of messages
+
+	mu  sync.Mutex
+	now time.Time
 }
 
 // keys hands out the same two keys again and again: a pool needs two.
@@ -75,17 +77,9 @@ type permits struct{}
 func (permits) PassRole(context.Context, *fleet.Caller, string, string) error { return nil }
 
 // Send keeps the codes of messages.
-func (w *world) Send(_ context.Context, m userpool.Message) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.codes = append(w.codes, m.Code.Reveal())
+func (w *world) Send(_ context.Context, m delivery.Message) error {
+	w.codes <- m.Code.Reveal()
 	return nil
-}
-
-func (w *world) code() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.codes[len(w.codes)-1]
 }
 
 func (w *world) clock() time.Time {
@@ -119,7 +113,7 @@ func noError(t testing.TB, err error) {
 func newWorld(t testing.TB, settings userpool.Settings) *world {
 	t.Helper()
 	ctx := context.Background()
-	w := &world{t: t, now: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
+	w := &world{t: t, codes: make(chan string, 16), now: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
 	db := must(store.Open(ctx, store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: w.clock}))(t)
 	w.pools = must(userpool.New(userpool.Config{Store: db, Sealer: pki.NewSealer([pki.KeySize]byte{1}), Keys: &keys{}, Roles: permits{}, Delivery: w,
 		Issuer: "https://iot.lan:8443", Clock: w.clock, FailuresPerMinute: -1, SignUpsPerMinute: -1}))(t)

@@ -66,6 +66,8 @@ func (s *Server) handler() http.Handler {
 		s.requests.Add(1)
 		defer s.requests.Add(-1)
 		switch path := r.URL.Path; {
+		case pages.Serves(r): // preflights of its own: pages answer none
+			pages.ServeHTTP(w, r)
 		case r.Method == http.MethodOptions: // a preflight, wherever it goes
 			front.ServeHTTP(w, r)
 		case path == "/healthz":
@@ -80,8 +82,6 @@ func (s *Server) handler() http.Handler {
 			wellKnown.ServeHTTP(w, r)
 		case path == amplifyEndpointsPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			serveAmplifyEndpoints(w, r)
-		case pages.Serves(r):
-			pages.ServeHTTP(w, r)
 		case path == "/mqtt":
 			webSocket.ServeHTTP(w, r)
 		default:

@@ -130,6 +130,11 @@ func (w *world) flow(claim tls.Certificate, c candidate) error {
 }
 
 func (w *world) flowOf(template string, claim tls.Certificate, c candidate) error {
+	return w.flowTimed(template, claim, c, func(time.Duration) {})
+}
+
+// flowTimed tells how long the registration took.
+func (w *world) flowTimed(template string, claim tls.Certificate, c candidate, took func(time.Duration)) error {
 	topicRegister := "$aws/provisioning-templates/" + template + "/provision/json"
 	create, request := topicCSR, object{"certificateSigningRequest": c.csr}
 	if c.key == nil {
@@ -148,10 +153,12 @@ func (w *world) flowOf(template string, claim tls.Certificate, c candidate) erro
 		return s.fail(err)
 	}
 	var registered struct{ ThingName string }
+	begin := time.Now()
 	if err := s.request(topicRegister, object{"certificateOwnershipToken": issued.CertificateOwnershipToken,
 		"parameters": object{"SerialNumber": serial}}, &registered); err != nil {
 		return s.fail(err)
 	}
+	took(time.Since(begin))
 	s.close()
 	d, err := deviceOf(registered.ThingName, issued.CertificatePem, c.key)
 	if c.key == nil {

@@ -2,7 +2,7 @@
 // costs at least on the same machine in the same run: `make bench`.
 //
 // Begin with run. floor.go measures the bare operations, server.go starts the server and reads its CPU time and memory, world.go
-// makes what devices and installers need, flow.go and signin.go are the scenarios, device.go is a lean MQTT client, report.go
+// makes what devices and installers need, flow.go, signin.go, floods.go and hooks.go are the scenarios, device.go is a lean MQTT client, report.go
 // the table. CPU microseconds per operation are the figures to trust: they repeat within a few per cent, throughput depends on
 // whatever else the machine does.
 package main
@@ -159,6 +159,11 @@ func run(ctx context.Context, o options) (err error) {
 	if o.wants("floods") {
 		if r.Floods, err = measureFloods(ctx, o, w); err != nil {
 			return fmt.Errorf("floods: %w\n%s", err, s.said())
+		}
+	}
+	if slices.Contains(strings.Split(o.only, ","), "hooks") { // asked for by name alone
+		if r.Hooks, err = measureHooks(ctx, o, dir); err != nil {
+			return fmt.Errorf("hooks: %w", err)
 		}
 	}
 	r.Goals = r.judge()

@@ -32,6 +32,7 @@ type report struct {
 	Floor     floor                    `json:"floor"`
 	Scenarios map[string]*figures      `json:"scenarios"` // by their names in scenarios
 	Floods    map[string]*floodFigures `json:"floods,omitempty"`
+	Hooks     map[string]*hookFigures  `json:"hooks,omitempty"` // by the kind of the hook
 	Missing   []string                 `json:"missing"`
 	Goals     []goal                   `json:"goals"`
 }
@@ -73,6 +74,7 @@ func (r *report) print(out io.Writer) {
 	}
 	t.Flush()
 	printFloods(out, r.Floods)
+	printHooks(out, r.Hooks)
 	fmt.Fprintln(out)
 	t = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "goal\tmeasured\tlimit\t")

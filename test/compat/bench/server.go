@@ -29,14 +29,14 @@ type process struct {
 const startTimeout = time.Minute
 
 // startServer runs `imprint serve` on free ports of loopback with its data in dir.
-func startServer(ctx context.Context, bin, dir string) (*process, error) {
+func startServer(ctx context.Context, bin, dir string, args ...string) (*process, error) {
 	p := &process{log: filepath.Join(dir, "server.log"), data: filepath.Join(dir, "imprint-data"), exited: make(chan error, 1)}
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	p.cmd = serveCommand(bin, p.data)
+	p.cmd = serveCommand(bin, p.data, args...)
 	_ = os.Remove(filepath.Join(p.data, server.EnvFile)) // of an earlier start: a new one says that it is ready
 	p.cmd.Stderr = log
 	if err := p.cmd.Start(); err != nil {
@@ -63,8 +63,8 @@ func startServer(ctx context.Context, bin, dir string) (*process, error) {
 	}
 }
 
-func serveCommand(bin, data string) *exec.Cmd {
-	return exec.Command(filepath.Join(bin, "imprint"), "serve", "--data", data, "--https-port", "0", "--mqtt-port", "0")
+func serveCommand(bin, data string, args ...string) *exec.Cmd {
+	return exec.Command(filepath.Join(bin, "imprint"), append([]string{"serve", "--data", data, "--https-port", "0", "--mqtt-port", "0"}, args...)...)
 }
 
 // stop ends the server that was started here, gently at first.

@@ -123,17 +123,6 @@ func (w *world) template(ctx context.Context) error {
 		{"Effect": "Allow", "Action": []string{"iot:Publish", "iot:Receive"}, "Resource": arn("topic/lamps/" + thing + "/*")},
 		{"Effect": "Allow", "Action": "iot:Subscribe", "Resource": arn("topicfilter/lamps/" + thing + "/*")},
 	}}
-	body := object{
-		"Parameters": object{"SerialNumber": object{"Type": "String"}, "AWS::IoT::Certificate::Id": object{"Type": "String"}},
-		"Resources": object{
-			"thing": object{"Type": "AWS::IoT::Thing", "Properties": object{
-				"ThingName":        object{"Fn::Join": []any{"", []any{"lamp-", object{"Ref": "SerialNumber"}}}},
-				"AttributePayload": object{"serial": object{"Ref": "SerialNumber"}}}},
-			"certificate": object{"Type": "AWS::IoT::Certificate", "Properties": object{"CertificateId": object{"Ref": "AWS::IoT::Certificate::Id"}, "Status": "ACTIVE"}},
-			"policy":      object{"Type": "AWS::IoT::Policy", "Properties": object{"PolicyName": "lamp"}},
-		},
-		"DeviceConfiguration": object{"reportEverySeconds": "60"},
-	}
 	const iam = "2010-05-08"
 	if err := w.admin.Query(ctx, "iam", iam, "CreateRole", map[string]string{"RoleName": "provisioning", "AssumeRolePolicyDocument": document(trust)}, nil); err != nil {
 		return err
@@ -145,16 +134,33 @@ func (w *world) template(ctx context.Context) error {
 	if err := w.admin.REST(ctx, "iot", http.MethodPost, "/policies/lamp", object{"policyDocument": document(policy)}, nil); err != nil {
 		return err
 	}
-	for _, name := range []string{templateName, templateP256} {
-		if name == templateP256 {
-			body["Mappings"] = object{"Imprint": object{"Settings": object{"ClaimKeyType": "P-256"}}}
-		}
-		if err := w.admin.REST(ctx, "iot", http.MethodPost, "/provisioning-templates", object{"templateName": name, "enabled": true,
-			"templateBody": document(body), "provisioningRoleArn": "arn:aws:iam::000000000000:role/provisioning"}, nil); err != nil {
-			return err
-		}
+	if err := w.addTemplate(ctx, templateName, nil, nil); err != nil {
+		return err
 	}
-	return nil
+	return w.addTemplate(ctx, templateP256, object{"ClaimKeyType": "P-256"}, nil)
+}
+
+// addTemplate makes a template with settings of ours and a hook, both nil for none.
+func (w *world) addTemplate(ctx context.Context, name string, settings, hook object) error {
+	body := object{
+		"Parameters": object{"SerialNumber": object{"Type": "String"}, "AWS::IoT::Certificate::Id": object{"Type": "String"}},
+		"Resources": object{
+			"thing": object{"Type": "AWS::IoT::Thing", "Properties": object{
+				"ThingName":        object{"Fn::Join": []any{"", []any{"lamp-", object{"Ref": "SerialNumber"}}}},
+				"AttributePayload": object{"serial": object{"Ref": "SerialNumber"}}}},
+			"certificate": object{"Type": "AWS::IoT::Certificate", "Properties": object{"CertificateId": object{"Ref": "AWS::IoT::Certificate::Id"}, "Status": "ACTIVE"}},
+			"policy":      object{"Type": "AWS::IoT::Policy", "Properties": object{"PolicyName": "lamp"}},
+		},
+		"DeviceConfiguration": object{"reportEverySeconds": "60"},
+	}
+	if settings != nil {
+		body["Mappings"] = object{"Imprint": object{"Settings": settings}}
+	}
+	in := object{"templateName": name, "enabled": true, "templateBody": document(body), "provisioningRoleArn": "arn:aws:iam::000000000000:role/provisioning"}
+	if hook != nil {
+		in["preProvisioningHook"] = hook
+	}
+	return w.admin.REST(ctx, "iot", http.MethodPost, "/provisioning-templates", in, nil)
 }
 
 func (w *world) users(ctx context.Context) error {

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/imprint-iot/imprint/device"
 )
@@ -116,6 +117,38 @@ func (p *program) options(name, what string) *options {
 	}
 	o.StringVar(&o.dir, "dir", p.defaultDir(), "`folder` of the store; environment IMPRINT_DEVICE_DIR")
 	return o
+}
+
+// taskOptions are those of a command that does one thing and ends.
+type taskOptions struct {
+	*options
+	timeout time.Duration
+	quiet   bool
+}
+
+func (o *taskOptions) vars() {
+	o.DurationVar(&o.timeout, "timeout", 2*time.Minute, "for everything together")
+	o.BoolVar(&o.quiet, "quiet", false, "no log on standard error")
+}
+
+// An ending is what the line of such a command ends with.
+type ending struct {
+	DurationMs int64    `json:"durationMs"`
+	Error      *problem `json:"error,omitempty"`
+}
+
+// task does the one thing, prints the line, of which end is a part, and returns the exit status.
+func (p *program) task(ctx context.Context, o *taskOptions, line any, end *ending, do func(context.Context) error) int {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	status := exitDone
+	if err := do(ctx); err != nil {
+		end.Error, status = p.failed(err, o.quiet)
+	}
+	end.DurationMs = time.Since(began).Milliseconds()
+	p.print(line)
+	return status
 }
 
 func (p *program) defaultDir() string {

@@ -31,20 +31,17 @@ type provisionLine struct {
 	ClientID      string        `json:"clientId,omitempty"`
 	AnswerLost    bool          `json:"answerLost,omitempty"`
 	Claim         string        `json:"claim,omitempty"` // of the file: erased or kept
-	DurationMs    int64         `json:"durationMs"`
-	Error         *problem      `json:"error,omitempty"`
+	ending
 }
 
 type provisionOptions struct {
-	*options
+	taskOptions
 	config                           device.Config
 	claim, erase, ca, keyType, onCfg string
-	timeout                          time.Duration
-	quiet                            bool
 }
 
 func (p *program) provisionOptions() *provisionOptions {
-	o := &provisionOptions{options: p.options("provision", "trade a claim for an identity")}
+	o := &provisionOptions{taskOptions: taskOptions{options: p.options("provision", "trade a claim for an identity")}}
 	c := &o.config
 	o.StringVar(&o.claim, "claim", "", "`file` with the claim, - for standard input; else the environment's "+envClaim+", else go on where a cut ended")
 	o.StringVar(&o.erase, "erase-claim", "auto", "erase the claim's file afterwards: always, never, or auto (if it is a temporary one)")
@@ -61,8 +58,7 @@ func (p *program) provisionOptions() *provisionOptions {
 	o.StringVar(&c.MQTT, "mqtt", "", "3.1.1 or 5 (default 3.1.1)")
 	o.StringVar(&o.onCfg, "on-config", "", "`command` for sh, run after success, once per identity, with the path of config.json as $1 and its text as input")
 	o.BoolVar(&c.Again, "again", false, "provision anew although this claim has been used here")
-	o.DurationVar(&o.timeout, "timeout", 2*time.Minute, "for everything together")
-	o.BoolVar(&o.quiet, "quiet", false, "no log on standard error")
+	o.vars()
 	return o
 }
 
@@ -71,21 +67,11 @@ func (p *program) provision(ctx context.Context, args []string) int {
 	if status, done := o.parse(args); done {
 		return status
 	}
-	began := time.Now()
-	line := provisionLine{State: "failed", Dir: o.dir}
-	err := p.doProvision(ctx, o, &line)
-	status := exitDone
-	if err != nil {
-		line.Error, status = p.failed(err, o.quiet)
-	}
-	line.DurationMs = time.Since(began).Milliseconds()
-	p.print(line)
-	return status
+	line := &provisionLine{State: "failed", Dir: o.dir}
+	return p.task(ctx, &o.taskOptions, line, &line.ending, func(ctx context.Context) error { return p.doProvision(ctx, o, line) })
 }
 
 func (p *program) doProvision(ctx context.Context, o *provisionOptions, line *provisionLine) error {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
 	if err := p.complete(o); err != nil {
 		return err
 	}

@@ -31,21 +31,18 @@ type renewLine struct {
 	Dir           string        `json:"dir"`
 	Files         *device.Files `json:"files,omitempty"`
 	Renewal       *renewalLine  `json:"renewal,omitempty"`
-	DurationMs    int64         `json:"durationMs"`
-	Error         *problem      `json:"error,omitempty"`
+	ending
 }
 
 type renewOptions struct {
-	*options
-	config  device.RenewConfig
-	prove   []string
-	ifDue   bool
-	timeout time.Duration
-	quiet   bool
+	taskOptions
+	config device.RenewConfig
+	prove  []string
+	ifDue  bool
 }
 
 func (p *program) renewOptions() *renewOptions {
-	o := &renewOptions{options: p.options("renew", "get the next certificate with the one in use")}
+	o := &renewOptions{taskOptions: taskOptions{options: p.options("renew", "get the next certificate with the one in use")}}
 	c := &o.config
 	o.BoolVar(&o.ifDue, "if-due", false, "do nothing before it is time, see status; for a timer, where `run` does not run")
 	o.StringVar(&c.Template, "template", "", "`name` of the provisioning template; else that of the first time")
@@ -56,8 +53,7 @@ func (p *program) renewOptions() *renewOptions {
 		o.prove = append(o.prove, v)
 		return nil
 	})
-	o.DurationVar(&o.timeout, "timeout", 2*time.Minute, "for everything together")
-	o.BoolVar(&o.quiet, "quiet", false, "no log on standard error")
+	o.vars()
 	return o
 }
 
@@ -66,21 +62,11 @@ func (p *program) renew(ctx context.Context, args []string) int {
 	if status, done := o.parse(args); done {
 		return status
 	}
-	began := time.Now()
-	line := renewLine{State: "failed", Dir: o.dir}
-	err := p.doRenew(ctx, o, &line)
-	status := exitDone
-	if err != nil {
-		line.Error, status = p.failed(err, o.quiet)
-	}
-	line.DurationMs = time.Since(began).Milliseconds()
-	p.print(line)
-	return status
+	line := &renewLine{State: "failed", Dir: o.dir}
+	return p.task(ctx, &o.taskOptions, line, &line.ending, func(ctx context.Context) error { return p.doRenew(ctx, o, line) })
 }
 
 func (p *program) doRenew(ctx context.Context, o *renewOptions, line *renewLine) error {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
 	store, err := device.OpenStore(o.dir)
 	if err != nil {
 		return err

@@ -129,8 +129,8 @@ func TestAFloodOfAddressesForgivesNobody(t *testing.T) {
 	for n := range maxAddresses + 1000 {
 		m.Charge(number(n))
 	}
-	if len(m.accounts) > maxAddresses {
-		t.Errorf("%d accounts are kept", len(m.accounts))
+	if len(m.accounts.m) > maxAddresses {
+		t.Errorf("%d accounts are kept", len(m.accounts.m))
 	}
 	if good(m, culprit) {
 		t.Error("the debt was forgotten")
@@ -140,8 +140,8 @@ func TestAFloodOfAddressesForgivesNobody(t *testing.T) {
 	}
 	c.pass(time.Minute) // everybody is even
 	m.Charge(at("192.0.2.3"))
-	if len(m.accounts) != 1 {
-		t.Errorf("%d accounts are kept of those who owe nothing", len(m.accounts))
+	if len(m.accounts.m) != 1 {
+		t.Errorf("%d accounts are kept of those who owe nothing", len(m.accounts.m))
 	}
 	for n := range maxAddresses + 1000 {
 		m.Worth(number(n), 1)

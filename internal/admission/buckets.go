@@ -13,20 +13,14 @@ import (
 type Buckets[K comparable] struct {
 	clock fleet.Clock
 
-	mu      sync.Mutex
-	buckets map[K]*bucket
-	rest    bucket
-	swept   time.Time
-}
-
-type bucket struct {
-	account
-	rate Rate
+	mu    sync.Mutex
+	shelf shelf[K]
+	rest  bucket
 }
 
 // NewBuckets returns buckets that are all full.
 func NewBuckets[K comparable](clock fleet.Clock) *Buckets[K] {
-	return &Buckets[K]{clock: clock, buckets: map[K]*bucket{}}
+	return &Buckets[K]{clock: clock, shelf: newShelf[K]()}
 }
 
 // Take takes one from the bucket of a key, which fills at this rate. It returns zero, or how long to wait until there is one; then
@@ -64,35 +58,22 @@ func (b *Buckets[K]) Wait(key K, r Rate) time.Duration {
 	now := b.clock.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch c, ok := b.buckets[key]; {
+	switch c, ok := b.shelf.m[key]; {
 	case ok:
 		return c.wait(now, r)
-	case len(b.buckets) >= maxAddresses && !b.rest.at.IsZero():
+	case b.shelf.full() && !b.rest.at.IsZero():
 		return b.rest.wait(now, r)
 	}
 	return 0
 }
 
+// bucket returns the bucket of a key, or the one that newcomers share.
 func (b *Buckets[K]) bucket(key K, r Rate, now time.Time) *bucket {
-	if c, ok := b.buckets[key]; ok {
-		c.rate = r
+	if c := b.shelf.get(key, r, now); c != nil {
 		return c
 	}
-	if len(b.buckets) >= maxAddresses && now.Sub(b.swept) >= time.Second {
-		b.swept = now
-		for other, c := range b.buckets {
-			if c.add(0, now, c.rate); c.left >= c.rate.Burst {
-				delete(b.buckets, other)
-			}
-		}
+	if b.rest.at.IsZero() {
+		b.rest.account = account{left: r.Burst, at: now}
 	}
-	if len(b.buckets) >= maxAddresses {
-		if b.rest.at.IsZero() {
-			b.rest.account = account{left: r.Burst, at: now}
-		}
-		return &b.rest
-	}
-	c := &bucket{account{left: r.Burst, at: now}, r}
-	b.buckets[key] = c
-	return c
+	return &b.rest
 }

@@ -51,12 +51,12 @@ func TestBucketsAreBoundedAndForgetNoDebt(t *testing.T) {
 	if b.Take(-1, r) != 0 || b.Take(-2, r) == 0 { // those without a bucket share one
 		t.Error("newcomers do not share a bucket")
 	}
-	if b.Take(0, r) == 0 || len(b.buckets) != maxAddresses {
-		t.Errorf("a debt was forgotten, or there are %d buckets", len(b.buckets))
+	if b.Take(0, r) == 0 || len(b.shelf.m) != maxAddresses {
+		t.Errorf("a debt was forgotten, or there are %d buckets", len(b.shelf.m))
 	}
 	now = now.Add(2 * time.Second)
-	if b.Take(-3, r) != 0 || len(b.buckets) != 1 {
-		t.Errorf("%d buckets are kept though they are full", len(b.buckets))
+	if b.Take(-3, r) != 0 || len(b.shelf.m) != 1 {
+		t.Errorf("%d buckets are kept though they are full", len(b.shelf.m))
 	}
 }
 
@@ -65,7 +65,7 @@ func TestABucketInDebtSaysHowLong(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	b := NewBuckets[string](func() time.Time { return now })
 	r := Rate{PerSecond: 2, Burst: 5}
-	if b.Wait("a", r) != 0 || len(b.buckets) != 0 {
+	if b.Wait("a", r) != 0 || len(b.shelf.m) != 0 {
 		t.Error("who has done nothing waits or is remembered")
 	}
 	if wait := b.Charge("a", 4, r); wait != 0 {

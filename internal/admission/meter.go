@@ -22,10 +22,9 @@ type Meter struct {
 	clock    fleet.Clock
 
 	mu       sync.Mutex
-	accounts map[Address]*account
+	accounts shelf[Address]
 	total    account
-	rest     account // of those who came when all accounts were taken
-	swept    time.Time
+	rest     account               // of those who came when all accounts were taken
 	known    map[Address]time.Time // who was worth it, and when
 }
 
@@ -43,7 +42,7 @@ const (
 // NewMeter returns a meter that bounds each address, and all addresses together that are not known. Trusted networks are not
 // counted.
 func NewMeter(per, all Rate, trusted []netip.Prefix, clock fleet.Clock) *Meter {
-	m := &Meter{per: per, all: all, clock: clock, accounts: map[Address]*account{}, known: map[Address]time.Time{}}
+	m := &Meter{per: per, all: all, clock: clock, accounts: newShelf[Address](), known: map[Address]time.Time{}}
 	for _, p := range trusted {
 		if p.Addr().Is6() && p.Bits() > 64 { // an Address is no smaller
 			p = netip.PrefixFrom(p.Addr(), 64).Masked()
@@ -81,11 +80,11 @@ func (m *Meter) Standing(a Address) (s Standing, after time.Duration) {
 	now := m.clock.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c, ok := m.accounts[a]; ok {
+	if c, ok := m.accounts.m[a]; ok {
 		if wait := c.wait(now, m.per); wait > 0 {
 			return Bad, wait
 		}
-	} else if len(m.accounts) >= maxAddresses {
+	} else if m.accounts.full() {
 		if wait := m.rest.wait(now, m.per); wait > 0 {
 			return Bad, wait
 		}
@@ -119,7 +118,7 @@ func (m *Meter) Worth(a Address, n int) {
 	now := m.clock.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if c, ok := m.accounts[a]; ok {
+	if c, ok := m.accounts.m[a]; ok {
 		c.add(float64(n), now, m.per)
 	}
 	m.total.add(float64(n), now, m.all)
@@ -132,26 +131,12 @@ func (m *Meter) Worth(a Address, n int) {
 	m.known[a] = now
 }
 
-// account returns the account of an address, making one if there is room.
+// account returns the account of an address, or the one of those for whom there is no room.
 func (m *Meter) account(a Address, now time.Time) *account {
-	c, ok := m.accounts[a]
-	if ok {
-		return c
+	if c := m.accounts.get(a, m.per, now); c != nil {
+		return &c.account
 	}
-	if len(m.accounts) >= maxAddresses && now.Sub(m.swept) >= time.Second {
-		m.swept = now
-		for other, c := range m.accounts {
-			if c.add(0, now, m.per); c.left >= m.per.Burst {
-				delete(m.accounts, other)
-			}
-		}
-	}
-	if len(m.accounts) >= maxAddresses {
-		return &m.rest
-	}
-	c = &account{left: m.per.Burst, at: now}
-	m.accounts[a] = c
-	return c
+	return &m.rest
 }
 
 // add brings the account up to date and adds n. A debt is bounded by the burst, so that it ends.

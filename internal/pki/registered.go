@@ -62,8 +62,8 @@ func CheckRegistrable(cert *x509.Certificate) error {
 	return nil
 }
 
-// CheckCA refuses what may not be registered as a CA (provisioning spec 7.1): no CA, not valid at now, or not registrable.
-func CheckCA(cert *x509.Certificate, now time.Time) error {
+// checkCA refuses what may not be registered as a CA (provisioning spec 7.1): no CA, not valid at now, or not registrable.
+func checkCA(cert *x509.Certificate, now time.Time) error {
 	switch {
 	case !cert.BasicConstraintsValid || !cert.IsCA:
 		return badCertificate("is not a CA: its basicConstraints must say CA:TRUE")
@@ -77,8 +77,8 @@ func CheckCA(cert *x509.Certificate, now time.Time) error {
 	return CheckRegistrable(cert)
 }
 
-// CheckSignedBy refuses a certificate that ca did not sign. Neither validity nor the CA's own standing is looked at.
-func CheckSignedBy(cert, ca *x509.Certificate) error {
+// checkSignedBy refuses a certificate that ca did not sign. Neither validity nor the CA's own standing is looked at.
+func checkSignedBy(cert, ca *x509.Certificate) error {
 	if !bytes.Equal(cert.RawIssuer, ca.RawSubject) {
 		return badCertificate("its issuer is %q, not the CA %q", cert.Issuer, ca.Subject)
 	}

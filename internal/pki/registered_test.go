@@ -79,17 +79,17 @@ func TestWhichCertificatesMayBeRegistered(t *testing.T) {
 func TestWhichCAsMayBeRegistered(t *testing.T) {
 	t.Parallel()
 	key := ecKey(t, elliptic.P256())
-	if err := CheckCA(selfSigned(t, key, nil), testNow); err != nil {
+	if err := checkCA(selfSigned(t, key, nil), testNow); err != nil {
 		t.Error(err)
 	}
-	if err := CheckCA(selfSigned(t, key, func(c *x509.Certificate) { c.KeyUsage = 0 }), testNow); err != nil {
+	if err := checkCA(selfSigned(t, key, func(c *x509.Certificate) { c.KeyUsage = 0 }), testNow); err != nil {
 		t.Error(err)
 	}
-	wantInvalid(t, CheckCA(selfSigned(t, key, func(c *x509.Certificate) { c.IsCA = false }), testNow), certCode, "CA:TRUE")
-	wantInvalid(t, CheckCA(selfSigned(t, key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), testNow), certCode, "lacks keyCertSign")
-	wantInvalid(t, CheckCA(selfSigned(t, key, nil), testNow.Add(2*time.Hour)), certCode, "expired at 2026-11-21T13:00:00Z")
-	wantInvalid(t, CheckCA(selfSigned(t, key, nil), testNow.Add(-2*time.Hour)), certCode, "not valid before")
-	wantInvalid(t, CheckCA(selfSigned(t, ecKey(t, elliptic.P224()), nil), testNow), certCode, "curve P-224")
+	wantInvalid(t, checkCA(selfSigned(t, key, func(c *x509.Certificate) { c.IsCA = false }), testNow), certCode, "CA:TRUE")
+	wantInvalid(t, checkCA(selfSigned(t, key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), testNow), certCode, "lacks keyCertSign")
+	wantInvalid(t, checkCA(selfSigned(t, key, nil), testNow.Add(2*time.Hour)), certCode, "expired at 2026-11-21T13:00:00Z")
+	wantInvalid(t, checkCA(selfSigned(t, key, nil), testNow.Add(-2*time.Hour)), certCode, "not valid before")
+	wantInvalid(t, checkCA(selfSigned(t, ecKey(t, elliptic.P224()), nil), testNow), certCode, "curve P-224")
 }
 
 func TestACertificateIsSignedByItsCA(t *testing.T) {
@@ -101,9 +101,9 @@ func TestACertificateIsSignedByItsCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaf := parseLeaf(t, der)
-	if err := CheckSignedBy(leaf, ca); err != nil {
+	if err := checkSignedBy(leaf, ca); err != nil {
 		t.Error(err)
 	}
-	wantInvalid(t, CheckSignedBy(leaf, namesake), certCode, `is not signed by the CA "CN=Plant CA,O=Example"`)
-	wantInvalid(t, CheckSignedBy(ca, leaf), certCode, "its issuer is")
+	wantInvalid(t, checkSignedBy(leaf, namesake), certCode, `is not signed by the CA "CN=Plant CA,O=Example"`)
+	wantInvalid(t, checkSignedBy(ca, leaf), certCode, "its issuer is")
 }

@@ -18,20 +18,6 @@ const (
 	maxSignedHeaders = 100
 )
 
-// Signed reports whether r carries a signature, well-formed or not.
-func Signed(r *http.Request) bool {
-	query := rawQuery(r)
-	return r.Header.Get("Authorization") != "" || strings.Contains(query, "X-Amz-Signature=") || strings.Contains(query, "X-Amz-Algorithm=")
-}
-
-// ScopeService returns the service that r's signature is scoped to, "" if there is none: a hint for routing, not verified.
-func ScopeService(r *http.Request) string {
-	if s, err := Parse(r); err == nil {
-		return s.Service
-	}
-	return ""
-}
-
 // Parse reads the signature of a request, from the Authorization header or the query, never both. Nothing is verified.
 func Parse(r *http.Request) (*Signature, error) {
 	header := r.Header.Get("Authorization")

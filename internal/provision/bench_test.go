@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/imprint-iot/imprint/internal/registry"
+	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/store/storetest"
 )
 
@@ -28,5 +30,29 @@ func flows(f *fixture, b *testing.B) {
 				b.Error(err)
 			}
 		}
+	})
+}
+
+// BenchmarkBound is what it takes to know the template that a bootstrap certificate is good for, by its policies: one for each of its
+// requests for a certificate.
+func BenchmarkBound(b *testing.B) {
+	f := newFixtureOn(b, "")
+	f.template("lamps", lamps)
+	doc, err := ClaimPolicy(here, ClaimUse{Templates: []string{"lamps"}})
+	check(b, err)
+	r := f.bootstrap()
+	f.write(func(tx *store.Tx) error {
+		if _, err := registry.CreatePolicy(tx, here, "claims", doc, nil); err != nil {
+			return err
+		}
+		return registry.AttachPolicy(tx, here, "claims", here.IoT("cert", r.PrincipalID))
+	})
+	view(f, func(tx *store.Tx) (struct{}, error) {
+		for b.Loop() {
+			if name, err := f.boundTo(tx, here, r.PrincipalID); err != nil || name != "lamps" {
+				b.Fatalf("%q, %v", name, err)
+			}
+		}
+		return struct{}{}, nil
 	})
 }

@@ -1,7 +1,7 @@
 package provision
 
 import (
-	"regexp"
+	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/policy"
@@ -9,37 +9,59 @@ import (
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
-// namedTemplates finds the templates that resources of a policy name, patterns too.
-var namedTemplates = regexp.MustCompile(`:topic/\$aws/provisioning-templates/([^/"]*)`)
-
 // unnamed is a template that no policy names: who may use it is not bound to some.
 const unnamed = "no-template-of-this-name"
 
+// boundTemplates keeps what policies come to, by their scope and documents: to parse and to evaluate them takes longer than all else that a
+// request for a certificate does in the store.
+type boundTemplates struct{ memo[string, string] }
+
 // boundTo returns the template that a bootstrap certificate is good for, where its policies name one and allow no other; else "". A
 // policy that is written in a way that is not understood here binds to none.
-func boundTo(tx *store.Tx, s fleet.Scope, certificate string) (name string, err error) {
+func (p *Service) boundTo(tx *store.Tx, s fleet.Scope, certificate string) (string, error) {
 	list, err := tx.EffectivePolicies(s, s.IoT("cert", certificate), "")
 	if err != nil {
 		return "", err
 	}
+	documents := make([]string, 0, len(list)+1)
+	documents = append(documents, s.String())
+	for _, e := range list {
+		documents = append(documents, e.Document)
+	}
+	return p.bound.get(strings.Join(documents, "\x00"), func() (string, error) { return soleTemplate(s, documents[1:]), nil })
+}
+
+// soleTemplate returns the template that policies name, if they name one and allow no other; else "".
+func soleTemplate(s fleet.Scope, documents []string) (name string) {
 	var docs []policy.Named
-	for _, p := range list {
-		for _, m := range namedTemplates.FindAllStringSubmatch(p.Document, -1) {
-			if name != "" && name != m[1] {
-				return "", nil
+	for _, text := range documents {
+		for named := range templatesIn(text) {
+			if name != "" && name != named {
+				return ""
 			}
-			name = m[1]
+			name = named
 		}
-		doc, err := policy.Parse(p.Document, policy.IoT)
+		doc, err := policy.Parse(text, policy.IoT)
 		if err != nil {
-			return "", nil // it was checked when it was stored
+			return "" // it was checked when it was stored
 		}
-		docs = append(docs, policy.Named{Name: p.Name, Doc: doc})
+		docs = append(docs, policy.Named{Doc: doc})
 	}
 	if !fleet.ValidTemplateName(name) || !mayRegister(docs, s, name) || mayRegister(docs, s, unnamed) {
-		return "", nil
+		return ""
 	}
-	return name, nil
+	return name
+}
+
+// templatesIn finds the templates that resources of a policy name, patterns too.
+func templatesIn(document string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for _, after, found := strings.Cut(document, ":topic/"+reserved.PrefixTemplates); found; _, after, found = strings.Cut(after, ":topic/"+reserved.PrefixTemplates) {
+			if end := strings.IndexAny(after, `/"`); end >= 0 && !yield(after[:end]) {
+				return
+			}
+		}
+	}
 }
 
 // mayRegister reports whether policies could allow to register devices with a template.

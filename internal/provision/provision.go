@@ -112,6 +112,7 @@ const MaxHookTime = 10 * time.Second
 type Service struct {
 	Config
 	parsed parsedTemplates
+	bound  boundTemplates
 	rates  *rates
 }
 

@@ -105,7 +105,7 @@ func (p *Service) shape(tx *store.Tx, r Requester, st *standing) (err error) {
 }
 
 func (p *Service) boundSettings(tx *store.Tx, r Requester) (t fleet.Template, settings template.Settings, err error) {
-	name, err := boundTo(tx, r.Scope, r.PrincipalID)
+	name, err := p.boundTo(tx, r.Scope, r.PrincipalID)
 	if err != nil || name == "" {
 		return t, settings, err
 	}

@@ -3,7 +3,6 @@ package provision
 import (
 	"context"
 	"strings"
-	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -252,8 +251,7 @@ func (p *Service) DeleteTemplateVersion(ctx context.Context, s fleet.Scope, name
 // parsedTemplates keeps templates that were parsed, by kind and body: bodies never change, and parsing costs more than the rest of
 // an evaluation.
 type parsedTemplates struct {
-	mu sync.Mutex
-	m  map[parsedKey]*template.Template
+	memo[parsedKey, *template.Template]
 }
 
 type parsedKey struct {
@@ -261,25 +259,6 @@ type parsedKey struct {
 	body string
 }
 
-// maxParsed bounds the cache; beyond it, it begins anew.
-const maxParsed = 512
-
 func (c *parsedTemplates) parse(body string, kind template.Kind) (*template.Template, error) {
-	c.mu.Lock()
-	t := c.m[parsedKey{kind, body}]
-	c.mu.Unlock()
-	if t != nil {
-		return t, nil
-	}
-	t, err := template.Parse(body, kind)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.m == nil || len(c.m) >= maxParsed {
-		c.m = map[parsedKey]*template.Template{}
-	}
-	c.m[parsedKey{kind, body}] = t
-	return t, nil
+	return c.get(parsedKey{kind, body}, func() (*template.Template, error) { return template.Parse(body, kind) })
 }

@@ -156,3 +156,17 @@ func TestUUIDsOfATimeSortByIt(t *testing.T) {
 		t.Errorf("%s twice", a)
 	}
 }
+
+func TestAClaimIsRevokedExpiredOrActive(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	for want, c := range map[string]Claim{
+		ClaimActive:  {Expires: now},
+		ClaimExpired: {Expires: now.Add(-time.Nanosecond)},
+		ClaimRevoked: {Expires: now.Add(-time.Hour), Revoked: now.Add(-2 * time.Hour)},
+	} {
+		if got := c.Status(now); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

@@ -56,6 +56,24 @@ type Claim struct {
 	Limits     ClaimLimits
 }
 
+// What a temporary claim is good for.
+const (
+	ClaimActive  = "ACTIVE"
+	ClaimExpired = "EXPIRED"
+	ClaimRevoked = "REVOKED"
+)
+
+// Status says whether the claim itself is good at a time. Its template and its installer have a say, too.
+func (c Claim) Status(now time.Time) string {
+	switch {
+	case !c.Revoked.IsZero():
+		return ClaimRevoked
+	case now.After(c.Expires):
+		return ClaimExpired
+	}
+	return ClaimActive
+}
+
 // An Installer is the person or program behind a claim, as the claim, the certificate and the thing record it.
 type Installer struct {
 	CallerARN     string

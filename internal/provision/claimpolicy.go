@@ -151,8 +151,24 @@ func InstallerPolicy(s fleet.Scope, templates []string) (string, error) {
 	return policyDocument{"2012-10-17", []policyStatement{{"Allow", "iot:CreateProvisioningClaim", on}}}.String(), nil
 }
 
-// CheckTemplates checks that there are fleet templates of these names. Errors are of KindNotFound and KindInvalid.
-func (p *Service) CheckTemplates(ctx context.Context, s fleet.Scope, names []string) error {
+// ClaimPolicy is ClaimPolicy for templates that are there. Errors are of KindNotFound and KindInvalid.
+func (p *Service) ClaimPolicy(ctx context.Context, s fleet.Scope, u ClaimUse) (string, error) {
+	if err := p.checkTemplates(ctx, s, u.Templates); err != nil {
+		return "", err
+	}
+	return ClaimPolicy(s, u)
+}
+
+// InstallerPolicy is InstallerPolicy for templates that are there. Errors are of KindNotFound and KindInvalid.
+func (p *Service) InstallerPolicy(ctx context.Context, s fleet.Scope, templates []string) (string, error) {
+	if err := p.checkTemplates(ctx, s, templates); err != nil {
+		return "", err
+	}
+	return InstallerPolicy(s, templates)
+}
+
+// checkTemplates checks that there are fleet templates of these names. Errors are of KindNotFound and KindInvalid.
+func (p *Service) checkTemplates(ctx context.Context, s fleet.Scope, names []string) error {
 	return p.Store.View(ctx, func(tx *store.Tx) error {
 		for _, name := range names {
 			t, err := tx.Template(s, name)

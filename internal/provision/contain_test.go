@@ -218,8 +218,8 @@ func TestContainmentTakesInWhatWasRolledFromTheClaim(t *testing.T) {
 	})
 	report, err := f.ReportClaim(t.Context(), here, stolen.PrincipalID, time.Time{}, fleet.Page{})
 	check(t, err)
-	if !slices.Equal(report.Rolled, []string{last.PrincipalID}) {
-		t.Errorf("rolled from it: %v", report.Rolled)
+	if report.Kind != CertificateClaim || report.Status != "ACTIVE" || !slices.Equal(report.Rolled, []string{last.PrincipalID}) {
+		t.Errorf("%s, %s, rolled from it: %v", report.Kind, report.Status, report.Rolled)
 	}
 	rehearsed, err := f.RehearseContainment(t.Context(), here, stolen.PrincipalID, theft)
 	check(t, err)

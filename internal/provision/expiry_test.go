@@ -64,3 +64,41 @@ func TestTheForecastTellsWhereEachCertificateStands(t *testing.T) {
 	at(110 * day)
 	want("after the grace", map[string]string{"quiet": ExpiryExpired})
 }
+
+func TestTheForecastCountsWhatEndsWithinAMonthUnlessAskedOtherwise(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.template("lamps", withSettings(`"CertificateDays": "90"`))
+	f.template("aws", lamps)
+	day := 24 * time.Hour
+	f.device("lamps", "1")
+	f.device("lamps", "2")
+	f.device("aws", "3") // ends in 2049
+	first := f.expiries()["lamp-1"].NotAfter
+	f.pass(50 * day)
+	f.device("lamps", "4")
+	for _, c := range []struct {
+		what           string
+		h              Horizon
+		total, expired int
+		next           bool
+		pass           time.Duration
+	}{
+		{"40 days before", Horizon{}, 0, 0, false, 0},
+		{"40 days before, asked for 41", Horizon{Within: new(41 * day)}, 2, 0, true, 0},
+		{"20 days before", Horizon{}, 2, 0, true, 20 * day},
+		{"a day after", Horizon{}, 2, 2, false, 21 * day},
+		{"a day after, asked for what is to come", Horizon{Since: new(time.Duration(0))}, 0, 0, false, 0},
+		{"a day after, asked for all", Horizon{Within: new(365 * day)}, 3, 2, true, 0},
+	} {
+		f.pass(c.pass)
+		got, err := f.Service.Forecast(t.Context(), here, c.h)
+		list, _, listErr := f.Service.Expiring(t.Context(), here, c.h, fleet.Page{})
+		if err != nil || listErr != nil || got.Total != c.total || got.Expired != c.expired || got.Next.IsZero() == c.next || len(list) != c.total {
+			t.Errorf("%s: %+v, %d listed, %v, %v", c.what, got, len(list), err, listErr)
+		}
+		if c.what == "20 days before" && !got.Next.Equal(first) {
+			t.Errorf("the next one ends at %v, want %v", got.Next, first)
+		}
+	}
+}

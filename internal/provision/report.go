@@ -12,6 +12,8 @@ import (
 // A ClaimReport is everything that descended from a claim, a page at a time.
 type ClaimReport struct {
 	ID          string
+	Kind        ClaimKind
+	Status      string             // of a temporary claim fleet.ClaimActive, …; of a certificate its own; "" of one that is forgotten
 	Claim       *fleet.Claim       // nil for a certificate that serves as one, and for a claim that is forgotten
 	Certificate *fleet.Certificate // nil for a temporary claim
 	Rolled      []string           // ids of the certificates that were rolled from it: ask for their own reports
@@ -20,6 +22,15 @@ type ClaimReport struct {
 	Descendants []Descendant
 	Next        string
 }
+
+// A ClaimKind says what serves as a claim.
+type ClaimKind string
+
+const (
+	TemporaryClaim   ClaimKind = "TEMPORARY"
+	CertificateClaim ClaimKind = "CERTIFICATE" // that devices share
+	ForgottenClaim   ClaimKind = "FORGOTTEN"   // but for what descended from it
+)
 
 // A Descendant is a certificate that a claim was used to ask for.
 type Descendant struct {
@@ -73,13 +84,14 @@ func reportHead(tx *store.Tx, s fleet.Scope, out *ClaimReport, first bool) error
 	if err := exists(tx, s, out.ID); err != nil {
 		return err
 	}
+	out.Kind = ForgottenClaim
 	if c, err := tx.Claim(s, out.ID); err == nil {
-		out.Claim = &c
+		out.Kind, out.Claim, out.Status = TemporaryClaim, &c, c.Status(tx.Now())
 	} else if fleet.KindOf(err) != fleet.KindNotFound {
 		return err
 	}
 	if c, err := tx.Certificate(s, out.ID); err == nil {
-		out.Certificate = &c
+		out.Kind, out.Certificate, out.Status = CertificateClaim, &c, string(c.Status)
 	} else if fleet.KindOf(err) != fleet.KindNotFound {
 		return err
 	}

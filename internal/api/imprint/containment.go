@@ -141,8 +141,8 @@ func (a *api) reportClaim(ctx context.Context, in *ReportClaimInput) (*ReportCla
 	if err != nil {
 		return nil, err
 	}
-	out := &ReportClaimOutput{ClaimId: r.ID, Kind: "FORGOTTEN", Rolled: r.Rolled, Descendants: []Descendant{}, NextToken: l.Token(r.Next)}
-	a.claimFacts(r, out)
+	out := &ReportClaimOutput{ClaimId: r.ID, Kind: string(r.Kind), Status: wire.Optional(r.Status), Rolled: r.Rolled, Descendants: []Descendant{}, NextToken: l.Token(r.Next)}
+	claimFacts(r, out)
 	if c := r.Contained; c != nil {
 		out.Containment = new(containmentOut(*c))
 	}
@@ -155,19 +155,13 @@ func (a *api) reportClaim(ctx context.Context, in *ReportClaimInput) (*ReportCla
 	return out, nil
 }
 
-func (a *api) claimFacts(r provision.ClaimReport, out *ReportClaimOutput) {
+// claimFacts fills in what is known of the claim itself.
+func claimFacts(r provision.ClaimReport, out *ReportClaimOutput) {
 	switch {
 	case r.Claim != nil:
-		status := "ACTIVE"
-		if !r.Claim.Revoked.IsZero() {
-			status = "REVOKED"
-		} else if a.Store.Now().Now().After(r.Claim.Expires) {
-			status = "EXPIRED"
-		}
-		out.Kind, out.Status, out.TemplateName, out.Installer = "TEMPORARY", &status, &r.Claim.Template, new(r.Claim.Installer.Who())
-		out.CreationDate, out.Expiration = &r.Claim.Created, &r.Claim.Expires
+		out.TemplateName, out.Installer, out.CreationDate, out.Expiration = &r.Claim.Template, new(r.Claim.Installer.Who()), &r.Claim.Created, &r.Claim.Expires
 	case r.Certificate != nil:
-		out.Kind, out.Status, out.CreationDate, out.Expiration = "CERTIFICATE", new(string(r.Certificate.Status)), &r.Certificate.Created, &r.Certificate.NotAfter
+		out.CreationDate, out.Expiration = &r.Certificate.Created, &r.Certificate.NotAfter
 	}
 }
 

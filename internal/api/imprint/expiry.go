@@ -4,8 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/imprint-iot/imprint/internal/fleet"
-	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -63,46 +62,27 @@ type ExpiringCertificate struct {
 	LastConnection *time.Time `wire:"lastConnectionDate"` // absent: it never connected
 }
 
-const forecastSeconds = 30 * 24 * 3600
+func horizon(since, within *int) provision.Horizon {
+	return provision.Horizon{Since: span(since), Within: span(within)}
+}
 
-func span(now time.Time, since, within *int) (from, to time.Time) {
-	back, ahead := forecastSeconds, forecastSeconds
-	if since != nil {
-		back = *since
+func span(seconds *int) *time.Duration {
+	if seconds == nil {
+		return nil
 	}
-	if within != nil {
-		ahead = *within
-	}
-	return now.Add(-time.Duration(back) * time.Second), now.Add(time.Duration(ahead) * time.Second)
+	return new(time.Duration(*seconds) * time.Second)
 }
 
 func (a *api) getExpiryForecast(ctx context.Context, in *GetExpiryForecastInput) (*GetExpiryForecastOutput, error) {
-	out := &GetExpiryForecastOutput{Counts: []ExpiryCount{}}
-	err := a.Store.View(ctx, func(tx *store.Tx) error {
-		now := tx.Now()
-		out.From, out.Until = span(now, in.Since, in.Within)
-		counts, err := tx.ExpiryCounts(scopeOf(ctx), out.From, out.Until)
-		if err != nil {
-			return err
-		}
-		for _, c := range counts {
-			out.Total += c.Count
-			out.Counts = append(out.Counts, ExpiryCount{c.Day, wire.Optional(c.Template), wire.Optional(c.CA), c.Count})
-		}
-		past, err := tx.ExpiryCounts(scopeOf(ctx), out.From, now)
-		for _, c := range past {
-			out.Expired += c.Count
-		}
-		if err != nil {
-			return err
-		}
-		next, _, err := a.Provision.Expiries(tx, scopeOf(ctx), now, out.Until, fleet.Page{Limit: 1})
-		if len(next) > 0 {
-			out.Next = &next[0].NotAfter
-		}
-		return err
-	})
-	return out, err
+	f, err := a.Provision.Forecast(ctx, scopeOf(ctx), horizon(in.Since, in.Within))
+	if err != nil {
+		return nil, err
+	}
+	out := &GetExpiryForecastOutput{From: f.From, Until: f.Until, Expired: f.Expired, Total: f.Total, Next: when(f.Next), Counts: []ExpiryCount{}}
+	for _, c := range f.Counts {
+		out.Counts = append(out.Counts, ExpiryCount{c.Day, wire.Optional(c.Template), wire.Optional(c.CA), c.Count})
+	}
+	return out, nil
 }
 
 func (a *api) listExpiringCertificates(ctx context.Context, in *ListExpiringCertificatesInput) (*ListExpiringCertificatesOutput, error) {
@@ -110,16 +90,14 @@ func (a *api) listExpiringCertificates(ctx context.Context, in *ListExpiringCert
 	if err != nil {
 		return nil, err
 	}
-	out := &ListExpiringCertificatesOutput{Certificates: []ExpiringCertificate{}}
-	err = a.Store.View(ctx, func(tx *store.Tx) error {
-		from, to := span(tx.Now(), in.Since, in.Within)
-		certificates, next, err := a.Provision.Expiries(tx, scopeOf(ctx), from, to, l.Page)
-		for _, e := range certificates {
-			out.Certificates = append(out.Certificates, ExpiringCertificate{e.ID, e.State, e.NotAfter, e.RenewFrom, e.RenewUntil, when(e.GraceUntil),
-				wire.Optional(e.Thing), wire.Optional(e.Template), wire.Optional(e.CA), when(e.LastSeen)})
-		}
-		out.NextToken = l.Token(next)
-		return err
-	})
-	return out, err
+	certificates, next, err := a.Provision.Expiring(ctx, scopeOf(ctx), horizon(in.Since, in.Within), l.Page)
+	if err != nil {
+		return nil, err
+	}
+	out := &ListExpiringCertificatesOutput{Certificates: []ExpiringCertificate{}, NextToken: l.Token(next)}
+	for _, e := range certificates {
+		out.Certificates = append(out.Certificates, ExpiringCertificate{e.ID, e.State, e.NotAfter, e.RenewFrom, e.RenewUntil, when(e.GraceUntil),
+			wire.Optional(e.Thing), wire.Optional(e.Template), wire.Optional(e.CA), when(e.LastSeen)})
+	}
+	return out, nil
 }

@@ -75,6 +75,7 @@ var Model = wire.Model{
 		"TemplateName": {Range: "1..36", Pattern: `[0-9A-Za-z_-]+`, RE2: `[0-9A-Za-z_-]+`},
 		"Topics":       {Range: "0..50"},
 		"ApprovalId":   {Range: "36..36", Pattern: `[a-f0-9-]+`, RE2: `[a-f0-9-]+`},
+		"PolicyFor":    {Enum: []string{"CLAIM", "INSTALLER"}},
 		"QueueState":   {Enum: []string{"PENDING", "APPROVED", "DENIED", "USED"}},
 	},
 }

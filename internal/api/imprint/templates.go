@@ -17,7 +17,7 @@ import (
 // (CreateKeysAndCertificate) and DEVICE (CreateCertificateFromCsr); all of them if absent.
 type GetClaimPolicyInput struct {
 	TemplateNames  []string `wire:"templateNames,required" shape:"Templates"`
-	For            *string  `wire:"for"`
+	For            *string  `wire:"for" shape:"PolicyFor"`
 	Formats        []string `wire:"formats"`
 	Keys           []string `wire:"keys"`
 	ClientIdPrefix *string  `wire:"clientIdPrefix"`
@@ -36,17 +36,9 @@ func templates(s fleet.Scope, names ...string) (arns []string) {
 }
 
 func (a *api) getClaimPolicy(ctx context.Context, in *GetClaimPolicyInput) (*GetClaimPolicyOutput, error) {
-	s := scopeOf(ctx)
-	if err := a.Provision.CheckTemplates(ctx, s, in.TemplateNames); err != nil {
-		return nil, err
-	}
-	switch who := wire.Value(in.For); who {
-	case "INSTALLER":
-		doc, err := provision.InstallerPolicy(s, in.TemplateNames)
+	if wire.Value(in.For) == "INSTALLER" {
+		doc, err := a.Provision.InstallerPolicy(ctx, scopeOf(ctx), in.TemplateNames)
 		return &GetClaimPolicyOutput{doc}, err
-	case "", "CLAIM":
-	default:
-		return nil, fleet.Invalid("", "", "for %q is neither CLAIM nor INSTALLER", who)
 	}
 	use := provision.ClaimUse{Templates: in.TemplateNames, ClientIDs: wire.Value(in.ClientIdPrefix)}
 	for _, f := range in.Formats {
@@ -59,7 +51,7 @@ func (a *api) getClaimPolicy(ctx context.Context, in *GetClaimPolicyInput) (*Get
 		}
 		use.Requests = append(use.Requests, o)
 	}
-	doc, err := provision.ClaimPolicy(s, use)
+	doc, err := a.Provision.ClaimPolicy(ctx, scopeOf(ctx), use)
 	return &GetClaimPolicyOutput{doc}, err
 }
 

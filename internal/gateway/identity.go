@@ -176,11 +176,7 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 	a.trace.Fact("sourceIp", a.address)
 	a.trace.Fact("certificateId", i.principal)
 	a.serial = leaf.SerialNumber
-	facts, err := pki.NewFacts(leaf)
-	if err != nil {
-		return i, a.refuse(causeUnreadable, "the certificate cannot be read: %v", err)
-	}
-	i.facts = facts
+	var err error
 	var registered []store.ScopedCertificate
 	var claim store.ScopedClaim
 	var isClaim bool
@@ -194,10 +190,14 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 	switch {
 	case err != nil:
 		return i, err
-	case len(registered) > 0:
-		return g.admitCertificate(a, i, leaf, registered)
-	case isClaim:
+	case isClaim: // what is in it is known: it is ours
 		return g.admitClaim(a, i, claim)
+	}
+	if i.facts, err = pki.NewFacts(leaf); err != nil {
+		return i, a.refuse(causeUnreadable, "the certificate cannot be read: %v", err)
+	}
+	if len(registered) > 0 {
+		return g.admitCertificate(a, i, leaf, registered)
 	}
 	v := g.Authority.VerifyLeaf(leaf.Raw, g.Clock.Now())
 	a.trace.Step("certificate", "%s", v.Reason)

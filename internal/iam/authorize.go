@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -21,7 +22,7 @@ func (s *Service) Authorize(ctx context.Context, caller *fleet.Caller, action st
 	if err != nil {
 		return err
 	}
-	facts := s.facts(caller, extra)
+	facts := s.late(caller, extra)
 	for _, r := range resources {
 		if v := evaluate(rules, caller, action, r, facts); !v.Allowed() {
 			return refusal(caller, action, r, v)
@@ -37,7 +38,7 @@ func (s *Service) AuthorizeAny(ctx context.Context, caller *fleet.Caller, action
 	if err != nil {
 		return err
 	}
-	facts := s.facts(caller, extra)
+	facts := s.late(caller, extra)
 	allowed := false
 	var last error
 	for _, r := range resources {
@@ -67,7 +68,7 @@ func (s *Service) AuthorizeTx(tx *store.Tx, caller *fleet.Caller, action, resour
 	if err != nil {
 		return err
 	}
-	if v := evaluate(rules, caller, action, resource, s.facts(caller, extra)); !v.Allowed() {
+	if v := evaluate(rules, caller, action, resource, s.late(caller, extra)); !v.Allowed() {
 		return refusal(caller, action, resource, v)
 	}
 	return nil
@@ -76,14 +77,14 @@ func (s *Service) AuthorizeTx(tx *store.Tx, caller *fleet.Caller, action, resour
 // evaluate is the policy decision with two rules in front: credentials of GetSessionToken reach neither IAM nor most of STS, and
 // what belongs to another account is out of reach of the caller's own policies alone (we have no resource policies but those of
 // roles, which AssumeRole asks).
-func evaluate(rules policy.Rules, caller *fleet.Caller, action, resource string, facts policy.Context) policy.Verdict {
+func evaluate(rules policy.Rules, caller *fleet.Caller, action, resource string, facts func() policy.Context) policy.Verdict {
 	if caller.Kind == fleet.UserSession && limited(action) {
 		return policy.Verdict{Source: policy.FromSession}
 	}
 	if a, ok := fleet.ParseARN(resource); ok && a.Account != "" && a.Account != "aws" && a.Account != caller.Scope.Account {
 		return policy.Verdict{Source: policy.FromResource}
 	}
-	return policy.EvaluateIdentity(rules, policy.Request{Action: action, Resource: resource, Context: facts})
+	return policy.EvaluateIdentity(rules, policy.Request{Action: action, Resource: resource, Facts: facts})
 }
 
 func refusal(caller *fleet.Caller, action, resource string, v policy.Verdict) error {
@@ -293,6 +294,11 @@ func (s *Service) sessionPolicies(tx *store.Tx, c *fleet.Caller) (list []policy.
 	return list, nil
 }
 
+// late gives the facts of a request when a policy first asks for them.
+func (s *Service) late(c *fleet.Caller, extra policy.Context) func() policy.Context {
+	return sync.OnceValue(func() policy.Context { return s.facts(c, extra) })
+}
+
 // facts are the condition keys of a signed request (identity spec 4.3). The caller's facts can't be overridden by extra.
 func (s *Service) facts(c *fleet.Caller, extra policy.Context) policy.Context {
 	now := s.clock.Now()
@@ -454,8 +460,7 @@ func (s *Service) StillEntitled(tx *store.Tx, scope fleet.Scope, who fleet.Insta
 	if err != nil {
 		return err
 	}
-	facts := s.facts(c, nil)
-	if v := policy.EvaluateIdentity(rules, policy.Request{Action: action, Resource: resource, Context: facts, Partial: true}); !v.Allowed() {
+	if v := policy.EvaluateIdentity(rules, policy.Request{Action: action, Resource: resource, Facts: s.late(c, nil), Partial: true}); !v.Allowed() {
 		return fleet.Denied("the installer's rights have changed since: %s", policy.Denial(who.CallerARN, action, resource, v))
 	}
 	return nil

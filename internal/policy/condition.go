@@ -174,7 +174,7 @@ func (o *operand) compile(by comparison, v string, variables bool, kind Kind) (e
 // holds tests the condition (identity spec 4.3). A key without values is missing: then a negated operator and ForAllValues
 // hold, others do not.
 func (c *condition) holds(e *evaluation) bool {
-	values := e.request.Context[c.key]
+	values := e.values(c.key)
 	if len(values) == 0 && e.request.Partial {
 		return e.lenient()
 	}

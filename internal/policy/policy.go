@@ -99,6 +99,9 @@ type Request struct {
 	Principal Principal // policies of roles and resources only: who asks
 	Context   Context   // never written to
 
+	// Facts, if set, gives Context when a statement first asks for a key: most statements ask for none.
+	Facts func() Context
+
 	// Partial says that Context holds only part of what was known when the request was made, for example when a right is looked
 	// at again later. The answer is then about what could have been: an absent key fits every Allow and no Deny.
 	Partial bool
@@ -176,6 +179,14 @@ type evaluation struct {
 	missing []string
 }
 
+// values are those of a key, in the spelling of Key.
+func (e *evaluation) values(key string) []string {
+	if e.request.Context == nil && e.request.Facts != nil {
+		e.request.Context = e.request.Facts()
+	}
+	return e.request.Context[key]
+}
+
 // lenient reports whether an absent key is taken to fit.
 func (e *evaluation) lenient() bool { return e.request.Partial && e.effect == Allow }
 
@@ -191,7 +202,7 @@ func (e *evaluation) note(name string) {
 
 // value returns the text that replaces a variable. Multi-valued keys cannot be substituted (identity spec 4.3).
 func (e *evaluation) value(t *token) (string, bool) {
-	if vs := e.request.Context[t.text]; len(vs) == 1 {
+	if vs := e.values(t.text); len(vs) == 1 {
 		if e.kind != IoT {
 			return vs[0], true
 		}

@@ -114,15 +114,15 @@ func members(doc []byte) (map[string]json.RawMessage, error) {
 	return m, nil
 }
 
-// masked is a foreign text for a trace: short, on one line, without the values that the device sent.
-func masked(text string, e provision.HookEvent) string { return quoted(clip(withoutValues(text, e))) }
+// masked is a foreign text for a trace: short, on one line, without the values that were sent.
+func (q request) masked(text string) string { return quoted(clip(q.withoutValues(text))) }
 
 func quoted(text string) string { return fmt.Sprintf("%q", text) }
 
-// withoutValues takes the values that the device sent out of a text, as they are and as JSON has them.
-func withoutValues(text string, e provision.HookEvent) string {
+// withoutValues takes the values that were sent out of a text, as they are and as JSON has them.
+func (q request) withoutValues(text string) string {
 	var values []string
-	for _, v := range e.Parameters {
+	for _, v := range q.hide {
 		if len(v) >= 3 {
 			values = append(values, v, escaped(v, false), escaped(v, true))
 		}

@@ -3,7 +3,7 @@
 //
 // Begin with Service.Invoke. A target is a function that this server runs (local.go; package lambda has it) or one that somebody
 // registered (functions.go): a webhook (webhook.go), a function of another endpoint that speaks Lambda's Invoke API (lambda.go), or a
-// rule (rule.go) that may ask lookup tables (tables.go). What is sent
+// rule (rule.go) that may ask lookup tables (tables.go). Call is the same for other services: triggers of user pools. What is sent
 // and what an answer means is in event.go, what keeps a broken target from holding up everybody in circuit.go.
 package hook
 
@@ -153,17 +153,43 @@ func (s *Service) Invoke(ctx context.Context, e provision.HookEvent) (provision.
 }
 
 func (s *Service) call(ctx context.Context, f fleet.Function, t target, e provision.HookEvent) (provision.HookAnswer, error) {
+	if f.Kind == fleet.Rule {
+		return s.askRule(ctx, f, e)
+	}
+	answer, wrote, err := s.ask(ctx, f, t, request{scope: e.Scope, body: payload(e), service: iotService, source: e.Scope.IoT("provisioningtemplate", e.TemplateName), hide: e.Parameters})
+	if err != nil {
+		return provision.HookAnswer{}, err
+	}
+	a, err := decide(answer)
+	if err != nil {
+		return a, wrong("%w%s", err, wrote)
+	}
+	a.Reason = strings.TrimPrefix(a.Reason+wrote, "; ")
+	return a, nil
+}
+
+// A request is what a function is asked, by which service and for what; its policy has to permit both. Texts of others are shown without the
+// values of hide.
+type request struct {
+	scope           fleet.Scope
+	body            []byte
+	service, source string
+	hide            map[string]string
+}
+
+// ask calls a function. wrote is what to show of what it wrote beside its answer.
+func (s *Service) ask(ctx context.Context, f fleet.Function, t target, q request) (answer []byte, wrote string, err error) {
 	switch f.Kind {
 	case fleet.Webhook:
-		return s.callWebhook(ctx, f, e)
+		answer, err = s.callWebhook(ctx, f, q)
+		return answer, "", err
 	case fleet.Lambda:
-		return s.callLambda(ctx, f, t.qualifier, e)
-	case fleet.Rule:
-		return s.askRule(ctx, f, e)
+		answer, err = s.callLambda(ctx, f, t.qualifier, q)
+		return answer, "", err
 	case fleet.Local:
-		return s.callLocal(ctx, f, e)
+		return s.callLocal(ctx, f, q)
 	}
-	return provision.HookAnswer{}, fmt.Errorf("functions of kind %q are not known to this version", f.Kind)
+	return nil, "", fmt.Errorf("functions of kind %q cannot be asked this", f.Kind)
 }
 
 // place names where f is, without what may be secret in its URL.

@@ -9,7 +9,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/function"
 	"github.com/imprint-iot/imprint/internal/lambda"
-	"github.com/imprint-iot/imprint/internal/provision"
 )
 
 // Functions are those that this server runs; *lambda.Service has them.
@@ -22,33 +21,27 @@ type Functions interface {
 
 const iotService = "iot.amazonaws.com"
 
-// callLocal has a function of this server run.
-func (s *Service) callLocal(ctx context.Context, f fleet.Function, e provision.HookEvent) (provision.HookAnswer, error) {
-	res, err := s.Local.InvokeFor(ctx, e.Scope, f.Name, payload(e), iotService, e.Scope.IoT("provisioningtemplate", e.TemplateName))
+// callLocal has a function of this server run. wrote is the end of what it wrote, to be shown.
+func (s *Service) callLocal(ctx context.Context, f fleet.Function, q request) (answer []byte, wrote string, err error) {
+	res, err := s.Local.InvokeFor(ctx, q.scope, f.Name, q.body, q.service, q.source)
 	switch {
 	case ctx.Err() != nil:
-		return provision.HookAnswer{}, ctx.Err()
+		return nil, "", ctx.Err()
 	case errors.Is(err, lambda.ErrNotPermitted):
-		return provision.HookAnswer{}, err
+		return nil, "", err
 	case err != nil:
-		return provision.HookAnswer{}, noAnswer("it was not run: %w", err)
+		return nil, "", noAnswer("it was not run: %w", err)
 	}
-	wrote := prefixed("; it wrote ", tail(res.Log, e))
+	wrote = prefixed("; it wrote ", q.tail(res.Log))
 	switch {
 	case timedOut(res):
-		return provision.HookAnswer{}, noAnswer("it took longer than its timeout%s", wrote)
+		return nil, "", noAnswer("it took longer than its timeout%s", wrote)
 	case res.FunctionError != "":
-		return provision.HookAnswer{}, wrong("%w%s", functionError(res.Payload, e), wrote)
+		return nil, "", wrong("%w%s", functionError(res.Payload, q), wrote)
 	case len(res.Payload) > maxAnswer:
-		return provision.HookAnswer{}, errAnswerTooLarge
+		return nil, "", errAnswerTooLarge
 	}
-	a, err := decide(res.Payload)
-	if err != nil {
-		return a, wrong("%w%s", err, wrote)
-	}
-	a.Reason += wrote
-	a.Reason = strings.TrimPrefix(a.Reason, "; ")
-	return a, nil
+	return res.Payload, wrote, nil
 }
 
 // timedOut reports whether a function was ended for being slow, which is no answer.
@@ -60,8 +53,8 @@ func timedOut(r function.Result) bool {
 // maxTail bounds what a trace shows of what a function wrote, in bytes.
 const maxTail = 400
 
-// tail is the end of what a function wrote, without the lines of the runner and the values that the device sent. "" if it wrote nothing.
-func tail(log []byte, e provision.HookEvent) string {
+// tail is the end of what a function wrote, without the lines of the runner and the values that were sent. "" if it wrote nothing.
+func (q request) tail(log []byte) string {
 	var own []string
 	for line := range strings.Lines(string(log)) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "START RequestId: ") && !strings.HasPrefix(line, "END RequestId: ") &&
@@ -69,7 +62,7 @@ func tail(log []byte, e provision.HookEvent) string {
 			own = append(own, line)
 		}
 	}
-	text := withoutValues(strings.Join(own, " | "), e)
+	text := q.withoutValues(strings.Join(own, " | "))
 	if len(text) > maxTail {
 		text = "…" + strings.ToValidUTF8(text[len(text)-maxTail:], "")
 	}

@@ -10,29 +10,27 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
-	"github.com/imprint-iot/imprint/internal/provision"
 )
 
 // callWebhook sends the event, signed (egress.Sign), under the function's secret.
-func (s *Service) callWebhook(ctx context.Context, f fleet.Function, e provision.HookEvent) (provision.HookAnswer, error) {
-	secret, err := s.open(e.Scope, f)
+func (s *Service) callWebhook(ctx context.Context, f fleet.Function, q request) ([]byte, error) {
+	secret, err := s.open(q.scope, f)
 	if err != nil {
-		return provision.HookAnswer{}, err
+		return nil, err
 	}
-	body := payload(e)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.URL, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.URL, bytes.NewReader(q.body))
 	if err != nil {
-		return provision.HookAnswer{}, wrong("its URL cannot be called")
+		return nil, wrong("its URL cannot be called")
 	}
-	egress.Sign(req, secret, body, s.Clock.Now())
+	egress.Sign(req, secret, q.body, s.Clock.Now())
 	res, answer, err := s.post(req)
 	if err != nil {
-		return provision.HookAnswer{}, err
+		return nil, err
 	}
 	if res.StatusCode != http.StatusOK {
-		return provision.HookAnswer{}, byStatus(res.StatusCode, "it answered %s: %s", res.Status, masked(string(answer), e))
+		return nil, byStatus(res.StatusCode, "it answered %s: %s", res.Status, q.masked(string(answer)))
 	}
-	return decide(answer)
+	return answer, nil
 }
 
 // post sends a request and reads its answer.

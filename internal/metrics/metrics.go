@@ -73,6 +73,7 @@ type Metrics struct {
 	workers       prometheus.Gauge
 	contained     prometheus.Counter
 	messages      *prometheus.CounterVec
+	triggerTime   *prometheus.HistogramVec
 
 	codes words
 }
@@ -117,6 +118,7 @@ func New(s Sources) *Metrics {
 	m.registry.MustRegister(m.workers)
 	m.contained = counter("imprint_contained_certificates_total", "Certificates that lost their power with the claim that they came from.").WithLabelValues()
 	m.messages = counter("imprint_messages_total", "Attempts to send messages to users by medium (EMAIL, SMS) and outcome (sent, failed, refused).", "medium", "outcome")
+	m.triggerTime = histogram("imprint_trigger_duration_seconds", "Time of a trigger of a user pool by trigger and outcome (answered, refused, unreadable, failed).", slow, "trigger", "outcome")
 	m.sources(s)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -293,6 +295,11 @@ func (m *Metrics) Hook(kind, outcome string, took time.Duration) {
 
 // Message counts an attempt to send a message to a user.
 func (m *Metrics) Message(medium, outcome string) { m.messages.WithLabelValues(medium, outcome).Inc() }
+
+// Trigger counts a call of a user pool's trigger.
+func (m *Metrics) Trigger(trigger, outcome string, took time.Duration) {
+	m.triggerTime.WithLabelValues(trigger, outcome).Observe(took.Seconds())
+}
 
 // Function counts an invocation of a function that runs here. outcome is a word of package function; cold: its code had to be loaded first,
 // which took does not count.

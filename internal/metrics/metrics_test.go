@@ -31,6 +31,7 @@ func used() *Metrics {
 	m.Refused("requests")
 	m.Hook("webhook", "allowed", 2*time.Millisecond)
 	m.Message("EMAIL", "sent")
+	m.Trigger("PreSignUp", "answered", time.Millisecond)
 	m.Function("answered", true, 2*time.Millisecond)
 	m.Processes(3)
 	m.Slowed("handshakes")

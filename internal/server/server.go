@@ -220,7 +220,16 @@ func (s *Server) openRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.userpools, err = userpool.New(userpool.Config{Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: way, OnMessage: s.metrics.Message,
+	s.runner = function.New(function.Config{Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Network: s.cfg.FunctionsNetwork, Hide: hidden(s.cfg.Data),
+		OnInvoke: s.metrics.Function, OnWorkers: s.metrics.Processes, Log: s.log})
+	if s.functions, err = lambda.New(lambda.Config{Store: s.db, Sealer: sealer, Roles: s.iam, Runner: s.runner, Dir: filepath.Join(s.cfg.Data, functionsDir), Clock: s.clock,
+		OnDelete: func(scope fleet.Scope, name string) { s.hooks.Forget(scope, name) }}); err != nil {
+		return err
+	}
+	s.hooks = hook.New(hook.Config{Store: s.db, Sealer: sealer, HTTP: s.egress, Local: s.functions, Clock: s.clock, OnCall: func(kind fleet.FunctionKind, outcome string, took time.Duration) {
+		s.metrics.Hook(string(kind), outcome, took)
+	}})
+	if s.userpools, err = userpool.New(userpool.Config{Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: way, OnMessage: s.metrics.Message, Functions: triggerCalls{s}, OnTrigger: s.metrics.Trigger,
 		Issuer: s.site.baseURL(), Clock: s.clock, Log: s.log, Trusted: s.strangers.trusted, OnRefuse: s.metrics.Refused, OnProof: s.strangers.proven,
 		Arithmetic: s.cfg.SignIns, Waiting: unbound(s.cfg.SignInsWaiting), FailuresPerMinute: s.cfg.Guesses, SignUpsPerMinute: s.cfg.SignUps}); err != nil {
 		return err
@@ -233,15 +242,6 @@ func (s *Server) openRules(ctx context.Context) error {
 		Issuers: s.issuers, RoleIssuers: s.cfg.IdentityRoles, IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
 	s.iam.SetTokens(webIdentities{s})
 	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host})
-	s.runner = function.New(function.Config{Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Network: s.cfg.FunctionsNetwork, Hide: hidden(s.cfg.Data),
-		OnInvoke: s.metrics.Function, OnWorkers: s.metrics.Processes, Log: s.log})
-	if s.functions, err = lambda.New(lambda.Config{Store: s.db, Sealer: sealer, Roles: s.iam, Runner: s.runner, Dir: filepath.Join(s.cfg.Data, functionsDir), Clock: s.clock,
-		OnDelete: func(scope fleet.Scope, name string) { s.hooks.Forget(scope, name) }}); err != nil {
-		return err
-	}
-	s.hooks = hook.New(hook.Config{Store: s.db, Sealer: sealer, HTTP: s.egress, Local: s.functions, Clock: s.clock, OnCall: func(kind fleet.FunctionKind, outcome string, took time.Duration) {
-		s.metrics.Hook(string(kind), outcome, took)
-	}})
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})

@@ -68,7 +68,7 @@ func fill(t testing.TB, s *Server) {
 	check(t, err)
 	_, _, err = s.userpools.NewSoftwareToken(ctx, userpool.Enrolment{AccessToken: in.Tokens.Access})
 	check(t, err)
-	_, _, err = s.userpools.SignUp(ctx, userpool.Registration{ClientID: open.ID, Username: "bob", Password: "correct horse 2B!",
+	_, err = s.userpools.SignUp(ctx, userpool.Registration{ClientID: open.ID, Username: "bob", Password: "correct horse 2B!",
 		Attributes: map[string]string{"email": "bob@example.com"}})
 	check(t, err)
 }

@@ -13,16 +13,17 @@ type PoolSession struct {
 	AuthTime        time.Time
 	Expires         time.Time
 	Revoked         time.Time // zero: live
+	Groups          string    // that a trigger chose for its tokens, in the rules' JSON; empty: those of the user
 }
 
 // PoolSession returns a session. It fails with KindNotFound.
 func (tx *Tx) PoolSession(s fleet.Scope, pool, id string) (PoolSession, error) {
 	p, found, err := one(tx, func(s scanner) (p PoolSession, err error) {
 		var auth, expires, revoked int64
-		err = s.Scan(&p.ID, &p.Sub, &p.Client, &p.Scope, &auth, &expires, &revoked)
+		err = s.Scan(&p.ID, &p.Sub, &p.Client, &p.Scope, &auth, &expires, &revoked, &p.Groups)
 		p.AuthTime, p.Expires, p.Revoked = fromMillis(auth), fromMillis(expires), fromMillis(revoked)
 		return p, err
-	}, `SELECT id, sub, client, scope, auth_time, expires, revoked FROM pool_sessions WHERE account = ? AND region = ? AND pool = ? AND id = ?`,
+	}, `SELECT id, sub, client, scope, auth_time, expires, revoked, chosen FROM pool_sessions WHERE account = ? AND region = ? AND pool = ? AND id = ?`,
 		s.Account, s.Region, pool, id)
 	if err == nil && !found {
 		err = fleet.NotFound("session", id)
@@ -34,6 +35,12 @@ func (tx *Tx) PoolSession(s fleet.Scope, pool, id string) (PoolSession, error) {
 func (tx *Tx) AddPoolSession(s fleet.Scope, pool string, p PoolSession) error {
 	_, err := tx.exec(`INSERT INTO pool_sessions (account, region, pool, id, sub, client, scope, auth_time, expires, revoked)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, s.Account, s.Region, pool, p.ID, p.Sub, p.Client, p.Scope, millis(p.AuthTime), millis(p.Expires), millis(p.Revoked))
+	return err
+}
+
+// SetPoolSessionGroups stores the groups that a trigger chose for the tokens of a session.
+func (tx *Tx) SetPoolSessionGroups(s fleet.Scope, pool, id, groups string) error {
+	_, err := tx.exec(`UPDATE pool_sessions SET chosen = ? WHERE account = ? AND region = ? AND pool = ? AND id = ?`, groups, s.Account, s.Region, pool, id)
 	return err
 }
 

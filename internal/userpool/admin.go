@@ -16,11 +16,12 @@ import (
 type NewUser struct {
 	Username          string
 	Attributes        map[string]string
-	TemporaryPassword fleet.Secret // empty: one is made
-	Suppress          bool         // send no invitation
-	Resend            bool         // only send the invitation again
-	Mediums           []string     // SMS, EMAIL; none: SMS
-	ForceAlias        bool         // take aliases away from whoever has them
+	TemporaryPassword fleet.Secret      // empty: one is made
+	Suppress          bool              // send no invitation
+	Resend            bool              // only send the invitation again
+	Mediums           []string          // SMS, EMAIL; none: SMS
+	ForceAlias        bool              // take aliases away from whoever has them
+	Validation        map[string]string // for the PreSignUp trigger
 }
 
 // CreateUser makes a user who must change the password at first sign-in, and invites them (AdminCreateUser, identity spec 1.3).
@@ -46,10 +47,13 @@ func (s *Service) CreateUser(ctx context.Context, scope fleet.Scope, poolID stri
 		return User{}, err
 	}
 	u.Status = MustChange
+	if err := s.preSignUp(ctx, p, "", "AdminCreateUser", &u, n.Validation); err != nil {
+		return User{}, err
+	}
 	setTemporary(p, &u, pw, now)
 	var invitations []order
 	if !n.Suppress {
-		invitations = p.invitations(&u, n.Mediums, temporary, now)
+		invitations = p.invitations(ctx, &u, n.Mediums, temporary, now)
 	}
 	err = s.tx(ctx, func(tx *store.Tx) error {
 		if _, err := readPool(tx, scope, poolID); err != nil { // still there
@@ -110,7 +114,7 @@ func (s *Service) inviteAgain(ctx context.Context, scope fleet.Scope, poolID str
 			return fail(fleet.KindState, "UnsupportedUserStateException", "Resend not possible. "+u.Username+" status is not FORCE_CHANGE_PASSWORD")
 		}
 		setTemporary(p, u, pw, s.now())
-		invitations = p.invitations(u, n.Mediums, temporary, s.now())
+		invitations = p.invitations(ctx, u, n.Mediums, temporary, s.now())
 		return s.owe(tx, p, invitations...)
 	})
 	if err != nil {
@@ -122,12 +126,12 @@ func (s *Service) inviteAgain(ctx context.Context, scope fleet.Scope, poolID str
 
 // invitations are the messages that carry a temporary password to a user. Where the user has no address of the medium asked for,
 // whichever address there is serves; a user without any gets a message without destination, which is kept for the administrator.
-func (p *Pool) invitations(u *store.PoolUser, mediums []string, temporary fleet.Secret, now time.Time) (list []order) {
+func (p *Pool) invitations(ctx context.Context, u *store.PoolUser, mediums []string, temporary fleet.Secret, now time.Time) (list []order) {
 	if len(mediums) == 0 {
 		mediums = []string{"SMS"}
 	}
 	to := func(name string) order {
-		return newOrder(u, invitation, name, u.Attributes[name], temporary, now, u.TemporaryUntil.Sub(now))
+		return newOrder(u, invitation, name, u.Attributes[name], temporary, now, u.TemporaryUntil.Sub(now)).by(ctx, "AdminCreateUser", "")
 	}
 	attribute := map[string]string{"SMS": "phone_number", "EMAIL": "email"}
 	for i, medium := range mediums {
@@ -334,7 +338,7 @@ func (s *Service) ResetPassword(ctx context.Context, scope fleet.Scope, poolID, 
 			return err
 		}
 		u.Status = ResetRequired
-		o = newOrder(u, recovery, attribute, value, code, s.now(), recoverLife)
+		o = newOrder(u, recovery, attribute, value, code, s.now(), recoverLife).by(ctx, "ForgotPassword", "")
 		if err := s.owe(tx, p, o); err != nil {
 			return err
 		}
@@ -348,14 +352,19 @@ func (s *Service) ResetPassword(ctx context.Context, scope fleet.Scope, poolID, 
 
 // ConfirmUser confirms a sign-up without a code (AdminConfirmSignUp).
 func (s *Service) ConfirmUser(ctx context.Context, scope fleet.Scope, poolID, username string) error {
-	_, err := s.changeUser(ctx, scope, poolID, username, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
+	var pool *Pool
+	u, err := s.changeUser(ctx, scope, poolID, username, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
+		pool = p
 		if u.Status != Unconfirmed {
 			return notAuthorized("User cannot be confirmed. Current status is " + u.Status)
 		}
 		u.Status = Confirmed
 		return tx.DeletePoolCode(scope, poolID, u.Sub, signUpCode)
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return s.postConfirmation(ctx, pool, "", "ConfirmSignUp", &u)
 }
 
 // UpdateUser changes attributes of a user; an empty value removes one.

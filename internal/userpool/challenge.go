@@ -322,6 +322,7 @@ func (s *Service) changeTemporary(ctx context.Context, e entry, in Answer) (Outc
 	if verdict != nil {
 		return Outcome{}, verdict
 	}
+	g.source = tokensOfNewPassword
 	return s.fulfil(ctx, e, g)
 }
 

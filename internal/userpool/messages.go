@@ -31,11 +31,20 @@ type order struct {
 	ID        string
 	Sub       string `json:"-"`
 	Reason    string
-	Attribute string // email or phone_number
-	Value     string // of the attribute; empty: the user has none, and the administrator reads the message
+	Source    string            // of the trigger that may word it: SignUp, ResendCode, …
+	Client    string            // that asked for it; empty: an administrator
+	Metadata  map[string]string // of whoever asked, for the trigger
+	Attribute string            // email or phone_number
+	Value     string            // of the attribute; empty: the user has none, and the administrator reads the message
 	Code      string
 	At        time.Time
 	Expires   time.Time `json:"-"`
+}
+
+// by says which operation orders a message, for which client; empty: an administrator.
+func (o order) by(ctx context.Context, source, client string) order {
+	o.Source, o.Client, o.Metadata = source, client, metadataOf(ctx)
+	return o
 }
 
 // newOrder begins an order to a user at a time; what it carries lives that long.
@@ -73,6 +82,9 @@ func (s *Service) deliver(ctx context.Context, p *Pool, o order) error {
 	if err == nil {
 		return nil
 	}
+	if refusedByTrigger(err) {
+		return err
+	}
 	s.log.ErrorContext(ctx, "a message could not be delivered", "pool", p.ID, "user", o.Sub, "reason", o.Reason, "attribute", o.Attribute, "error", err)
 	return fail(fleet.KindUnavailable, "CodeDeliveryFailureException",
 		"The message could not be delivered. What it announced is stored: ask for it again once delivery works.")
@@ -91,6 +103,12 @@ func (s *Service) deliverQuietly(ctx context.Context, p *Pool, o order) {
 		})
 	default:
 	}
+}
+
+// refusedByTrigger reports whether a trigger has answered, and there will be no message.
+func refusedByTrigger(err error) bool {
+	var e *fleet.Error
+	return errors.As(err, &e) && e.Kind == fleet.KindInvalid
 }
 
 func (s *Service) forget(ctx context.Context, scope fleet.Scope, pool, id string) error {
@@ -165,7 +183,7 @@ func (s *Service) retry(ctx context.Context, m store.PoolMessage) error {
 // try sends a message; if that fails it is tried again later, unless it never will work.
 func (s *Service) try(ctx context.Context, m store.PoolMessage, p *Pool, o order) {
 	err := s.send(ctx, p, o)
-	if err != nil && !delivery.Hopeless(err) && fleet.KindOf(err) != fleet.KindNotFound {
+	if err != nil && !delivery.Hopeless(err) && !refusedByTrigger(err) && fleet.KindOf(err) != fleet.KindNotFound {
 		pause := min(shortestPause<<min(m.Attempts, 10), longestPause)
 		s.log.WarnContext(ctx, "a message could not be delivered and is tried again", "pool", m.Pool, "user", m.Sub, "reason", o.Reason,
 			"attribute", o.Attribute, "in", pause, "error", err)
@@ -196,8 +214,12 @@ func (s *Service) send(ctx context.Context, p *Pool, o order) error {
 	}); err != nil {
 		return err
 	}
-	m := p.message(&u, o, p.wording(o))
-	err := s.cfg.Delivery.Send(ctx, m)
+	words, err := s.customWording(ctx, p, &u, o, p.wording(o))
+	if err != nil {
+		return err
+	}
+	m := p.message(&u, o, words)
+	err = s.cfg.Delivery.Send(ctx, m)
 	if s.cfg.OnMessage != nil {
 		outcome := "sent"
 		switch {

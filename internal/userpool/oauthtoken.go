@@ -124,7 +124,8 @@ func (s *Service) tradeCode(ctx context.Context, e entry, r TokenRequest) (*Toke
 		s.wrongGuess(ctx, e)
 		return nil, verdict
 	}
-	return s.mint(ctx, e, g)
+	tokens, err := s.mint(ctx, e, g)
+	return tokens, asOAuth(err)
 }
 
 // codeHolds reports whether a code is brought in time, from where it was sent, by whoever asked for it, for a user who may still sign in.
@@ -158,18 +159,14 @@ func verifies(challenge string, verifier fleet.Secret) bool {
 }
 
 func (s *Service) tradeRefresh(ctx context.Context, e entry, token fleet.Secret) (*Tokens, error) {
-	redeem := s.redeem
-	if e.client.rotates() {
-		redeem = s.rotate
-	}
-	g, err := redeem(ctx, e, token.Reveal())
-	if err != nil {
+	tokens, err := s.renew(ctx, e, token.Reveal())
+	if err = asOAuth(err); err != nil {
 		if k := fleet.KindOf(err); k == fleet.KindDenied || k == fleet.KindState {
 			return nil, oauthError("invalid_grant", err.Error())
 		}
 		return nil, err
 	}
-	return s.mint(ctx, e, g)
+	return tokens, nil
 }
 
 // tradeSecret gives a client that has a secret a token of its own: for no user, and for scopes of resource servers alone.

@@ -101,8 +101,8 @@ func (s *Service) Pools(ctx context.Context, scope fleet.Scope, token string, li
 	return pools, next, err
 }
 
-// UpdatePool replaces the changeable settings of a pool, so that what is not said returns to its default. An empty name keeps
-// the old one, nil tags keep the old ones.
+// UpdatePool replaces the changeable settings of a pool, so that what is not said returns to its default, but for the second factor and the
+// password policy: neither goes by being left out, as with AWS. An empty name keeps the old one, nil tags keep the old ones.
 func (s *Service) UpdatePool(ctx context.Context, scope fleet.Scope, id, name string, settings Settings, tags map[string]string) error {
 	if err := checkTags(tags); err != nil {
 		return err
@@ -111,7 +111,10 @@ func (s *Service) UpdatePool(ctx context.Context, scope fleet.Scope, id, name st
 		settings := settings
 		settings.Schema, settings.CaseSensitive = p.Schema, p.CaseSensitive
 		settings.UsernameAttributes, settings.AliasAttributes = p.UsernameAttributes, p.AliasAttributes
-		settings.Tier = or(settings.Tier, p.Tier)
+		settings.Tier, settings.MFA = or(settings.Tier, p.Tier), or(settings.MFA, p.MFA)
+		if settings.Password == (PasswordPolicy{}) {
+			settings.Password = p.Password
+		}
 		if err := checkSettings(&settings); err != nil {
 			return err
 		}

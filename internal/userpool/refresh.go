@@ -42,15 +42,25 @@ func (s *Service) Refresh(ctx context.Context, clientID string, secret, token fl
 	if err := s.check(ctx, s.guesses); err != nil {
 		return nil, err
 	}
-	redeem := s.redeem
-	if e.client.rotates() {
-		redeem = s.rotate
-	}
-	g, err := redeem(ctx, e, token.Reveal())
+	return s.renew(ctx, e, token.Reveal())
+}
+
+// renew makes new tokens for a refresh token. The trigger is asked before the token is traded: its failure must not cost the old one.
+func (s *Service) renew(ctx context.Context, e entry, token string) (*Tokens, error) {
+	g, err := s.redeem(ctx, e, token)
 	if err != nil {
 		return nil, err
 	}
-	return s.mint(ctx, e, g)
+	over, err := s.preToken(ctx, e, g)
+	if err != nil {
+		return nil, err
+	}
+	if e.client.rotates() {
+		if g, err = s.rotate(ctx, e, token); err != nil {
+			return nil, err
+		}
+	}
+	return s.sign(ctx, e, g, over)
 }
 
 func (c *Client) rotates() bool { return c.Rotation != nil && c.Rotation.Enabled }
@@ -153,6 +163,7 @@ func (s *Service) refreshGrant(tx *store.Tx, e entry, token string) (row store.R
 		}
 		reused = now.After(row.Rotated.Add(time.Duration(grace) * time.Second))
 	}
+	g.source = tokensOfRefresh
 	g.groups, _, err = tx.GroupsOfPoolUser(p.Scope, p.ID, g.user.Sub, fleet.Page{})
 	return row, g, reused, err
 }

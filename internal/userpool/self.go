@@ -146,7 +146,7 @@ func (s *Service) UpdateSelf(ctx context.Context, token fleet.Secret, changes ma
 			if err := p.checkAttributes(map[string]string{name: value}); err != nil {
 				return err
 			}
-			o := newOrder(u, verification, name, value, codes[name], s.now(), confirmLife)
+			o := newOrder(u, verification, name, value, codes[name], s.now(), confirmLife).by(ctx, "UpdateUserAttribute", who.client.ID)
 			messages = append(messages, o)
 			if err := s.owe(tx, p, o); err != nil {
 				return err
@@ -194,7 +194,7 @@ func (s *Service) RequestVerification(ctx context.Context, token fleet.Secret, a
 		if value == "" {
 			return invalid("User has no " + attribute + " to verify.")
 		}
-		o = newOrder(u, verification, attribute, value, code, s.now(), confirmLife)
+		o = newOrder(u, verification, attribute, value, code, s.now(), confirmLife).by(ctx, "VerifyUserAttribute", who.client.ID)
 		if err := s.owe(tx, p, o); err != nil {
 			return err
 		}

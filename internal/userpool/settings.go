@@ -51,6 +51,8 @@ type Settings struct {
 
 	SMSVerificationMessage, EmailVerificationMessage, EmailVerificationSubject, SMSAuthenticationMessage string
 
+	Triggers Triggers
+
 	Verification MessageTemplate
 	Invitation   MessageTemplate
 	Email        EmailSettings
@@ -107,6 +109,9 @@ func checkSettings(s *Settings) error {
 		return invalid("Only one of the aliasAttributes or usernameAttributes can be set in a user pool")
 	}
 	if err := s.checkWords(); err != nil {
+		return err
+	}
+	if err := s.Triggers.check(); err != nil {
 		return err
 	}
 	for _, o := range s.Recovery {

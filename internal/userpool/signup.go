@@ -14,46 +14,60 @@ type Registration struct {
 	Username   string
 	Password   fleet.Secret
 	Attributes map[string]string
+	Validation map[string]string // for the PreSignUp trigger
 }
 
-// SignUp makes an unconfirmed user and sends a code where the pool verifies an address (identity spec 1.9). delivery is nil if no
-// code was sent.
-func (s *Service) SignUp(ctx context.Context, r Registration) (sub string, delivery *CodeDelivery, err error) {
+// SignedUp is what came of a registration.
+type SignedUp struct {
+	Sub       string
+	Confirmed bool          // nothing is left to do but to sign in
+	Delivery  *CodeDelivery // nil: no code was sent
+}
+
+// SignUp makes an unconfirmed user and sends a code where the pool verifies an address (identity spec 1.9), unless the pool's trigger
+// refuses or confirms the user.
+func (s *Service) SignUp(ctx context.Context, r Registration) (out SignedUp, err error) {
 	e, err := s.enterHashed(ctx, r.ClientID, r.SecretHash, r.Username)
 	if err != nil {
-		return "", nil, err
+		return out, err
 	}
 	p, now := e.pool, s.now()
 	if p.AdminCreateOnly {
-		return "", nil, notAuthorized("SignUp is not permitted for this user pool")
+		return out, notAuthorized("SignUp is not permitted for this user pool")
 	}
 	if err := s.countSignUp(ctx); err != nil {
-		return "", nil, err
+		return out, err
 	}
 	if r.Password == "" {
-		return "", nil, missing("Password")
+		return out, missing("Password")
 	}
 	for _, name := range sortedKeys(r.Attributes) {
 		if !e.mayWrite(name) {
-			return "", nil, unauthorizedAttribute()
+			return out, unauthorizedAttribute()
 		}
 	}
 	u, err := p.newIdentity(r.Username, r.Attributes, now)
 	if err != nil {
-		return "", nil, err
+		return out, err
 	}
 	if err := p.checkRequired(u.Attributes); err != nil {
-		return "", nil, err
+		return out, err
 	}
 	pw, err := s.newPassword(ctx, p, nil, u.Username, u.Sub, r.Password.Reveal())
 	if err != nil {
-		return "", nil, err
+		return out, err
 	}
 	setPassword(&u, pw, now)
 	u.Status = Unconfirmed
+	if err := s.preSignUp(ctx, p, e.client.ID, "SignUp", &u, r.Validation); err != nil {
+		return out, err
+	}
 	attribute, value := p.signUpAddress(u.Attributes)
+	if u.Status == Confirmed {
+		attribute, value = "", ""
+	}
 	code := newCode()
-	o := newOrder(&u, signUpReason, attribute, value, code, now, confirmLife)
+	o := newOrder(&u, signUpReason, attribute, value, code, now, confirmLife).by(ctx, "SignUp", e.client.ID)
 	err = s.tx(ctx, func(tx *store.Tx) error {
 		if _, err := readPool(tx, p.Scope, p.ID); err != nil {
 			return err
@@ -66,11 +80,18 @@ func (s *Service) SignUp(ctx context.Context, r Registration) (sub string, deliv
 		}
 		return s.putCode(tx, p, u.Sub, signUpCode, attribute, value, code, confirmLife)
 	})
-	if err != nil || attribute == "" {
-		return u.Sub, nil, err
+	if err != nil {
+		return out, err
 	}
-	d := o.delivery()
-	return u.Sub, &d, s.deliver(ctx, p, o)
+	out = SignedUp{Sub: u.Sub, Confirmed: u.Status == Confirmed}
+	switch {
+	case out.Confirmed:
+		return out, s.postConfirmation(ctx, p, e.client.ID, "ConfirmSignUp", &u)
+	case attribute == "":
+		return out, nil
+	}
+	out.Delivery = new(o.delivery())
+	return out, s.deliver(ctx, p, o)
 }
 
 // enterHashed finds a client and checks its SECRET_HASH over a name.
@@ -126,7 +147,22 @@ func (s *Service) ConfirmSignUp(ctx context.Context, r CodeRequest, code fleet.S
 		s.guesses.add(ctx)
 		return verdict
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.confirmed(ctx, e, r.Username, "ConfirmSignUp")
+}
+
+// confirmed calls the trigger for a user who was confirmed, by the name that was given.
+func (s *Service) confirmed(ctx context.Context, e entry, name, source string) error {
+	if e.pool.Triggers.PostConfirmation == "" {
+		return nil
+	}
+	p, u, err := s.userFor(ctx, e.pool.Scope, e.pool.ID, name)
+	if err != nil {
+		return err
+	}
+	return s.postConfirmation(ctx, p, e.client.ID, source, u)
 }
 
 func (s *Service) confirm(tx *store.Tx, e entry, name string, code fleet.Secret, forceAlias bool) (verdict, err error) {
@@ -179,7 +215,7 @@ func (s *Service) ResendCode(ctx context.Context, r CodeRequest) (CodeDelivery, 
 		if attribute == "" {
 			return order{}, invalid("Auto verification not turned on.")
 		}
-		return newOrder(u, signUpReason, attribute, value, code, s.now(), confirmLife), s.putCode(tx, p, u.Sub, signUpCode, attribute, value, code, confirmLife)
+		return newOrder(u, signUpReason, attribute, value, code, s.now(), confirmLife).by(ctx, "ResendCode", e.client.ID), s.putCode(tx, p, u.Sub, signUpCode, attribute, value, code, confirmLife)
 	})
 }
 
@@ -272,7 +308,7 @@ func (s *Service) ForgotPassword(ctx context.Context, r CodeRequest) (CodeDelive
 		if err != nil {
 			return order{}, err
 		}
-		return newOrder(u, recovery, attribute, value, code, s.now(), recoverLife), s.putCode(tx, p, u.Sub, recoverCode, attribute, value, code, recoverLife)
+		return newOrder(u, recovery, attribute, value, code, s.now(), recoverLife).by(ctx, "ForgotPassword", e.client.ID), s.putCode(tx, p, u.Sub, recoverCode, attribute, value, code, recoverLife)
 	})
 }
 
@@ -310,7 +346,10 @@ func (s *Service) ConfirmForgotPassword(ctx context.Context, r CodeRequest, code
 		s.guesses.add(ctx)
 		return verdict
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.confirmed(ctx, e, r.Username, "ConfirmForgotPassword")
 }
 
 func (s *Service) recoverUser(tx *store.Tx, e entry, name, sub string, code fleet.Secret, pw password) (verdict, err error) {

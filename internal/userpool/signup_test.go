@@ -16,7 +16,8 @@ func (w *world) request(c *Client, name string) CodeRequest {
 }
 
 func (w *world) signUp(c *Client, name string, attributes map[string]string) (string, *CodeDelivery, error) {
-	return w.SignUp(w.t.(*testing.T).Context(), Registration{ClientID: c.ID, SecretHash: c.hashed(name)["SECRET_HASH"], Username: name, Password: good, Attributes: attributes})
+	made, err := w.SignUp(w.t.(*testing.T).Context(), Registration{ClientID: c.ID, SecretHash: c.hashed(name)["SECRET_HASH"], Username: name, Password: good, Attributes: attributes})
+	return made.Sub, made.Delivery, err
 }
 
 func TestSignUpToSignIn(t *testing.T) {
@@ -87,11 +88,11 @@ func TestSignUpsThatAreRefused(t *testing.T) {
 	} {
 		p := w.pool(c.settings)
 		app := w.client(p, c.client)
-		_, _, err := w.SignUp(ctx, Registration{ClientID: app.ID, Username: c.username, Password: c.password, Attributes: c.attributes})
+		_, err := w.SignUp(ctx, Registration{ClientID: app.ID, Username: c.username, Password: c.password, Attributes: c.attributes})
 		t.Log(c.name)
 		wantError(t, err, c.code, c.text)
 	}
-	_, _, err := w.SignUp(ctx, Registration{ClientID: "nobody", Username: "ada", Password: good})
+	_, err := w.SignUp(ctx, Registration{ClientID: "nobody", Username: "ada", Password: good})
 	wantError(t, err, "ResourceNotFoundException", "User pool client nobody does not exist.")
 }
 
@@ -316,7 +317,7 @@ func TestSignUpsPerAddress(t *testing.T) {
 	app := w.client(p, ClientSettings{})
 	ctx := fleet.WithCaller(t.Context(), &fleet.Caller{SourceIP: "10.0.0.1"})
 	try := func(name string) error {
-		_, _, err := w.SignUp(ctx, Registration{ClientID: app.ID, Username: name, Password: good})
+		_, err := w.SignUp(ctx, Registration{ClientID: app.ID, Username: name, Password: good})
 		return err
 	}
 	ok(t, try("a"))

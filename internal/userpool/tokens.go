@@ -88,6 +88,7 @@ type grant struct {
 	refresh   fleet.Secret
 	nonce     string       // of OpenID Connect
 	cookie    fleet.Secret // of a sign-in at the pages, which has no session
+	source    string       // why tokens are made (tokensOf…); empty: a sign-in
 }
 
 // begin stores a new session of a user and returns what its tokens state. At the pages the browser is what is signed in; apps get
@@ -129,9 +130,21 @@ func (s *Service) fulfil(ctx context.Context, e entry, g grant) (Outcome, error)
 	return Outcome{Parameters: map[string]string{}, Tokens: tokens}, err
 }
 
-// mint signs the tokens of a grant (identity spec 1.8).
+// mint makes the tokens of a grant, changed as the pool's trigger wants.
 func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
+	over, err := s.preToken(ctx, e, g)
+	if err != nil {
+		return nil, err
+	}
+	return s.sign(ctx, e, g, over)
+}
+
+// sign signs the tokens of a grant (identity spec 1.8). over may be nil.
+func (s *Service) sign(ctx context.Context, e entry, g grant, over *overrides) (*Tokens, error) {
 	s.proven(ctx)
+	if err := s.keepGroups(ctx, e, g, over); err != nil {
+		return nil, err
+	}
 	keys, err := s.poolKeys(ctx, e.pool.Scope, e.pool.ID)
 	if err != nil {
 		return nil, err
@@ -140,6 +153,9 @@ func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
 	scope := or(g.session.Scope, userScope)
 	scopes := strings.Fields(scope)
 	names, roles, preferred := groupClaims(g.groups)
+	if over != nil && over.groups != nil {
+		names, roles, preferred = over.groups.Groups, over.groups.Roles, over.groups.Preferred
+	}
 	common := func(use string, life time.Duration) jwt.Claims {
 		c := jwt.Claims{
 			"sub": g.user.Sub, "iss": s.Issuer(e.pool.ID), "token_use": use, "event_id": fleet.NewUUID(), "jti": fleet.NewUUID(),
@@ -167,6 +183,11 @@ func (s *Service) mint(ctx context.Context, e entry, g grant) (*Tokens, error) {
 		if e.mayRead(name) && released(scopes, name) {
 			id[name] = attributeClaim(name, value)
 		}
+	}
+	if over != nil {
+		over.id.apply(id)
+		over.access.apply(access)
+		over.scopes(access)
 	}
 	accessText, err := jwt.Sign(keys.access.private, keys.access.kid, access)
 	if err != nil {

@@ -67,6 +67,10 @@ type Config struct {
 	// whose caller has proven who they are: by password, by a refresh token or by a token of ours.
 	OnRefuse func(budget string)
 	OnProof  func(ctx context.Context)
+	// Functions calls the functions of triggers; nil: every trigger fails. OnTrigger, if set, hears of each call: PreSignUp, …, and answered,
+	// refused (the function raised an error), unreadable or failed.
+	Functions FunctionCaller
+	OnTrigger func(trigger, outcome string, took time.Duration)
 	// OnMessage, if set, hears of each attempt to send a message: EMAIL or SMS, and sent, failed (it may be tried again) or refused.
 	OnMessage func(medium, outcome string)
 	// FailuresPerMinute bounds failed sign-ins and guessed codes per source address; 0: 20, negative: no bound. A factory whose

@@ -87,11 +87,10 @@ func (s *Service) stillHolds(tx *store.Tx, scope fleet.Scope, poolID string, c j
 	if !live {
 		return notAuthorized("Token has been revoked.")
 	}
-	groups, _, err := tx.GroupsOfPoolUser(scope, poolID, u.Sub, fleet.Page{})
+	names, roles, err := heldGroups(tx, scope, poolID, u.Sub, c.String("origin_jti"))
 	if err != nil {
 		return err
 	}
-	names, roles, _ := groupClaims(groups)
 	for claim, held := range map[string][]string{"cognito:groups": names, "cognito:roles": roles} {
 		kept := slices.DeleteFunc(slices.Clone(c.Strings(claim)), func(v string) bool { return !slices.Contains(held, v) })
 		if c[claim] = kept; len(kept) == 0 {

@@ -259,7 +259,7 @@ func TestWhatIsNotOfferedIsRefused(t *testing.T) {
 	w := newWorld(t)
 	pool, client := w.setUp()
 	for name, member := range map[string]object{
-		"triggers":   {"LambdaConfig": object{"PreSignUp": "arn:aws:lambda:us-east-1:000000000000:function:f"}},
+		"triggers":   {"LambdaConfig": object{"UserMigration": "arn:aws:lambda:us-east-1:000000000000:function:f"}},
 		"devices":    {"DeviceConfiguration": object{"ChallengeRequiredOnNewDevice": true}},
 		"links":      {"VerificationMessageTemplate": object{"DefaultEmailOption": "CONFIRM_WITH_LINK"}},
 		"risk":       {"UserPoolAddOns": object{"AdvancedSecurityMode": "ENFORCED"}},

@@ -77,7 +77,7 @@ func TestSoftwareTokensOverTheWire(t *testing.T) {
 	}
 	w.do("UpdateUserPool", object{"UserPoolId": pool, "MfaConfiguration": "OPTIONAL"})
 	same(t, "MFA", dig(w.do("DescribeUserPool", object{"UserPoolId": pool}), "UserPool", "MfaConfiguration"), "OPTIONAL")
-	w.do("UpdateUserPool", object{"UserPoolId": pool})
+	w.do("UpdateUserPool", object{"UserPoolId": pool, "MfaConfiguration": "OFF"})
 	same(t, "MFA", w.do("GetUserPoolMfaConfig", object{"UserPoolId": pool}), object{"MfaConfiguration": "OFF"})
 	same(t, "MFA", dig(w.do("CreateUserPool", object{"PoolName": "p", "MfaConfiguration": "ON"}), "UserPool", "MfaConfiguration"), "ON")
 }

@@ -55,7 +55,7 @@ func (a *api) listUserPools(ctx context.Context, in *ListUserPoolsInput) (*ListU
 	}
 	out := &ListUserPoolsOutput{UserPools: []UserPoolDescriptionType{}, NextToken: text(next)}
 	for _, p := range pools {
-		out.UserPools = append(out.UserPools, UserPoolDescriptionType{Id: new(p.ID), Name: new(p.Name), LambdaConfig: &LambdaConfigType{},
+		out.UserPools = append(out.UserPools, UserPoolDescriptionType{Id: new(p.ID), Name: new(p.Name), LambdaConfig: triggersOut(p.Triggers),
 			CreationDate: new(p.Created), LastModifiedDate: new(p.Modified)})
 	}
 	return out, nil
@@ -67,6 +67,10 @@ func (a *api) deleteUserPool(ctx context.Context, in *DeleteUserPoolInput) (*Del
 
 func (a *api) addCustomAttributes(ctx context.Context, in *AddCustomAttributesInput) (*AddCustomAttributesOutput, error) {
 	return nil, a.pools.AddAttributes(ctx, scope(ctx), in.UserPoolId, schemaIn(in.CustomAttributes))
+}
+
+func invalid(text string) error {
+	return fleet.Invalid("", "", "%s", text).WithCode("InvalidParameterException")
 }
 
 func notOffered(what string) error {
@@ -94,8 +98,8 @@ func (a *api) listTagsForResource(ctx context.Context, in *ListTagsForResourceIn
 
 // refusePoolMembers refuses what would change how people sign in and is not built. Empty forms, which tools send, pass.
 func refusePoolMembers(in *UpdateUserPoolInput) error {
-	if in.LambdaConfig != nil && *in.LambdaConfig != (LambdaConfigType{}) {
-		return notOffered("LambdaConfig (triggers)")
+	if err := refuseTriggers(in.LambdaConfig); err != nil {
+		return err
 	}
 	if d := in.DeviceConfiguration; d != nil && (wire.Value(d.ChallengeRequiredOnNewDevice) || wire.Value(d.DeviceOnlyRememberedOnUserPrompt)) {
 		return notOffered("DeviceConfiguration (remembered devices)")
@@ -129,6 +133,10 @@ func poolSettings(in *UpdateUserPoolInput) (userpool.Settings, error) {
 		AdminCreateOnly: true, // a factory's default (identity spec 1.2)
 	}
 	if err := refusePoolMembers(in); err != nil {
+		return s, err
+	}
+	var err error
+	if s.Triggers, err = triggersIn(in.LambdaConfig); err != nil {
 		return s, err
 	}
 	if in.Policies != nil && in.Policies.PasswordPolicy != nil {
@@ -219,7 +227,7 @@ func poolOut(p *userpool.Pool) *UserPoolType {
 	out := &UserPoolType{
 		Id: new(p.ID), Name: new(p.Name), Arn: new(p.ARN()), CreationDate: new(p.Created), LastModifiedDate: new(p.Modified),
 		EstimatedNumberOfUsers: new(p.EstimatedUsers), Domain: text(p.Prefix), CustomDomain: text(p.HostName), MfaConfiguration: new(p.MFAMode()), UserPoolTier: new(p.Tier), UserPoolTags: p.Tags,
-		LambdaConfig: &LambdaConfigType{}, DeletionProtection: new("INACTIVE"), SchemaAttributes: schemaOut(p.Schema),
+		LambdaConfig: triggersOut(p.Triggers), DeletionProtection: new("INACTIVE"), SchemaAttributes: schemaOut(p.Schema),
 		Policies: &UserPoolPolicyType{SignInPolicy: &SignInPolicyType{AllowedFirstAuthFactors: []string{"PASSWORD"}},
 			PasswordPolicy: &PasswordPolicyType{MinimumLength: new(p.Password.MinLength), RequireUppercase: new(p.Password.Upper),
 				RequireLowercase: new(p.Password.Lower), RequireNumbers: new(p.Password.Numbers), RequireSymbols: new(p.Password.Symbols),

@@ -3,6 +3,7 @@ package cognitoidp
 import (
 	"context"
 
+	"github.com/imprint-iot/imprint/internal/userpool"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -23,7 +24,7 @@ func (a *api) changePassword(ctx context.Context, in *ChangePasswordInput) (*Cha
 }
 
 func (a *api) updateUserAttributes(ctx context.Context, in *UpdateUserAttributesInput) (*UpdateUserAttributesOutput, error) {
-	sent, err := a.pools.UpdateSelf(ctx, in.AccessToken, attributesIn(in.UserAttributes))
+	sent, err := a.pools.UpdateSelf(userpool.WithMetadata(ctx, in.ClientMetadata), in.AccessToken, attributesIn(in.UserAttributes))
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +45,7 @@ func (a *api) deleteUserAttributes(ctx context.Context, in *DeleteUserAttributes
 }
 
 func (a *api) getUserAttributeVerificationCode(ctx context.Context, in *GetUserAttributeVerificationCodeInput) (*GetUserAttributeVerificationCodeOutput, error) {
-	d, err := a.pools.RequestVerification(ctx, in.AccessToken, in.AttributeName)
+	d, err := a.pools.RequestVerification(userpool.WithMetadata(ctx, in.ClientMetadata), in.AccessToken, in.AttributeName)
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,9 @@ import (
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
-// ClientMetadata, AnalyticsMetadata, UserContextData and ContextData are accepted in any shape and not used: they are for triggers,
-// statistics and risk scores, which this version does not have (identity spec 1.5). DeviceKey likewise: no device is tracked.
+// AnalyticsMetadata, UserContextData and ContextData are accepted in any shape and not used: they are for statistics and risk scores, which this
+// version does not have (identity spec 1.5). DeviceKey likewise: no device is tracked. ClientMetadata goes to the triggers that AWS gives
+// it to: none of those here gets that of InitiateAuth.
 
 func (a *api) initiateAuth(ctx context.Context, in *InitiateAuthInput) (*InitiateAuthOutput, error) {
 	o, err := a.pools.InitiateAuth(ctx, userpool.SignIn{ClientID: in.ClientId, Flow: in.AuthFlow, Parameters: in.AuthParameters})
@@ -32,7 +33,7 @@ func (a *api) adminInitiateAuth(ctx context.Context, in *AdminInitiateAuthInput)
 }
 
 func (a *api) respondToAuthChallenge(ctx context.Context, in *RespondToAuthChallengeInput) (*RespondToAuthChallengeOutput, error) {
-	o, err := a.pools.Respond(ctx, userpool.Answer{ClientID: in.ClientId, Challenge: in.ChallengeName, Session: wire.Value(in.Session),
+	o, err := a.pools.Respond(userpool.WithMetadata(ctx, in.ClientMetadata), userpool.Answer{ClientID: in.ClientId, Challenge: in.ChallengeName, Session: wire.Value(in.Session),
 		Responses: in.ChallengeResponses})
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func (a *api) respondToAuthChallenge(ctx context.Context, in *RespondToAuthChall
 }
 
 func (a *api) adminRespondToAuthChallenge(ctx context.Context, in *AdminRespondToAuthChallengeInput) (*AdminRespondToAuthChallengeOutput, error) {
-	o, err := a.pools.AdminRespond(ctx, scope(ctx), in.UserPoolId, userpool.Answer{ClientID: in.ClientId, Challenge: in.ChallengeName,
+	o, err := a.pools.AdminRespond(userpool.WithMetadata(ctx, in.ClientMetadata), scope(ctx), in.UserPoolId, userpool.Answer{ClientID: in.ClientId, Challenge: in.ChallengeName,
 		Session: wire.Value(in.Session), Responses: in.ChallengeResponses})
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func result(t *userpool.Tokens) *AuthenticationResultType {
 }
 
 func (a *api) getTokensFromRefreshToken(ctx context.Context, in *GetTokensFromRefreshTokenInput) (*GetTokensFromRefreshTokenOutput, error) {
-	t, err := a.pools.Refresh(ctx, in.ClientId, wire.Value(in.ClientSecret), in.RefreshToken)
+	t, err := a.pools.Refresh(userpool.WithMetadata(ctx, in.ClientMetadata), in.ClientId, wire.Value(in.ClientSecret), in.RefreshToken)
 	if err != nil {
 		return nil, err
 	}
@@ -87,14 +88,14 @@ func (a *api) revokeToken(ctx context.Context, in *RevokeTokenInput) (*RevokeTok
 }
 
 func (a *api) signUp(ctx context.Context, in *SignUpInput) (*SignUpOutput, error) {
-	sub, sent, err := a.pools.SignUp(ctx, userpool.Registration{ClientID: in.ClientId, SecretHash: wire.Value(in.SecretHash),
-		Username: in.Username, Password: wire.Value(in.Password), Attributes: attributesIn(in.UserAttributes)})
+	made, err := a.pools.SignUp(userpool.WithMetadata(ctx, in.ClientMetadata), userpool.Registration{ClientID: in.ClientId, SecretHash: wire.Value(in.SecretHash),
+		Username: in.Username, Password: wire.Value(in.Password), Attributes: attributesIn(in.UserAttributes), Validation: attributesIn(in.ValidationData)})
 	if err != nil {
 		return nil, err
 	}
-	out := &SignUpOutput{UserConfirmed: false, UserSub: sub}
-	if sent != nil {
-		out.CodeDeliveryDetails = deliveryDetails(*sent)
+	out := &SignUpOutput{UserConfirmed: made.Confirmed, UserSub: made.Sub}
+	if made.Delivery != nil {
+		out.CodeDeliveryDetails = deliveryDetails(*made.Delivery)
 	}
 	return out, nil
 }
@@ -105,11 +106,11 @@ func deliveryDetails(d userpool.CodeDelivery) *CodeDeliveryDetailsType {
 
 func (a *api) confirmSignUp(ctx context.Context, in *ConfirmSignUpInput) (*ConfirmSignUpOutput, error) {
 	r := userpool.CodeRequest{ClientID: in.ClientId, SecretHash: wire.Value(in.SecretHash), Username: in.Username}
-	return nil, a.pools.ConfirmSignUp(ctx, r, in.ConfirmationCode, wire.Value(in.ForceAliasCreation))
+	return nil, a.pools.ConfirmSignUp(userpool.WithMetadata(ctx, in.ClientMetadata), r, in.ConfirmationCode, wire.Value(in.ForceAliasCreation))
 }
 
 func (a *api) resendConfirmationCode(ctx context.Context, in *ResendConfirmationCodeInput) (*ResendConfirmationCodeOutput, error) {
-	d, err := a.pools.ResendCode(ctx, userpool.CodeRequest{ClientID: in.ClientId, SecretHash: wire.Value(in.SecretHash), Username: in.Username})
+	d, err := a.pools.ResendCode(userpool.WithMetadata(ctx, in.ClientMetadata), userpool.CodeRequest{ClientID: in.ClientId, SecretHash: wire.Value(in.SecretHash), Username: in.Username})
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func (a *api) resendConfirmationCode(ctx context.Context, in *ResendConfirmation
 }
 
 func (a *api) forgotPassword(ctx context.Context, in *ForgotPasswordInput) (*ForgotPasswordOutput, error) {
-	d, err := a.pools.ForgotPassword(ctx, userpool.CodeRequest{ClientID: in.ClientId, SecretHash: wire.Value(in.SecretHash), Username: in.Username})
+	d, err := a.pools.ForgotPassword(userpool.WithMetadata(ctx, in.ClientMetadata), userpool.CodeRequest{ClientID: in.ClientId, SecretHash: wire.Value(in.SecretHash), Username: in.Username})
 	if err != nil {
 		return nil, err
 	}
@@ -126,5 +127,5 @@ func (a *api) forgotPassword(ctx context.Context, in *ForgotPasswordInput) (*For
 
 func (a *api) confirmForgotPassword(ctx context.Context, in *ConfirmForgotPasswordInput) (*ConfirmForgotPasswordOutput, error) {
 	r := userpool.CodeRequest{ClientID: in.ClientId, SecretHash: wire.Value(in.SecretHash), Username: in.Username}
-	return nil, a.pools.ConfirmForgotPassword(ctx, r, in.ConfirmationCode, in.Password)
+	return nil, a.pools.ConfirmForgotPassword(userpool.WithMetadata(ctx, in.ClientMetadata), r, in.ConfirmationCode, in.Password)
 }

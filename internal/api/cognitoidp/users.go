@@ -24,12 +24,12 @@ func (a *api) listUsers(ctx context.Context, in *ListUsersInput) (*ListUsersOutp
 	return out, nil
 }
 
-// adminCreateUser ignores ValidationData, which is for triggers.
 func (a *api) adminCreateUser(ctx context.Context, in *AdminCreateUserInput) (*AdminCreateUserOutput, error) {
 	action := wire.Value(in.MessageAction)
-	u, err := a.pools.CreateUser(ctx, scope(ctx), in.UserPoolId, userpool.NewUser{
+	u, err := a.pools.CreateUser(userpool.WithMetadata(ctx, in.ClientMetadata), scope(ctx), in.UserPoolId, userpool.NewUser{
 		Username: in.Username, Attributes: attributesIn(in.UserAttributes), TemporaryPassword: wire.Value(in.TemporaryPassword),
 		Suppress: action == "SUPPRESS", Resend: action == "RESEND", Mediums: in.DesiredDeliveryMediums, ForceAlias: wire.Value(in.ForceAliasCreation),
+		Validation: attributesIn(in.ValidationData),
 	})
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (a *api) adminDisableUser(ctx context.Context, in *AdminDisableUserInput) (
 }
 
 func (a *api) adminConfirmSignUp(ctx context.Context, in *AdminConfirmSignUpInput) (*AdminConfirmSignUpOutput, error) {
-	return nil, a.pools.ConfirmUser(ctx, scope(ctx), in.UserPoolId, in.Username)
+	return nil, a.pools.ConfirmUser(userpool.WithMetadata(ctx, in.ClientMetadata), scope(ctx), in.UserPoolId, in.Username)
 }
 
 func (a *api) adminSetUserPassword(ctx context.Context, in *AdminSetUserPasswordInput) (*AdminSetUserPasswordOutput, error) {
@@ -67,7 +67,7 @@ func (a *api) adminSetUserPassword(ctx context.Context, in *AdminSetUserPassword
 }
 
 func (a *api) adminResetUserPassword(ctx context.Context, in *AdminResetUserPasswordInput) (*AdminResetUserPasswordOutput, error) {
-	return nil, a.pools.ResetPassword(ctx, scope(ctx), in.UserPoolId, in.Username)
+	return nil, a.pools.ResetPassword(userpool.WithMetadata(ctx, in.ClientMetadata), scope(ctx), in.UserPoolId, in.Username)
 }
 
 func (a *api) adminUpdateUserAttributes(ctx context.Context, in *AdminUpdateUserAttributesInput) (*AdminUpdateUserAttributesOutput, error) {

@@ -36,8 +36,7 @@ type unusedMember struct {
 
 var unusedMembers = []unusedMember{
 	{"iot", "*", "OverrideDynamicGroups", "there are no dynamic groups that could be left in favour of a static one"},
-	{"cognito-idp", "*", "ClientMetadata", "goes to Lambda triggers, and a pool with triggers is refused"},
-	{"cognito-idp", "*", "ValidationData", "goes to the pre-sign-up trigger, and a pool with triggers is refused"},
+	{"cognito-idp", "*", "ClientMetadata", "goes to Lambda triggers that are not offered, or do not get it in AWS either"},
 	{"cognito-idp", "*", "AnalyticsMetadata", "an endpoint id for campaign statistics; AnalyticsConfiguration, which asks for them, is refused"},
 	{"cognito-idp", "*", "UserContextData", "for risk scores; a pool that asks for them is refused. Addresses are taken from the connection"},
 	{"cognito-idp", "*", "ContextData", "for risk scores; a pool that asks for them is refused"},

@@ -62,6 +62,8 @@ var targets = []target{
 		bug{"assertion.go", "case len(a.Subject.NameID) != 1:", "case len(a.Subject.NameID) > 1:"}},
 	{"internal/federation/samlsp", "FuzzMetadata", []string{"samlsp.go ParseMetadata entitiesOf isWebURL Provider.Request", "assertion.go signingCertificates"},
 		bug{"samlsp.go", "if !isWebURL(p.SSO) {", "if p.SSO == \"\" {"}},
+	{"internal/userpool", "FuzzTriggerAnswer", []string{"triggers.go readResponse members member", "tokentrigger.go readClaimsV1 readClaimsV2 readGroups claimChanges.apply overrides.scopes fixedClaim"},
+		bug{"tokentrigger.go", "if !fixedClaim(name) && v != nil {", "if v != nil {"}},
 	{"internal/userpool", "FuzzParseFilter", []string{"filter.go"},
 		bug{"filter.go", "case c == '\\\\' && i+1 < len(s):", "case c == '\\\\':"}},
 	{"internal/userpool", "FuzzPageKey", []string{"pools.go pageKey"},

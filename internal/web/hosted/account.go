@@ -92,18 +92,23 @@ func (v *visit) signUp() {
 			attributes[a] = value
 		}
 	}
-	_, sent, err := v.cfg.Pools.SignUp(v.r.Context(), st.Registration(name, st.secret(passwordField), attributes))
+	made, err := v.cfg.Pools.SignUp(v.r.Context(), st.Registration(name, st.secret(passwordField), attributes))
 	switch {
 	case err != nil:
 		status, text := v.words(err)
 		v.wrong(v.signUpPage(st), status, text, blamed(err)...)
-	case sent == nil:
+	case made.Confirmed:
+		p := v.newPage(st, "Account made")
+		p.Intro = "Your account is ready."
+		p.Links = []link{{Text: "Sign in", Address: v.at(st, "/login")}}
+		v.show(http.StatusOK, p)
+	case made.Delivery == nil:
 		p := v.newPage(st, "Account made")
 		p.Intro = "Your account has to be confirmed by whoever runs this. Sign in after that."
 		p.Links = []link{{Text: "Sign in", Address: v.at(st, "/login")}}
 		v.show(http.StatusOK, p)
 	default:
-		v.show(http.StatusOK, v.confirmPage(st, name, "A code was sent to "+sent.Destination+"."))
+		v.show(http.StatusOK, v.confirmPage(st, name, "A code was sent to "+made.Delivery.Destination+"."))
 	}
 }
 

@@ -25,24 +25,16 @@ type clientSite struct {
 	roots     string // file of what the browser trusts
 }
 
-// followPage runs the administrator's part of the quick start and then the commands of a page, and writes the page's files into the
-// folder that the commands ran in.
+// followPage follows a page with an app whose other sources are in a folder of apps.
 func followPage(t *testing.T, page, app string, serve ...string) *clientSite {
 	t.Helper()
 	s := &clientSite{site: ownServer(t, serve...)}
 	s.roots = s.get("AWS_CA_BUNDLE")
-	s.app = filepath.Dir(s.data) // imprint-data is in it, as the page has it
+	s.app = filepath.Dir(s.data)
 	if app != "" {
 		check(t, os.CopyFS(filepath.Join(s.app, "src"), os.DirFS(filepath.Join("apps", app, "src"))))
 	}
-	text := document(t, "clients/"+page)
-	administrator, _, _ := strings.Cut(document(t, "quickstart.md"), "## The trusted user")
-	s.run(t, s.app, nil, "bash", "-c", "set -euo pipefail\nset -x\nexport PATH=/usr/bin:$PATH\n"+codeBlocks(administrator)+codeBlocks(text))
-	for name, block := range fileBlocks(text) {
-		block = strings.ReplaceAll(block, "https://localhost:8443", s.get("AWS_ENDPOINT_URL"))
-		check(t, os.MkdirAll(filepath.Dir(filepath.Join(s.app, name)), 0o700))
-		check(t, os.WriteFile(filepath.Join(s.app, name), []byte(block), 0o600))
-	}
+	s.follow(t, page, "")
 	password, err := os.ReadFile(filepath.Join(s.app, "temporary-password"))
 	check(t, err)
 	s.temporary = strings.TrimSpace(string(password))

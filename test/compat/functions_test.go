@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/iot"
 )
 
@@ -184,6 +185,21 @@ func explained(t *testing.T, s *site, trace string) string {
 	}
 }
 
+// denied checks that the hook does not let a device in, and that explain says why in these words.
+func (w *world) denied(t *testing.T, as *sdk, serial string, want ...string) {
+	t.Helper()
+	_, no, ok := w.ask(t, as, serial)
+	if ok || no.StatusCode != 403 || no.ErrorCode != "AccessDenied" {
+		t.Fatalf("%s: %v %+v", serial, ok, no)
+	}
+	out := explained(t, w.site, no.TraceID)
+	for _, text := range want {
+		if !strings.Contains(out, text) {
+			t.Errorf("explain says\n%s\nwithout %q", out, text)
+		}
+	}
+}
+
 func TestALocalFunctionDecides(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, functionServer(t), "local")
@@ -195,19 +211,7 @@ func TestALocalFunctionDecides(t *testing.T) {
 	}
 	verb("function", "create", "check", "--folder", folder(t, map[string]string{"app.py": sample}), "--runtime", "python3.12", "--handler", "app.lambda_handler", "--no-hooks")
 	w.hooked(t, "check")
-	why := func(serial string, want ...string) {
-		t.Helper()
-		_, no, ok := w.ask(t, ida, serial)
-		if ok || no.StatusCode != 403 || no.ErrorCode != "AccessDenied" {
-			t.Fatalf("%s: %v %+v", serial, ok, no)
-		}
-		out := explained(t, s, no.TraceID)
-		for _, text := range want {
-			if !strings.Contains(out, text) {
-				t.Errorf("explain says\n%s\nwithout %q", out, text)
-			}
-		}
-	}
+	why := func(serial string, want ...string) { t.Helper(); w.denied(t, ida, serial, want...) }
 	permit := "aws lambda add-permission --function-name check --statement-id iot --action lambda:InvokeFunction --principal iot.amazonaws.com"
 	why("L-1", "iot.amazonaws.com may not invoke it", permit)
 	verb(strings.Fields(permit)...)
@@ -269,4 +273,41 @@ func TestAClaimThatIsContainedWhileAFunctionThinksRegistersNothing(t *testing.T)
 	if got, err := w.admin.iot.DescribeCertificate(t.Context(), &iot.DescribeCertificateInput{CertificateId: &cert.CertificateID}); err == nil && got.CertificateDescription.Status == "ACTIVE" {
 		t.Errorf("the certificate is %v", got.CertificateDescription.Status)
 	}
+}
+
+// The other endpoint is another server, which checks the signature and the policy of the key, and runs the function.
+func TestAFunctionOfAnotherEndpointDecides(t *testing.T) {
+	t.Parallel()
+	other, dir := functionServer(t), t.TempDir()
+	other.run(t, dir, nil, imprint(), "function", "create", "listed", "--folder", folder(t, map[string]string{
+		"app.py": "def handler(event, context):\n    return {'allowProvisioning': event['parameters']['SerialNumber'] == 'L-1'}\n"}), "--runtime", "python3.12", "--handler", "app.handler", "--no-hooks")
+	admin, user := other.adminSDK(t).iam, aws.String("caller")
+	_, err := admin.CreateUser(t.Context(), &iam.CreateUserInput{UserName: user})
+	check(t, err)
+	key, err := admin.CreateAccessKey(t.Context(), &iam.CreateAccessKeyInput{UserName: user})
+	check(t, err)
+	secret := filepath.Join(dir, "secret")
+	check(t, os.WriteFile(secret, []byte(*key.AccessKey.SecretAccessKey), 0o600))
+
+	s := ownServer(t, "--egress-allow", "127.0.0.1,::1", "--egress-ca", other.get("AWS_CA_BUNDLE"))
+	w := newWorld(t, s, "remote")
+	ida := w.installerSDK(t)
+	s.run(t, dir, nil, imprint(), "function", "put", "check", "--lambda", other.get("AWS_ENDPOINT_URL"), "--region", other.get("AWS_REGION"),
+		"--access-key-id", *key.AccessKey.AccessKeyId, "--secret-file", secret, "--function", "listed")
+	w.hooked(t, "check")
+	why := func(serial string, want ...string) { t.Helper(); w.denied(t, ida, serial, want...) }
+	why("L-1", "AccessDeniedException") // the key may do nothing yet
+	_, err = admin.PutUserPolicy(t.Context(), &iam.PutUserPolicyInput{UserName: user, PolicyName: aws.String("invoke"), PolicyDocument: text(object{"Version": "2012-10-17",
+		"Statement": object{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": functionARN(other.get("AWS_REGION"), "listed")}})})
+	check(t, err)
+	if got, no, ok := w.ask(t, ida, "L-1"); !ok || got.name() != w.thing("L-1") {
+		t.Fatalf("a listed serial: %+v, %+v", got, no)
+	}
+	why("X-2", "did not allow")
+	check(t, os.WriteFile(secret, []byte("another secret of some length"), 0o600))
+	s.run(t, dir, nil, imprint(), "function", "put", "check", "--lambda", other.get("AWS_ENDPOINT_URL"), "--region", other.get("AWS_REGION"),
+		"--access-key-id", *key.AccessKey.AccessKeyId, "--secret-file", secret, "--function", "listed")
+	why("L-1", "Signature")
+	check(t, other.stop())
+	why("L-1", "connect")
 }

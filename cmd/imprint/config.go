@@ -8,13 +8,13 @@ import (
 	"net/url"
 	"os"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/server"
 )
 
@@ -104,7 +104,7 @@ func show(flag *kong.Flag) string {
 	return text
 }
 
-var plain = regexp.MustCompile(`^([A-Za-z0-9/_.+][A-Za-z0-9/_.+:@-]*[A-Za-z0-9/_.+-]|[A-Za-z0-9.]|\[.*\])?$`)
+var plain = fleet.NewPattern(`^([A-Za-z0-9/_.+][A-Za-z0-9/_.+:@-]*[A-Za-z0-9/_.+-]|[A-Za-z0-9.]|\[.*\])?$`)
 
 // quoted is a value as YAML would read it back.
 func quoted(text string) string {

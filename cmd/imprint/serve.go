@@ -41,8 +41,12 @@ func newBallast() []byte {
 	return b
 }
 
-// startGC lets a start, which has no ballast yet, use 32 MiB before anything is collected; what migrates a large store still is.
-const startGC = 800
+// startGC lets a start, which has no ballast yet, use 32 MiB before anything is collected; what migrates a large store still is. It
+// ends, and the ballast comes, when the service has been ready for a while.
+const (
+	startGC     = 800
+	settleAfter = time.Second
+)
 
 func (c *serveCmd) Run(ctx context.Context, from *sources) error {
 	var level slog.Level
@@ -56,11 +60,16 @@ func (c *serveCmd) Run(ctx context.Context, from *sources) error {
 	}
 	patient := debug.SetGCPercent(startGC)
 	s, err := server.Start(ctx, c.Config)
-	debug.SetGCPercent(patient)
 	if err != nil {
 		return err
 	}
-	defer runtime.KeepAlive(newBallast())
+	// Whoever has waited for the service comes first: a collection would take a processor from them.
+	var heap []byte
+	defer runtime.KeepAlive(&heap)
+	defer time.AfterFunc(settleAfter, func() {
+		heap = newBallast()
+		debug.SetGCPercent(patient)
+	}).Stop()
 	fmt.Fprint(os.Stderr, s.Banner())
 	manager := fromSystemd(os.Getenv, os.Getpid(), c.Log)
 	watch, unwatch := context.WithCancel(context.Background())

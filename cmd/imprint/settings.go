@@ -84,7 +84,9 @@ func tableOf(app *kong.Application) []*kong.Flag {
 // Resolve implements kong.Resolver. It is asked for each flag that the command line doesn't give. Errors are gathered, so that all
 // are told at once: err.
 func (s *sources) Resolve(k *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	s.table = tableOf(k.Model)
+	if s.table == nil {
+		s.table = tableOf(k.Model)
+	}
 	if !s.isSetting(flag.Name) || !whole(k) && !slices.Contains(shared, flag.Name) {
 		return nil, nil
 	}
@@ -132,8 +134,9 @@ func envName(setting string) string {
 
 // env returns the value of a setting's variable. An empty variable is none.
 func (s *sources) env(setting string) string {
+	prefix := envName(setting) + "="
 	for _, v := range slices.Backward(s.environ) {
-		if text, ok := strings.CutPrefix(v, envName(setting)+"="); ok {
+		if text, ok := strings.CutPrefix(v, prefix); ok {
 			return text
 		}
 	}

@@ -5,6 +5,7 @@
 package durable
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,16 @@ func WriteFile(path string, data []byte, perm fs.FileMode) (err error) {
 		return errors.Join(err, os.Remove(tmp))
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// KeepFile is WriteFile for a file that may hold data already: then nothing is written.
+func KeepFile(path string, data []byte, perm fs.FileMode) error {
+	if info, err := os.Lstat(path); err == nil && info.Mode() == perm && info.Size() == int64(len(data)) {
+		if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, data) {
+			return nil
+		}
+	}
+	return WriteFile(path, data, perm)
 }
 
 // CreateFile is WriteFile for a path that must not exist: it fails with fs.ErrExist if it does.

@@ -35,6 +35,36 @@ func TestWriteFileReplacesAndCreateFileDoesNot(t *testing.T) {
 	}
 }
 
+func TestKeepFileWritesOnlyWhatIsNotThere(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "f")
+	keep := func(data string, perm fs.FileMode) fs.FileInfo {
+		t.Helper()
+		if err := KeepFile(path, []byte(data), perm); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != data || info.Mode() != perm {
+			t.Errorf("the file holds %q with %v, %v", text, info.Mode(), err)
+		}
+		return info
+	}
+	first := keep("12", 0o600)
+	if !os.SameFile(first, keep("12", 0o600)) {
+		t.Error("the same was written again")
+	}
+	keep("13", 0o600)
+	keep("13", 0o640)
+	other := path + ".other"
+	if err := errors.Join(os.Rename(path, other), os.Symlink(other, path)); err != nil {
+		t.Fatal(err)
+	}
+	keep("13", 0o640) // a file, not a link to one
+}
+
 func TestAFailedWriteLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A language is how the code of a runtime is started.
@@ -18,7 +19,9 @@ const (
 	node
 )
 
-var runtimeName = regexp.MustCompile(`^(?:(python)(3\.\d{1,2})|(nodejs)(\d{1,2})\.x|(provided)(?:\.al2|\.al2023)?)$`)
+var runtimeName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:(python)(3\.\d{1,2})|(nodejs)(\d{1,2})\.x|(provided)(?:\.al2|\.al2023)?)$`)
+})
 
 // systemPath is where interpreters are looked for. Not $PATH: a folder of the user who started the server is nothing that functions may
 // read, and shims there start something else.
@@ -33,7 +36,7 @@ func (r *Runner) CheckRuntime(name string) error {
 // interpreter returns how a runtime is started, and its program if it is one of this machine. The version that the name tells is taken if
 // it is installed, else the one that the machine has: handlers seldom depend on it, and machines seldom have several.
 func (r *Runner) interpreter(name string) (language, string, error) {
-	m := runtimeName.FindStringSubmatch(name)
+	m := runtimeName().FindStringSubmatch(name)
 	switch {
 	case name == "go1.x":
 		return 0, "", fmt.Errorf("%w: go1.x is gone in AWS too: name the executable bootstrap and use provided.al2023", ErrRuntime)

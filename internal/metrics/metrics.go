@@ -52,6 +52,7 @@ type KeyPool struct {
 // Metrics takes observations. Its methods may be called concurrently and return at once.
 type Metrics struct {
 	registry *prometheus.Registry
+	complete func() // registers what a scrape asks for; a start needs none of it
 
 	handshakes    *prometheus.CounterVec
 	handshakeTime *prometheus.HistogramVec
@@ -119,8 +120,10 @@ func New(s Sources) *Metrics {
 	m.contained = counter("imprint_contained_certificates_total", "Certificates that lost their power with the claim that they came from.").WithLabelValues()
 	m.messages = counter("imprint_messages_total", "Attempts to send messages to users by medium (EMAIL, SMS) and outcome (sent, failed, refused).", "medium", "outcome")
 	m.triggerTime = histogram("imprint_trigger_duration_seconds", "Time of a trigger of a user pool by trigger and outcome (answered, refused, unreadable, failed).", slow, "trigger", "outcome")
-	m.sources(s)
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.complete = sync.OnceFunc(func() {
+		m.sources(s)
+		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	})
 	return m
 }
 
@@ -221,7 +224,11 @@ func (c circuits) Collect(out chan<- prometheus.Metric) {
 
 // Handler serves the metrics.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	shown := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		m.complete()
+		shown.ServeHTTP(w, r)
+	})
 }
 
 // Outcomes.

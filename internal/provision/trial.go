@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
@@ -348,7 +349,7 @@ func allowedResources(document string) (out []string) {
 // maxLikely bounds the topics that are made up of policies.
 const maxLikely = 20
 
-var variableForm = regexp.MustCompile(`\$\{([^}']+?)\}`)
+var variableForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\$\{([^}']+?)\}`) })
 
 // likelyTopics makes topics of what the policies allow: variables take the values of the device, wildcards an example.
 func likelyTopics(documents []string, facts policy.Context) (publish, subscribe []string) {
@@ -356,7 +357,7 @@ func likelyTopics(documents []string, facts policy.Context) (publish, subscribe 
 		for _, r := range allowedResources(text) {
 			parts := strings.SplitN(r, ":", 6)
 			name := parts[len(parts)-1]
-			name = variableForm.ReplaceAllStringFunc(name, func(v string) string {
+			name = variableForm().ReplaceAllStringFunc(name, func(v string) string {
 				key := v[2 : len(v)-1]
 				if len(key) == 1 {
 					return key // ${*}, ${?} and ${$}

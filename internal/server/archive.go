@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
 )
 
@@ -47,7 +48,7 @@ const (
 )
 
 // backupName is what may be in a backup: nothing leads out of the folder, and nothing hides in it.
-var backupName = regexp.MustCompile(`^(` + regexp.QuoteMeta(databaseFile) + `|` + regexp.QuoteMeta(databaseIDFile) + `|master\.key|ca\.pem|imprint\.yaml|` +
+var backupName = fleet.NewPattern(`^(` + regexp.QuoteMeta(databaseFile) + `|` + regexp.QuoteMeta(databaseIDFile) + `|master\.key|ca\.pem|imprint\.yaml|` +
 	pki.AuthorityDir + `/(keys/)?[A-Za-z0-9_][A-Za-z0-9._-]{0,100})$`)
 
 // An archiver writes a backup.

@@ -24,7 +24,7 @@ func (s *Server) awsNames() []string {
 
 // writeRoots writes the files that `imprint ca` prints. The root for names of AWS is never among those that everybody is given.
 func (s *Server) writeRoots() error {
-	if err := durable.WriteFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o600); err != nil {
+	if err := durable.KeepFile(filepath.Join(s.cfg.Data, RootsFile), []byte(s.authority.RootsPEM()), 0o600); err != nil {
 		return err
 	}
 	file := filepath.Join(s.cfg.Data, AWSNamesRootsFile)
@@ -37,5 +37,5 @@ func (s *Server) writeRoots() error {
 	if s.site.HTTPSPort != 443 {
 		s.log.Info("aws-names: apps call AWS's host names on port 443, and this server's HTTPS port is another: lead 443 there", "https-port", s.site.HTTPSPort)
 	}
-	return durable.WriteFile(file, []byte(s.authority.AWSNamesRootsPEM()), 0o600)
+	return durable.KeepFile(file, []byte(s.authority.AWSNamesRootsPEM()), 0o600)
 }

@@ -33,7 +33,7 @@ func (e Env) WriteFile(path string) error {
 	for _, v := range e {
 		fmt.Fprintf(&b, "%s=%s\n", v.Name, v.Value)
 	}
-	if err := durable.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+	if err := durable.KeepFile(path, []byte(b.String()), 0o600); err != nil {
 		return fmt.Errorf("writing the environment file: %w", err)
 	}
 	return nil

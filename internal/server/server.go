@@ -255,7 +255,9 @@ func (s *Server) openRules(ctx context.Context) error {
 
 // listen serves both ports and the administration socket, and starts the background work.
 func (s *Server) listen(context.Context) error {
-	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 2 * time.Minute,
+	handler := sync.OnceValue(s.handler)
+	s.wg.Go(func() { handler() }) // devices, and handshakes, need not wait for it
+	s.http = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler().ServeHTTP(w, r) }), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 2 * time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100}, ConnContext: onConnection,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	web := s.gateway.ServeHTTPS(s.ports.https)

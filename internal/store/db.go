@@ -89,11 +89,23 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	db.readers = newFree(db.engine.readers)
-	for range db.engine.readers {
-		db.readers.put(&session{connector: db.reading, engine: db.engine, heard: db.onStatement})
-	}
+	go db.ready()
 	go db.writer()
 	return db, nil
+}
+
+// ready makes the readers. The first one is connected at once, beside whatever else is opened; whoever wants to read before waits for
+// that, in place of doing it too.
+func (db *DB) ready() {
+	for i := range db.engine.readers {
+		s := &session{connector: db.reading, engine: db.engine, heard: db.onStatement}
+		if i == 0 {
+			ctx, done := db.engine.bounded()
+			_ = s.connect(ctx) // whoever reads tries again, and tells
+			done()
+		}
+		db.readers.put(s)
+	}
 }
 
 // prepare connects the writer, which may have to be the only one, and then looks at the database and brings its schema up to date.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"sync"
 
 	"github.com/pressly/goose/v3"
 )
@@ -77,10 +78,12 @@ func upToDate(ctx context.Context, s *session) bool {
 	return true
 }
 
-var textColumn = regexp.MustCompile(`(?m)^(  \w+ +|ALTER TABLE \w+ ADD COLUMN \w+ +)TEXT\b`)
+var textColumn = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^(  \w+ +|ALTER TABLE \w+ ADD COLUMN \w+ +)TEXT\b`)
+})
 
 // bytewise makes text columns of PostgreSQL compare by their bytes, as SQLite's do.
-func bytewise(sql []byte) []byte { return textColumn.ReplaceAll(sql, []byte(`${1}TEXT COLLATE "C"`)) }
+func bytewise(sql []byte) []byte { return textColumn().ReplaceAll(sql, []byte(`${1}TEXT COLLATE "C"`)) }
 
 // sqliteLines makes statements of the lines that are for SQLite alone.
 func sqliteLines(sql []byte) []byte {

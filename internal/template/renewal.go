@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -47,12 +48,12 @@ func (s Settings) Renewal(notBefore, notAfter time.Time) (from, until time.Time)
 	return from, from.Add(jitter.Of(length))
 }
 
-var days = regexp.MustCompile(`^(\d{1,5})d$`)
+var days = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(\d{1,5})d$`) })
 
 // parseTime reads a length of time as people write it: 30d, 36h, 1h30m. d stands alone.
 func parseTime(v string) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
-	if m := days.FindStringSubmatch(v); m != nil {
+	if m := days().FindStringSubmatch(v); m != nil {
 		n, _ := strconv.Atoi(m[1])
 		d, err = time.Duration(n)*24*time.Hour, nil
 	}

@@ -128,8 +128,37 @@ func (s *Server) renew(ctx context.Context) {
 		wait := min(max(next.Sub(s.clock.Now()), atLeast), atMost)
 		select {
 		case <-time.After(wait):
+		case <-s.renamed:
+			names, err := s.serverNames(ctx)
+			if err == nil {
+				err = s.authority.SetNames(ctx, names)
+			}
+			if err != nil && ctx.Err() == nil {
+				s.log.Error("making a server certificate with the host names of user pools", "error", err)
+			}
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// serverNames are those of the server's certificate: its own, and the host names on which user pools have their sign-in pages.
+func (s *Server) serverNames(ctx context.Context) (names []string, err error) {
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		names, err = tx.CustomPoolDomains()
+		return err
+	})
+	return append([]string{s.site.Host}, names...), err
+}
+
+// domainsChanged has renew look at the names again.
+func (s *Server) domainsChanged(changes []store.Change) {
+	for _, c := range changes {
+		if c.Kind == store.ChangedPoolDomain {
+			select {
+			case s.renamed <- struct{}{}:
+			default: // it will
+			}
 		}
 	}
 }

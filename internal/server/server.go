@@ -85,6 +85,7 @@ type Server struct {
 	stop      context.CancelFunc // of background work
 	wg        sync.WaitGroup
 	failed    chan error
+	renamed   chan struct{} // the server's certificate has to have other names
 }
 
 // Start opens the data folder, puts the parts together, and returns when the service answers. Close ends it.
@@ -102,7 +103,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if cfg.KeyPool == 0 {
 		cfg.KeyPool = defaultPool
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, failed: make(chan error, 4)}
+	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, failed: make(chan error, 4), renamed: make(chan struct{}, 1)}
 	s.metrics = s.newMetrics()
 	if s.egress, err = cfg.egress(); err != nil {
 		return nil, err
@@ -158,8 +159,12 @@ func (s *Server) openKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	names, err := s.serverNames(ctx)
+	if err != nil {
+		return err
+	}
 	if s.authority, err = pki.OpenAuthority(ctx, pki.Config{Dir: filepath.Join(s.cfg.Data, pki.AuthorityDir), Keys: keys, Leaves: s.signing,
-		Clock: s.clock, Names: []string{s.site.Host}, AWSNames: s.awsNames()}); err != nil {
+		Clock: s.clock, Names: names, AWSNames: s.awsNames()}); err != nil {
 		return err
 	}
 	if _, err := s.authority.Renew(ctx, s.clock.Now()); err != nil {
@@ -277,6 +282,7 @@ func (s *Server) listen(context.Context) error {
 	s.stop = cancel
 	s.wg.Go(func() { s.sweep(background) })
 	s.wg.Go(func() { s.deliver(background) })
+	s.db.Listen(s.domainsChanged)
 	s.wg.Go(func() { s.renew(background) })
 	s.wg.Go(func() { s.settle(background) })
 	return nil

@@ -213,15 +213,6 @@ func (s *Service) PageURL(ctx context.Context, scope fleet.Scope, poolID string)
 	return s.DomainURL(have[len(have)-1])
 }
 
-// CustomDomains lists the host names of all pools, for the server's certificate.
-func (s *Service) CustomDomains(ctx context.Context) (names []string, err error) {
-	err = s.view(ctx, func(tx *store.Tx) error {
-		names, err = tx.CustomPoolDomains()
-		return err
-	})
-	return names, err
-}
-
 // A Site is a pool at its domain: what a browser or a client of OAuth talks to.
 type Site struct {
 	Domain Domain

@@ -4,6 +4,8 @@
 // Begin with Service. InitiateAuth and Respond (signin.go, challenge.go) are the way in for people; srp.go is the arithmetic
 // below them, tokens.go what comes out; mfa.go and tokenchallenge.go are the second factor, totp.go its codes. pools.go, clients.go,
 // users.go and groups.go are for administrators, signup.go and self.go for people who manage their own account.
+// authorize.go and oauthtoken.go are OAuth 2.0 behind the pages of package hosted, domains.go says where those are, browser.go who is
+// signed in there.
 //
 // Every decision that an attacker could hurry past (lock-out, single use, revocation) is made inside the transaction that
 // records it. Work that costs milliseconds (modular powers, signatures) is done outside of transactions.

@@ -271,3 +271,7 @@ func (p *person) call(path string, form url.Values, header ...string) {
 	p.w.t.Helper()
 	p.do(http.MethodPost, p.w.server.URL+"/auth/plant"+path, form.Encode(), header...)
 }
+
+func basic(id, secret string) string {
+	return base64.StdEncoding.EncodeToString([]byte(id + ":" + secret))
+}

@@ -154,10 +154,26 @@ func (v *visit) words(err error) (status int, text string) {
 		return http.StatusInternalServerError, "Something went wrong on our side. Try again in a moment."
 	case strings.HasPrefix(e.Msg, "Invalid session for the user"):
 		return http.StatusBadRequest, "This step took too long, or was done already. Sign in again."
+	case peoplesWords[e.Msg] != "":
+		return http.StatusBadRequest, peoplesWords[e.Msg]
+	case strings.HasPrefix(e.Msg, "Password did not conform with policy: "):
+		return http.StatusBadRequest, "This password will not do. " + strings.TrimPrefix(e.Msg, "Password did not conform with policy: ") + "."
 	case e.Msg == "Password attempts exceeded":
 		return http.StatusBadRequest, "Too many wrong attempts. Wait a little, then try again."
 	}
 	return http.StatusBadRequest, e.Msg
+}
+
+// peoplesWords stand for texts of the API that programs know by heart and people do not understand.
+var peoplesWords = map[string]string{
+	"Code mismatch and fail enable Software Token MFA":                      "This code is not right. Enter the one that the app shows now.",
+	"Invalid code received for user":                                        "This code is not right. Enter the one that the app shows now.",
+	"Your software token has already been used once.":                       "This code was used already. Wait for the next one.",
+	"Invalid verification code provided, please try again.":                 "This code is not right. Look at the newest message.",
+	"Invalid code provided, please request a code again.":                   "This code is not good any more. Ask for another one.",
+	"Attempt limit exceeded, please try after some time.":                   "There were too many attempts. Try again in an hour.",
+	"User password cannot be reset in the current state.":                   "Your password is a temporary one: sign in with it, or ask for another.",
+	"Temporary password has expired and must be reset by an administrator.": "Your temporary password has expired. Ask for another one.",
 }
 
 func (v *visit) log(err error) {

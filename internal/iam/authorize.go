@@ -251,7 +251,7 @@ func (s *Service) policiesOf(tx *store.Tx, scope fleet.Scope, kind, entity strin
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, policy.Named{Name: p.Name, Doc: d})
+		list = append(list, policy.Named{Name: p.Name, Doc: d, From: kind})
 	}
 	arns, err := tx.AttachedPolicies(scope, kind, entity)
 	for _, arn := range arns {
@@ -270,7 +270,11 @@ func (s *Service) managedNamed(tx *store.Tx, scope fleet.Scope, arn string) (pol
 		return policy.Named{}, err
 	}
 	d, err := s.parse(text, policy.Identity)
-	return policy.Named{Name: lastSegment(arn), Doc: d}, err
+	from := "user-managed"
+	if _, ok := builtin(arn); ok {
+		from = "aws-managed"
+	}
+	return policy.Named{Name: lastSegment(arn), Doc: d, From: from}, err
 }
 
 // sessionPolicies compiles the documents and managed policies that narrow a session.

@@ -197,6 +197,35 @@ func (s *Service) Untag(ctx context.Context, scope fleet.Scope, kind, name strin
 	return err
 }
 
+// TagARN and UntagARN change the tags of a managed policy of the account, or of an OpenID Connect provider, by ARN.
+func (s *Service) TagARN(ctx context.Context, scope fleet.Scope, arn string, tags map[string]string) error {
+	kind, name, err := s.named(ctx, scope, arn)
+	if err != nil {
+		return err
+	}
+	return s.Tag(ctx, scope, kind, name, tags)
+}
+
+func (s *Service) UntagARN(ctx context.Context, scope fleet.Scope, arn string, keys []string) error {
+	kind, name, err := s.named(ctx, scope, arn)
+	if err != nil {
+		return err
+	}
+	return s.Untag(ctx, scope, kind, name, keys)
+}
+
+func (s *Service) named(ctx context.Context, scope fleet.Scope, arn string) (kind, name string, err error) {
+	if name, err := providerName(scope, arn); err == nil {
+		return store.IAMOIDC, name, nil
+	}
+	err = s.db.View(ctx, func(tx *store.Tx) error {
+		e, err := ownPolicy(tx, scope, arn)
+		name = e.Name
+		return err
+	})
+	return store.IAMPolicy, name, err
+}
+
 // setTag and dropTag change one of a map's tags. Their keys are the same in any case, as condition keys are (identity spec 4.3).
 func setTag(tags map[string]string, key, value string) {
 	dropTag(tags, key)

@@ -161,7 +161,7 @@ func TestARenamedUserKeepsWhatWasGranted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	ada := w.user(here, "ada", "Allow iot:* *")
-	w.ok(w.RenameUser(t.Context(), here, "ada", "ida", "/crew/"))
+	w.ok(w.Rename(t.Context(), here, store.IAMUser, "ada", "ida", "/crew/"))
 	c := w.caller(ada.AccessKeyID, "")
 	if c.ARN != "arn:aws:iam::111111111111:user/crew/ida" || c.UserID != ada.UserID {
 		t.Errorf("caller %+v", c)

@@ -24,10 +24,10 @@ func (s *Service) create(ctx context.Context, scope fleet.Scope, e Entity) (Enti
 	return e, err
 }
 
-// RenameUser gives a user another name or path; empty means unchanged.
-func (s *Service) RenameUser(ctx context.Context, scope fleet.Scope, name, newName, newPath string) error {
+// Rename gives a user or group another name or path; empty means unchanged.
+func (s *Service) Rename(ctx context.Context, scope fleet.Scope, kind, name, newName, newPath string) error {
 	return s.db.Tx(ctx, func(tx *store.Tx) error {
-		e, err := get(tx, scope, store.IAMUser, name)
+		e, err := get(tx, scope, kind, name)
 		if err != nil {
 			return err
 		}
@@ -43,9 +43,9 @@ func (s *Service) RenameUser(ctx context.Context, scope fleet.Scope, name, newNa
 		if newName == "" || newName == e.Name {
 			return nil
 		}
-		err = tx.RenameIAMUser(scope, e.Name, newName)
+		err = tx.RenameIAMEntity(scope, kind, e.Name, newName)
 		if errors.Is(err, &fleet.Error{Kind: fleet.KindExists}) {
-			return fleet.Exists("", "", "User with name %s already exists.", newName).WithCode("EntityAlreadyExists")
+			return fleet.Exists("", "", "%s with name %s already exists.", title(kind), newName).WithCode("EntityAlreadyExists")
 		}
 		return err
 	})

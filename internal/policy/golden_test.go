@@ -69,7 +69,7 @@ func goldenPolicy(t *testing.T, head, body string) Named {
 	if err != nil {
 		t.Fatalf("policy %s: %v", name, err)
 	}
-	return Named{name, d}
+	return Named{Name: name, Doc: d}
 }
 
 func goldenRequest(t *testing.T, body string) (r Request, want string) {
@@ -202,7 +202,7 @@ func TestConditionOperators(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				res := Evaluate([]Named{{"p", d}}, Request{Action: "a:b", Resource: "*", Context: c})
+				res := Evaluate([]Named{{Name: "p", Doc: d}}, Request{Action: "a:b", Resource: "*", Context: c})
 				if got := map[bool]string{true: "yes", false: "no"}[res.Allowed()]; got != tt.want {
 					t.Errorf("kind %d: got %s, want %s", kind, got, tt.want)
 				}

@@ -47,6 +47,7 @@ func Parse(doc string, kind Kind) (*Document, error) {
 	if err != nil {
 		return nil, &fleet.Error{Kind: fleet.KindMalformedPolicy, Msg: err.Error()}
 	}
+	d.text = doc
 	return d, nil
 }
 

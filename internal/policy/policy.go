@@ -52,8 +52,12 @@ type Document struct {
 	Version    string // as written; empty if absent
 	ID         string
 	kind       Kind
+	text       string
 	statements []statement
 }
+
+// Text returns the document as it was written.
+func (d *Document) Text() string { return d.text }
 
 // Kind returns the kind that the document was parsed as.
 func (d *Document) Kind() Kind { return d.kind }
@@ -62,6 +66,7 @@ func (d *Document) Kind() Kind { return d.kind }
 type Named struct {
 	Name string
 	Doc  *Document
+	From string // what it hangs on, for simulations: user, group, role, aws-managed, user-managed or none
 }
 
 // Context holds the facts of a request: condition key to values. Keys are spelled as Key returns them, that is in lower case;

@@ -108,7 +108,7 @@ func TestTheFirstStatementThatNamesThePrincipalIsReported(t *testing.T) {
 	d := MustParse(`{"Statement":[
 		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:root"},"Action":"sts:AssumeRole"},
 		{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:role/r"},"Action":"sts:AssumeRole"}]}`, Trust)
-	got := Evaluate([]Named{{"t", d}}, Request{Action: "sts:AssumeRole", Principal: Principal{Account: "123456789012", Names: []string{"arn:aws:sts::123456789012:assumed-role/r/s", "arn:aws:iam::123456789012:role/r"}}})
+	got := Evaluate([]Named{{Name: "t", Doc: d}}, Request{Action: "sts:AssumeRole", Principal: Principal{Account: "123456789012", Names: []string{"arn:aws:sts::123456789012:assumed-role/r/s", "arn:aws:iam::123456789012:role/r"}}})
 	if got.Statement != 2 || got.Delegated {
 		t.Errorf("got %v", got)
 	}
@@ -116,7 +116,7 @@ func TestTheFirstStatementThatNamesThePrincipalIsReported(t *testing.T) {
 
 func TestEvaluateIdentity(t *testing.T) {
 	doc := func(effect, action string) []Named {
-		return []Named{{effect, MustParse(`{"Version":"2012-10-17","Statement":{"Effect":"`+effect+`","Action":"`+action+`","Resource":"*"}}`, Identity)}}
+		return []Named{{Name: effect, Doc: MustParse(`{"Version":"2012-10-17","Statement":{"Effect":"`+effect+`","Action":"`+action+`","Resource":"*"}}`, Identity)}}
 	}
 	const denied = "User: me is not authorized to perform: iot:X on resource: *"
 	tests := []struct {
@@ -213,7 +213,7 @@ func TestDenyIsMonotone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return Named{name, d}
+			return Named{Name: name, Doc: d}
 		}
 		base := parse("base", rapid.SliceOfN(rapid.OneOf(genStatement("Allow"), genStatement("Deny")), 1, 4).Draw(t, "base"))
 		deny := parse("deny", rapid.SliceOfN(genStatement("Deny"), 1, 2).Draw(t, "deny"))
@@ -235,7 +235,7 @@ func TestDenyIsMonotone(t *testing.T) {
 // TestASubstitutedValueMatchesItselfOnly: whatever a client calls itself, topic/${iot:ClientId} is its own topic only.
 func TestASubstitutedValueMatchesItselfOnly(t *testing.T) {
 	t.Parallel()
-	docs := []Named{{"p", MustParse(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"arn:aws:iot:r:1:topic/${iot:ClientId}"}}`, IoT)}}
+	docs := []Named{{Name: "p", Doc: MustParse(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"arn:aws:iot:r:1:topic/${iot:ClientId}"}}`, IoT)}}
 	rapid.Check(t, func(t *rapid.T) {
 		id, topic := rapid.StringMatching(`[ab*?${}]{1,4}`).Draw(t, "id"), rapid.StringMatching(`[ab*?${}]{1,4}`).Draw(t, "topic")
 		got := Evaluate(docs, Request{Action: "iot:Publish", Resource: "arn:aws:iot:r:1:topic/" + topic, Context: Context{"iot:clientid": {id}}}).Allowed()
@@ -282,7 +282,7 @@ func FuzzEvaluate(f *testing.F) {
 			c := Context{}
 			c.Set("iot:ClientId", context)
 			c.Set("k:v", asked)
-			if Evaluate([]Named{{"d", d}}, Request{Action: "a:b", Resource: asked, Context: c}).Allowed() {
+			if Evaluate([]Named{{Name: "d", Doc: d}}, Request{Action: "a:b", Resource: asked, Context: c}).Allowed() {
 				t.Fatal("a deny allowed the request")
 			}
 		}
@@ -290,7 +290,7 @@ func FuzzEvaluate(f *testing.F) {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	docs := []Named{{"device", MustParse(`{"Version":"2012-10-17","Statement":[
+	docs := []Named{{Name: "device", Doc: MustParse(`{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:us-east-1:123456789012:client/${iot:Connection.Thing.ThingName}","Condition":{"Bool":{"iot:Connection.Thing.IsAttached":"true"}}},
 		{"Effect":"Allow","Action":"iot:Subscribe","Resource":"arn:aws:iot:us-east-1:123456789012:topicfilter/d/${iot:Connection.Thing.ThingName}/*"},
 		{"Effect":"Allow","Action":["iot:Publish","iot:Receive"],"Resource":"arn:aws:iot:us-east-1:123456789012:topic/d/${iot:Connection.Thing.ThingName}/*"}]}`, IoT)}}

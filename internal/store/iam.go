@@ -69,24 +69,31 @@ func (tx *Tx) UpdateIAMEntity(s fleet.Scope, e IAMEntity) error {
 	return err
 }
 
-// RenameIAMUser gives a user another name, everywhere. It fails with KindExists if another user has it in any case.
-func (tx *Tx) RenameIAMUser(s fleet.Scope, from, to string) error {
+// RenameIAMEntity gives a user or group another name, everywhere. It fails with KindExists if another has it in any case.
+func (tx *Tx) RenameIAMEntity(s fleet.Scope, kind, from, to string) error {
 	g := s.Global()
-	if other, err := tx.IAMEntity(s, IAMUser, to); err == nil && other.Name != from {
-		return fleet.Exists(IAMUser, to, "already exists")
+	if other, err := tx.IAMEntity(s, kind, to); err == nil && other.Name != from {
+		return fleet.Exists(kind, to, "already exists")
 	} else if err != nil && fleet.KindOf(err) != fleet.KindNotFound {
 		return err
 	}
 	if _, err := tx.exec(`UPDATE iam_entities SET name = ?, folded = ? WHERE account = ? AND region = ? AND kind = ? AND name = ?`,
-		to, strings.ToLower(to), g.Account, g.Region, IAMUser, from); err != nil {
+		to, strings.ToLower(to), g.Account, g.Region, kind, from); err != nil {
 		return err
 	}
-	for _, q := range []string{
-		`UPDATE iam_inline SET entity = ? WHERE account = ? AND region = ? AND kind = 'user' AND entity = ?`,
-		`UPDATE iam_attachments SET entity = ? WHERE account = ? AND region = ? AND kind = 'user' AND entity = ?`,
-		`UPDATE iam_members SET usr = ? WHERE account = ? AND region = ? AND usr = ?`,
-		`UPDATE iam_keys SET usr = ? WHERE account = ? AND region = ? AND usr = ?`,
-	} {
+	for _, q := range map[string][]string{
+		IAMUser: {
+			`UPDATE iam_inline SET entity = ? WHERE account = ? AND region = ? AND kind = 'user' AND entity = ?`,
+			`UPDATE iam_attachments SET entity = ? WHERE account = ? AND region = ? AND kind = 'user' AND entity = ?`,
+			`UPDATE iam_members SET usr = ? WHERE account = ? AND region = ? AND usr = ?`,
+			`UPDATE iam_keys SET usr = ? WHERE account = ? AND region = ? AND usr = ?`,
+		},
+		IAMGroup: {
+			`UPDATE iam_inline SET entity = ? WHERE account = ? AND region = ? AND kind = 'group' AND entity = ?`,
+			`UPDATE iam_attachments SET entity = ? WHERE account = ? AND region = ? AND kind = 'group' AND entity = ?`,
+			`UPDATE iam_members SET grp = ? WHERE account = ? AND region = ? AND grp = ?`,
+		},
+	}[kind] {
 		if _, err := tx.exec(q, to, g.Account, g.Region, from); err != nil {
 			return err
 		}

@@ -97,7 +97,7 @@ var memoryWrites = []func(tx *Tx, name string, n int) error{
 		return tx.CreateIAMEntity(memoryScope, IAMEntity{Kind: IAMUser, Name: name})
 	},
 	func(tx *Tx, name string, n int) error {
-		return tx.RenameIAMUser(memoryScope, name, fmt.Sprint("n", n%4))
+		return tx.RenameIAMEntity(memoryScope, IAMUser, name, fmt.Sprint("n", n%4))
 	},
 	func(tx *Tx, name string, n int) error {
 		return tx.CutOff(memoryScope, name, time.UnixMilli(int64(n)))

@@ -17,6 +17,11 @@ func (a *api) groups() []wire.Row {
 			}),
 		aboutGroup(a, wire.Do("GetGroup", a.getGroup)),
 		wire.Do("ListGroups", a.listGroups).On(func(s fleet.Scope, in *ListGroupsInput) []string { return under(s, store.IAMGroup, in.PathPrefix) }),
+		aboutGroup(a, act[UpdateGroupOutput]("UpdateGroup", func(ctx context.Context, s fleet.Scope, in *UpdateGroupInput) error {
+			return a.IAM.Rename(ctx, s, store.IAMGroup, in.GroupName, wire.Value(in.NewGroupName), wire.Value(in.NewPath))
+		})).On(func(s fleet.Scope, in *UpdateGroupInput) []string {
+			return a.renamed(s, store.IAMGroup, in.GroupName, in.NewGroupName, in.NewPath)
+		}),
 		aboutGroup(a, act[DeleteGroupOutput]("DeleteGroup", func(ctx context.Context, s fleet.Scope, in *DeleteGroupInput) error {
 			return a.IAM.Delete(ctx, s, store.IAMGroup, in.GroupName)
 		})),

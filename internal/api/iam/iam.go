@@ -24,7 +24,7 @@ type api struct{ Config }
 func Service(cfg Config) *wire.Service {
 	a := &api{cfg}
 	var rows []wire.Row
-	for _, subject := range [][]wire.Row{a.users(), a.keys(), a.roles(), a.groups(), a.inline(), a.attachments(), a.policies(), a.providers()} {
+	for _, subject := range [][]wire.Row{a.users(), a.keys(), a.roles(), a.groups(), a.inline(), a.attachments(), a.policies(), a.providers(), a.simulations()} {
 		rows = append(rows, subject...)
 	}
 	return wire.NewService(Model, rows, wire.ErrorTable{

@@ -22,6 +22,13 @@ func (a *api) policies() []wire.Row {
 			Conditions(func(_ fleet.Scope, in *CreatePolicyInput) facts { return requestTags(in.Tags) }),
 		aboutPolicy(a, wire.Do("GetPolicy", a.getPolicy), func(in *GetPolicyInput) string { return in.PolicyArn }),
 		wire.Do("ListPolicies", a.listPolicies),
+		aboutPolicy(a, act[TagPolicyOutput]("TagPolicy", func(ctx context.Context, s fleet.Scope, in *TagPolicyInput) error {
+			return a.tagARN(ctx, s, in.PolicyArn, in.Tags)
+		}), func(in *TagPolicyInput) string { return in.PolicyArn }, func(in *TagPolicyInput) facts { return requestTags(in.Tags) }),
+		aboutPolicy(a, act[UntagPolicyOutput]("UntagPolicy", func(ctx context.Context, s fleet.Scope, in *UntagPolicyInput) error {
+			return a.IAM.UntagARN(ctx, s, in.PolicyArn, in.TagKeys)
+		}), func(in *UntagPolicyInput) string { return in.PolicyArn }, func(in *UntagPolicyInput) facts { return facts{"aws:TagKeys": in.TagKeys} }),
+		aboutPolicy(a, wire.Do("ListPolicyTags", a.listPolicyTags), func(in *ListPolicyTagsInput) string { return in.PolicyArn }),
 		aboutPolicy(a, act[DeletePolicyOutput]("DeletePolicy", func(ctx context.Context, s fleet.Scope, in *DeletePolicyInput) error {
 			return a.IAM.DeletePolicy(ctx, s, in.PolicyArn)
 		}), func(in *DeletePolicyInput) string { return in.PolicyArn }),
@@ -36,6 +43,16 @@ func (a *api) policies() []wire.Row {
 		}), func(in *DeletePolicyVersionInput) string { return in.PolicyArn }),
 		aboutPolicy(a, wire.Do("ListEntitiesForPolicy", a.listEntitiesForPolicy), func(in *ListEntitiesForPolicyInput) string { return in.PolicyArn }),
 	}
+}
+
+func (a *api) listPolicyTags(ctx context.Context, in *ListPolicyTagsInput) (*ListPolicyTagsOutput, error) {
+	m, err := a.IAM.Policy(ctx, scope(ctx), in.PolicyArn)
+	if err != nil {
+		return nil, err
+	}
+	out := &ListPolicyTagsOutput{}
+	out.Tags, out.IsTruncated, out.Marker, err = pageOfTags(ctx, m.Tags, in.Marker, in.MaxItems, "ListPolicyTags", in.PolicyArn)
+	return out, err
 }
 
 // versionIn reads the number out of v1, v2 …; 0, which no version has, for anything else.

@@ -24,6 +24,15 @@ func (a *api) providers() []wire.Row {
 			On(func(s fleet.Scope, _ *ListOpenIDConnectProvidersInput) []string {
 				return []string{s.IAM("oidc-provider/*")}
 			}),
+		aboutProvider(a, act[TagOpenIDConnectProviderOutput]("TagOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *TagOpenIDConnectProviderInput) error {
+			return a.tagARN(ctx, s, in.OpenIDConnectProviderArn, in.Tags)
+		}), func(in *TagOpenIDConnectProviderInput) string { return in.OpenIDConnectProviderArn },
+			func(in *TagOpenIDConnectProviderInput) facts { return requestTags(in.Tags) }),
+		aboutProvider(a, act[UntagOpenIDConnectProviderOutput]("UntagOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *UntagOpenIDConnectProviderInput) error {
+			return a.IAM.UntagARN(ctx, s, in.OpenIDConnectProviderArn, in.TagKeys)
+		}), func(in *UntagOpenIDConnectProviderInput) string { return in.OpenIDConnectProviderArn },
+			func(in *UntagOpenIDConnectProviderInput) facts { return facts{"aws:TagKeys": in.TagKeys} }),
+		aboutProvider(a, wire.Do("ListOpenIDConnectProviderTags", a.listProviderTags), func(in *ListOpenIDConnectProviderTagsInput) string { return in.OpenIDConnectProviderArn }),
 		aboutProvider(a, act[DeleteOpenIDConnectProviderOutput]("DeleteOpenIDConnectProvider", func(ctx context.Context, s fleet.Scope, in *DeleteOpenIDConnectProviderInput) error {
 			return a.IAM.DeleteProvider(ctx, s, in.OpenIDConnectProviderArn)
 		}), func(in *DeleteOpenIDConnectProviderInput) string { return in.OpenIDConnectProviderArn }),
@@ -39,6 +48,16 @@ func (a *api) providers() []wire.Row {
 			return a.IAM.ChangeProvider(ctx, s, in.OpenIDConnectProviderArn, func(e *iam.Entity) { e.Thumbprints = in.ThumbprintList })
 		}), func(in *UpdateOpenIDConnectProviderThumbprintInput) string { return in.OpenIDConnectProviderArn }),
 	}
+}
+
+func (a *api) listProviderTags(ctx context.Context, in *ListOpenIDConnectProviderTagsInput) (*ListOpenIDConnectProviderTagsOutput, error) {
+	e, err := a.IAM.Provider(ctx, scope(ctx), in.OpenIDConnectProviderArn)
+	if err != nil {
+		return nil, err
+	}
+	out := &ListOpenIDConnectProviderTagsOutput{}
+	out.Tags, out.IsTruncated, out.Marker, err = pageOfTags(ctx, e.Tags, in.Marker, in.MaxItems, "ListOpenIDConnectProviderTags", in.OpenIDConnectProviderArn)
+	return out, err
 }
 
 func (a *api) createProvider(ctx context.Context, in *CreateOpenIDConnectProviderInput) (*CreateOpenIDConnectProviderOutput, error) {

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"context"
+	"maps"
 	"net/url"
 	"reflect"
 	"strings"
@@ -44,13 +45,7 @@ func about[In, Out any](a *api, kind string, op *wire.Op[In, Out], more ...func(
 	}
 	return op.On(func(s fleet.Scope, in *In) []string { return []string{find(s, in).ARN(s)} }).
 		Conditions(func(s fleet.Scope, in *In) facts {
-			f := resourceFacts(find(s, in))
-			for _, m := range more {
-				for k, v := range m(in) {
-					f[k] = v
-				}
-			}
-			return f
+			return with(resourceFacts(find(s, in)), in, more)
 		})
 }
 
@@ -95,6 +90,14 @@ func resourceFacts(e iam.Entity) facts {
 	return f
 }
 
+// with adds what else a request tells.
+func with[In any](f facts, in *In, more []func(*In) facts) facts {
+	for _, m := range more {
+		maps.Copy(f, m(in))
+	}
+	return f
+}
+
 // requestTags are the tags that a request brings.
 func requestTags(tags []Tag) facts {
 	if len(tags) == 0 {
@@ -121,7 +124,7 @@ func bounded(f facts, arn *string) facts {
 }
 
 // aboutProvider says that an operation touches the OpenID Connect provider whose ARN it names, as that is spelled in the store.
-func aboutProvider[In, Out any](a *api, op *wire.Op[In, Out], arn func(*In) string) *wire.Op[In, Out] {
+func aboutProvider[In, Out any](a *api, op *wire.Op[In, Out], arn func(*In) string, more ...func(*In) facts) *wire.Op[In, Out] {
 	find := func(s fleet.Scope, in *In) (iam.Entity, bool) {
 		name, ok := strings.CutPrefix(arn(in), s.IAM("oidc-provider/"))
 		return a.entity(s, store.IAMOIDC, name), ok
@@ -133,20 +136,20 @@ func aboutProvider[In, Out any](a *api, op *wire.Op[In, Out], arn func(*In) stri
 		return []string{arn(in)}
 	}).Conditions(func(s fleet.Scope, in *In) facts {
 		e, _ := find(s, in)
-		return resourceFacts(e)
+		return with(resourceFacts(e), in, more)
 	})
 }
 
 // aboutPolicy says that an operation touches the managed policy whose ARN it names. There is one spelling of it: the rules know
 // no other.
-func aboutPolicy[In, Out any](a *api, op *wire.Op[In, Out], arn func(*In) string) *wire.Op[In, Out] {
+func aboutPolicy[In, Out any](a *api, op *wire.Op[In, Out], arn func(*In) string, more ...func(*In) facts) *wire.Op[In, Out] {
 	return op.On(func(_ fleet.Scope, in *In) []string { return []string{arn(in)} }).
 		Conditions(func(s fleet.Scope, in *In) facts {
 			m, err := a.IAM.Policy(context.Background(), s, arn(in))
 			if err != nil {
-				return nil
+				m.Entity = iam.Entity{}
 			}
-			return resourceFacts(m.Entity)
+			return with(resourceFacts(m.Entity), in, more)
 		})
 }
 

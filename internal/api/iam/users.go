@@ -21,8 +21,10 @@ func (a *api) users() []wire.Row {
 		wire.Do("GetUser", a.getUser).NoPermission(), // see self
 		wire.Do("ListUsers", a.listUsers).On(func(s fleet.Scope, in *ListUsersInput) []string { return under(s, store.IAMUser, in.PathPrefix) }),
 		aboutUser(a, act[UpdateUserOutput]("UpdateUser", func(ctx context.Context, s fleet.Scope, in *UpdateUserInput) error {
-			return a.IAM.RenameUser(ctx, s, in.UserName, wire.Value(in.NewUserName), wire.Value(in.NewPath))
-		})).On(a.renamed),
+			return a.IAM.Rename(ctx, s, store.IAMUser, in.UserName, wire.Value(in.NewUserName), wire.Value(in.NewPath))
+		})).On(func(s fleet.Scope, in *UpdateUserInput) []string {
+			return a.renamed(s, store.IAMUser, in.UserName, in.NewUserName, in.NewPath)
+		}),
 		aboutUser(a, act[DeleteUserOutput]("DeleteUser", func(ctx context.Context, s fleet.Scope, in *DeleteUserInput) error {
 			return a.IAM.Delete(ctx, s, store.IAMUser, in.UserName)
 		})),
@@ -42,15 +44,16 @@ func (a *api) users() []wire.Row {
 	}
 }
 
-// renamed are what a user is called before and after UpdateUser: the caller needs the permission on both, as with AWS.
-func (a *api) renamed(s fleet.Scope, in *UpdateUserInput) []string {
-	e := a.entity(s, store.IAMUser, in.UserName)
+// renamed are what a user or group is called before and after UpdateUser or UpdateGroup: the caller needs the permission on both, as
+// with AWS.
+func (a *api) renamed(s fleet.Scope, kind, name string, newName, newPath *string) []string {
+	e := a.entity(s, kind, name)
 	before := e.ARN(s)
-	if in.NewPath != nil {
-		e.Path = *in.NewPath
+	if newPath != nil {
+		e.Path = *newPath
 	}
-	if in.NewUserName != nil {
-		e.Name = *in.NewUserName
+	if newName != nil {
+		e.Name = *newName
 	}
 	if after := e.ARN(s); after != before {
 		return []string{before, after}
@@ -106,17 +109,33 @@ func (a *api) tag(ctx context.Context, s fleet.Scope, kind, name string, list []
 	return a.IAM.Tag(ctx, s, kind, name, tags)
 }
 
+// tagARN adds tags to a policy or provider.
+func (a *api) tagARN(ctx context.Context, s fleet.Scope, arn string, list []Tag) error {
+	tags, err := tagsIn(list)
+	if err != nil {
+		return err
+	}
+	return a.IAM.TagARN(ctx, s, arn, tags)
+}
+
 // tags lists a page of the tags of a user or role.
 func (a *api) tags(ctx context.Context, operation, kind, name string, marker *string, items *int) (page []Tag, truncated *bool, next *string, err error) {
-	l, err := list(ctx, marker, items, operation, name)
-	if err != nil {
-		return nil, nil, nil, err
-	}
 	e, err := a.IAM.Entity(ctx, scope(ctx), kind, name)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	page, truncated, next = cut(l, tagsOut(e.Tags), func(t Tag) string { return t.Key })
+	return pageOfTags(ctx, e.Tags, marker, items, operation, name)
+}
+
+func pageOfTags(ctx context.Context, tags map[string]string, marker *string, items *int, question ...string) (page []Tag, truncated *bool, next *string, err error) {
+	l, err := list(ctx, marker, items, question...)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	page, truncated, next = cut(l, tagsOut(tags), func(t Tag) string { return t.Key })
+	if page == nil {
+		page = []Tag{}
+	}
 	return page, truncated, next, nil
 }
 

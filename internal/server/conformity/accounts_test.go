@@ -17,6 +17,7 @@ var refusals = []string{"ResourceNotFoundException", "NoSuchEntity", "AccessDeni
 // otherwise are the operations that answer a stranger in another way, and how: "" is success, in the stranger's own account.
 var otherwise = map[attempt]string{
 	{"cognito-identity", "DeleteIdentities"}: "",                        // idempotent: identities that are not there count as deleted
+	{"iam", "SimulateCustomPolicy"}:          "",                        // has no resource
 	{"imprint", "DeprovisionThing"}:          "",                        // idempotent
 	{"iot", "DeleteBillingGroup"}:            "",                        // idempotent
 	{"iot", "DeleteThing"}:                   "",                        // idempotent

@@ -43,6 +43,8 @@ var unusedMembers = []unusedMember{
 	{"cognito-idp", "GetTokensFromRefreshToken", "DeviceKey", "no devices are remembered; a pool that asks for it is refused"},
 	{"cognito-identity", "GetId", "AccountId", "a pool's id tells its account"},
 	{"cognito-identity", "ListIdentities", "HideDisabled", "no identity is ever disabled, so there is none to hide"},
+	{"iam", "*", "CallerArn", "matters to resource policies alone, which a simulation has not"},
+	{"iam", "*", "ContextEntries.ContextKeyType", "values are compared as the operator of the condition says, whatever their type is called"},
 	{"lambda", "ListAliases", "FunctionVersion", "functions have no aliases, of any version"},
 	{"lambda", "*", "MaxItems", "the list has one entry, or none"},
 }

@@ -122,6 +122,7 @@ func (a *tenant) furnishIAM() {
 	maps.Copy(a.values, values{
 		"UserName": "alice", "RoleName": "keeper", "PolicyArn": managed, "VersionId": "v2", "PermissionsBoundary": managed,
 		"AccessKeyId": key.between("AccessKeyId"), "Status": "Inactive", "AssumeRolePolicyDocument": trustIoT, "RoleArn": a.arn("iam", "role/keeper"),
+		"PolicySourceArn": a.arn("iam", "user/alice"), "ActionNames": []any{"iot:Connect"}, "PolicyInputList": []any{policy},
 		"OpenIDConnectProviderArn": a.arn("iam", "oidc-provider/idp.example.com"), "Url": "https://idp.example.com", "ClientID": "client",
 		"ThumbprintList": []any{strings.Repeat("b", 40)}, "UpdateAssumeRolePolicy.PolicyDocument": trustIoT, "PolicyDocument": allowIoT,
 		"TagRole.Tags": []any{object{"Key": "new", "Value": "x"}}, "TagUser.Tags": []any{object{"Key": "new", "Value": "x"}}, "TagKeys": []any{"of"},

@@ -24,7 +24,7 @@ func TestFactsAreMadeWhenAStatementAsks(t *testing.T) {
 		late, early := r, r
 		late.Facts = func() Context { asked++; return facts }
 		early.Context = facts
-		got, want := Evaluate([]Named{{"p", doc}}, late), Evaluate([]Named{{"p", doc}}, early)
+		got, want := Evaluate([]Named{{Name: "p", Doc: doc}}, late), Evaluate([]Named{{Name: "p", Doc: doc}}, early)
 		if got.Allowed() != c.allowed || got.Decision != want.Decision || asked != c.asked {
 			t.Errorf("%s: %v, with Context %v; asked %d times, want %d", name, got, want, asked, c.asked)
 		}

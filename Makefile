@@ -64,7 +64,7 @@ pkcs11-test:
 
 # The race detector needs cgo, hence a C compiler.
 race:
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
 
 # Prints the table and writes build/bench.json; the physical floor is measured in the same run.
 bench: build

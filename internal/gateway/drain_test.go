@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+	"net"
 	"testing"
 
 	"github.com/imprint-iot/imprint/internal/mqtt"
@@ -53,4 +55,17 @@ func TestAFlowLastsFromItsFirstRequestToItsRegistration(t *testing.T) {
 	f.begin(c) // a request that was queued when its device went
 	f.done(c, trace.Create, false)
 	want("nobody is there any more", false)
+}
+
+// A server may have to stop while its listeners start.
+func TestWhoIsClosedAcceptsNobody(t *testing.T) {
+	t.Parallel()
+	g := New(newSite(t).gw.Config)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	defer l.Close()
+	check(t, g.Close(t.Context()))
+	if err := g.ServeMQTT(l); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("it says %v", err)
+	}
 }

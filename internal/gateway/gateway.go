@@ -67,6 +67,7 @@ type Gateway struct {
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex
+	closed   bool                                    // Close has begun
 	devices  map[store.Change]map[*deviceAccess]bool // live accesses by what may change their rights
 	claims   map[*claimAccess]bool                   // live claim sessions
 	versions map[versionKey]count                    // presence: connections so far
@@ -117,6 +118,9 @@ func (g *Gateway) Broker() *mqtt.Broker { return g.broker }
 
 // Close lets connections end in order until ctx ends. The listeners must be closed before, by whoever opened them.
 func (g *Gateway) Close(ctx context.Context) error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
 	g.stop()
 	err := g.broker.Close(ctx)
 	done := make(chan struct{})
@@ -149,7 +153,9 @@ func (g *Gateway) hand(l net.Listener, serve func(*admission.Visit, *handed)) ne
 }
 
 func (g *Gateway) accept(l net.Listener, serve func(*admission.Visit)) error {
-	g.wg.Add(1) // Close waits for whoever may still accept
+	if !g.enter() {
+		return net.ErrClosed
+	}
 	defer g.wg.Done()
 	for backoff := time.Millisecond; ; {
 		nc, err := l.Accept()
@@ -171,6 +177,16 @@ func (g *Gateway) accept(l net.Listener, serve func(*admission.Visit)) error {
 		v := g.Door.Arrive(nc)
 		g.wg.Go(func() { makeRoom(); serve(v) })
 	}
+}
+
+// enter counts one whom Close waits for, since they may still accept; false if it waits already, which it does for nobody new.
+func (g *Gateway) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.wg.Add(1)
+	}
+	return !g.closed
 }
 
 // makeRoom lets the stack of a goroutine grow at once to what a handshake or a registration needs. Grown step by step, as one calls

@@ -84,6 +84,23 @@ func (c *MFAChoice) keep(tx *store.Tx, p *Pool, u *store.PoolUser) error {
 	return tx.PutSoftwareToken(p.Scope, p.ID, u.Sub, t)
 }
 
+// ResetSoftwareToken takes a user's software tokens away, the one in force and one that is being set up: it is lost. Where everybody needs
+// one, the next sign-in with the password sets up another. Sessions go on.
+func (s *Service) ResetSoftwareToken(ctx context.Context, scope fleet.Scope, poolID, username string) error {
+	_, err := s.changeUser(ctx, scope, poolID, username, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
+		if _, err := tx.SoftwareToken(p.Scope, p.ID, u.Sub, store.TokenVerified); err != nil {
+			return asNotFound(err, noSoftwareToken())
+		}
+		for _, state := range []string{store.TokenVerified, store.TokenPending} {
+			if err := tx.DeleteSoftwareToken(p.Scope, p.ID, u.Sub, state); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
 // factors fills in the second factors of a user.
 func (p *Pool) factors(tx *store.Tx, u *User) error {
 	t, err := tx.SoftwareToken(p.Scope, p.ID, u.Sub, store.TokenVerified)

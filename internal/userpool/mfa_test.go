@@ -425,3 +425,36 @@ func TestASecretInTheStoreOpensOnlyWhereItWasPut(t *testing.T) {
 		t.Error("a secret that was moved to another user signs them in")
 	}
 }
+
+func TestALostTokenIsReset(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	p := w.pool(Settings{MFA: MFAOn})
+	app := w.client(p, ClientSettings{})
+	w.user(p, "ada", nil)
+	asked := func() string { return must(w.signIn(app, "ada", good))(t).Challenge }
+	enrol := func() {
+		o := must(w.signIn(app, "ada", good))(t)
+		text, session, err := w.NewSoftwareToken(ctx, Enrolment{Session: o.Session})
+		ok(t, err)
+		must(w.VerifySoftwareToken(ctx, Enrolment{Session: session}, w.code(text, 0), ""))(t)
+	}
+	wantError(t, w.ResetSoftwareToken(ctx, scope, p.ID, "ada"), "SoftwareTokenMFANotFoundException", "")
+	wantError(t, w.ResetSoftwareToken(ctx, scope, p.ID, "eve"), "UserNotFoundException", "")
+	enrol()
+	if c := asked(); c != tokenStep {
+		t.Fatalf("a sign-in asks for %s", c)
+	}
+	half := must(w.signIn(app, "ada", good))(t)
+	ok(t, w.ResetSoftwareToken(ctx, scope, p.ID, "ada"))
+	_, err := w.Respond(ctx, Answer{ClientID: app.ID, Challenge: tokenStep, Session: half.Session, Responses: secrets("USERNAME", "ada", "SOFTWARE_TOKEN_MFA_CODE", "123456")})
+	wantError(t, err, "SoftwareTokenMFANotFoundException", "")
+	if c := asked(); c != setUpStep {
+		t.Fatalf("a sign-in after the reset asks for %s", c)
+	}
+	enrol()
+	if c := asked(); c != tokenStep {
+		t.Fatalf("a sign-in with the new token asks for %s", c)
+	}
+}

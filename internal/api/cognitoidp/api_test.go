@@ -425,7 +425,7 @@ func TestAnotherAccountSeesNothing(t *testing.T) {
 		"CreateUserPoolClient": {"ClientName": "x"}, "ListUserPools": {"MaxResults": 60}, "CreateUserPool": {"PoolName": "x"},
 		"CreateUserPoolDomain": {"Domain": "plant"}, "DescribeUserPoolDomain": {"Domain": "plant"}, "UpdateUserPoolDomain": {"Domain": "plant"}, "DeleteUserPoolDomain": {"Domain": "plant"},
 		"CreateResourceServer": {"Identifier": "api", "Name": "x"}, "DescribeResourceServer": {"Identifier": "api"}, "DeleteResourceServer": {"Identifier": "api"},
-		"UpdateResourceServer": {"Identifier": "api", "Name": "x"},
+		"UpdateResourceServer": {"Identifier": "api", "Name": "x"}, "AdminSetUserSettings": {"MFAOptions": []object{}},
 	}
 	for _, op := range Service(Config{}).Coverage().Implemented {
 		if op.Public || op.Operation == "CreateUserPool" {

@@ -61,6 +61,8 @@ func (a *api) publicRows() []wire.Row {
 		wire.Do("AssociateSoftwareToken", a.associateSoftwareToken).Public(),
 		wire.Do("VerifySoftwareToken", a.verifySoftwareToken).Public(),
 		wire.Do("SetUserMFAPreference", a.setUserMFAPreference).Public(),
+		wire.Do("SetUserSettings", a.setUserSettings).Public(),
+		wire.Do("GetUserAuthFactors", a.getUserAuthFactors).Public(),
 	}
 }
 
@@ -120,6 +122,7 @@ func (a *api) userRows() []wire.Row {
 		wire.Do("AdminDeleteUserAttributes", a.adminDeleteUserAttributes).On(func(s fleet.Scope, in *AdminDeleteUserAttributesInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminUserGlobalSignOut", a.adminUserGlobalSignOut).On(func(s fleet.Scope, in *AdminUserGlobalSignOutInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminSetUserMFAPreference", a.adminSetUserMFAPreference).On(func(s fleet.Scope, in *AdminSetUserMFAPreferenceInput) []string { return pool(s, in.UserPoolId) }),
+		wire.Do("AdminSetUserSettings", a.adminSetUserSettings).On(func(s fleet.Scope, in *AdminSetUserSettingsInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminAddUserToGroup", a.adminAddUserToGroup).On(func(s fleet.Scope, in *AdminAddUserToGroupInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminRemoveUserFromGroup", a.adminRemoveUserFromGroup).On(func(s fleet.Scope, in *AdminRemoveUserFromGroupInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("AdminListGroupsForUser", a.adminListGroupsForUser).On(func(s fleet.Scope, in *AdminListGroupsForUserInput) []string { return pool(s, in.UserPoolId) }),

@@ -99,3 +99,41 @@ func mfaChoice(sms *SMSMfaSettingsType, email *EmailMfaSettingsType, passkey *We
 func noDelivery(factor string) error {
 	return fleet.Invalid("", "", "User does not have delivery config set to turn on %s", factor).WithCode("InvalidParameterException")
 }
+
+// setUserSettings and adminSetUserSettings are the older way to ask for SMS as the second factor, which is not offered: no option is what
+// everybody has.
+func (a *api) setUserSettings(ctx context.Context, in *SetUserSettingsInput) (*SetUserSettingsOutput, error) {
+	if err := refuseOptions(in.MFAOptions); err != nil {
+		return nil, err
+	}
+	return nil, a.pools.PreferMFA(ctx, in.AccessToken, nil)
+}
+
+func (a *api) adminSetUserSettings(ctx context.Context, in *AdminSetUserSettingsInput) (*AdminSetUserSettingsOutput, error) {
+	if err := refuseOptions(in.MFAOptions); err != nil {
+		return nil, err
+	}
+	return nil, a.pools.PreferMFAFor(ctx, scope(ctx), in.UserPoolId, in.Username, nil)
+}
+
+func refuseOptions(options []MFAOptionType) error {
+	for _, o := range options {
+		if name := wire.Value(o.AttributeName); name != "" && name != "phone_number" && name != "email" {
+			return invalid("MFAOptions names the attribute " + name + ": only phone_number and email take messages.")
+		}
+		if wire.Value(o.DeliveryMedium) == "EMAIL" {
+			return noDelivery("EMAIL_OTP")
+		}
+		return noDelivery("SMS_MFA")
+	}
+	return nil
+}
+
+func (a *api) getUserAuthFactors(ctx context.Context, in *GetUserAuthFactorsInput) (*GetUserAuthFactorsOutput, error) {
+	u, err := a.pools.Self(ctx, in.AccessToken)
+	if err != nil {
+		return nil, err
+	}
+	return &GetUserAuthFactorsOutput{Username: u.Username, ConfiguredUserAuthFactors: []string{"PASSWORD"}, UserMFASettingList: u.MFA,
+		PreferredMfaSetting: text(u.PreferredMFA)}, nil
+}

@@ -81,3 +81,19 @@ func TestSoftwareTokensOverTheWire(t *testing.T) {
 	same(t, "MFA", w.do("GetUserPoolMfaConfig", object{"UserPoolId": pool}), object{"MfaConfiguration": "OFF"})
 	same(t, "MFA", dig(w.do("CreateUserPool", object{"PoolName": "p", "MfaConfiguration": "ON"}), "UserPool", "MfaConfiguration"), "ON")
 }
+
+func TestTheOlderWayToAskForSecondFactors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	pool, client := w.setUp()
+	access := dig(w.do("InitiateAuth", object{"ClientId": client, "AuthFlow": "USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "ada", "PASSWORD": good}}),
+		"AuthenticationResult", "AccessToken")
+	sms := []any{object{"DeliveryMedium": "SMS", "AttributeName": "phone_number"}}
+	w.do("SetUserSettings", object{"AccessToken": access, "MFAOptions": []any{}})
+	w.do("AdminSetUserSettings", object{"UserPoolId": pool, "Username": "ada", "MFAOptions": []any{}})
+	w.fails("SetUserSettings", object{"AccessToken": access, "MFAOptions": sms}, "InvalidParameterException", "SMS_MFA")
+	w.fails("AdminSetUserSettings", object{"UserPoolId": pool, "Username": "ada", "MFAOptions": sms}, "InvalidParameterException", "SMS_MFA")
+	w.fails("SetUserSettings", object{"AccessToken": "x", "MFAOptions": []any{}}, "NotAuthorizedException", "Invalid Access Token")
+	w.fails("AdminSetUserSettings", object{"UserPoolId": pool, "Username": "nobody", "MFAOptions": []any{}}, "UserNotFoundException", "User does not exist.")
+	same(t, "factors", w.do("GetUserAuthFactors", object{"AccessToken": access}), object{"Username": "ada", "ConfiguredUserAuthFactors": []any{"PASSWORD"}})
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/userpool"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -23,6 +24,7 @@ type Config struct {
 	Hooks     *hook.Service
 	Functions *lambda.Service
 	Provision *provision.Service
+	Pools     *userpool.Service
 	Home      fleet.Scope // only its callers may make accounts and see their list
 }
 
@@ -49,6 +51,7 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("ListFunctions", a.listFunctions),
 		wire.Do("DeleteFunction", a.deleteFunction).On(func(s fleet.Scope, in *DeleteFunctionInput) []string { return function(s, in.Name) }),
 		wire.Do("GetFunctionLogs", a.getFunctionLogs).On(func(s fleet.Scope, in *GetFunctionLogsInput) []string { return function(s, in.Name) }),
+		wire.Do("ResetSoftwareToken", a.resetSoftwareToken).On(func(s fleet.Scope, in *ResetSoftwareTokenInput) []string { return userPool(s, in.UserPoolId) }),
 		wire.Do("CreateTable", a.createTable).On(func(s fleet.Scope, in *CreateTableInput) []string { return table(s, in.Name) }),
 		wire.Do("ListTables", a.listTables),
 		wire.Do("DeleteTable", a.deleteTable).On(func(s fleet.Scope, in *DeleteTableInput) []string { return table(s, in.Name) }),

@@ -475,6 +475,7 @@ func FuzzLook(f *testing.F) {
 	f.Add(".banner-customizable{color:red}")
 	f.Add("/* x */ .label-customizable:hover { padding: 1px; }")
 	f.Add(".label-customizable{background:url(x)}")
+	f.Add(".label-customizable{background:URL(x)}")
 	f.Add(".label-customizable{color")
 	f.Add("@import")
 	f.Fuzz(func(t *testing.T, css string) {
@@ -493,7 +494,7 @@ func FuzzLook(f *testing.F) {
 
 func FuzzRedirect(f *testing.F) {
 	for _, u := range []string{"https://app.example/back?x=y", "http://localhost:3000/", "http://127.0.0.1/", "http://[::1]/", "myapp://back", "com.example.app:/back",
-		"http://app.example/", "https://", "https://a@b/", "https://a/#b", "javascript:alert(1)", "DATA:text/html,x", "/back", "%zz", "https://a b/", "mailto:a@b"} {
+		"http://app.example/", "https://", "https://a@b/", "https://@b/", "https://a/#b", "javascript:alert(1)", "DATA:text/html,x", "/back", "%zz", "https://a b/", "mailto:a@b"} {
 		f.Add(u)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

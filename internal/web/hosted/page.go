@@ -24,20 +24,19 @@ var pages = template.Must(template.ParseFS(files, "templates/page.html"))
 
 // A page is what the one template shows: a sentence, forms, links.
 type page struct {
-	Title   string // the heading too
-	Intro   string
-	Notice  string // what has just succeeded
-	Error   string // what has just failed, told of the fields that are Wrong
-	Key     *tokenKey
-	Forms   []form
-	Links   []link
-	Pool    string // its name
-	Style   string // address of the style sheet
-	Look    string // address of the pool's own style sheet, "" if it has none
-	Logo    string // address of its logo, "" if it has none
-	target  string // where the answer to a form may lead, for the content security policy
-	client  string
-	cookies bool // there are forms, so the browser needs a cookie
+	Title  string // the heading too
+	Intro  string
+	Notice string // what has just succeeded
+	Error  string // what has just failed, told of the fields that are Wrong
+	Key    *tokenKey
+	Forms  []form
+	Links  []link
+	Pool   string // its name
+	Style  string // address of the style sheet
+	Look   string // address of the pool's own style sheet, "" if it has none
+	Logo   string // address of its logo, "" if it has none
+	target string // where the answer to a form may lead, for the content security policy
+	client string
 }
 
 // A form is sent to Action. Its first field has the focus, but that of a second form has not.

@@ -14,6 +14,8 @@ import (
 )
 
 type authCmd struct {
+	RotateKeys rotateKeysCmd `cmd:"" help:"Give a user pool new keys to sign tokens with. Tokens of before stay good."`
+
 	Init authInitCmd `cmd:"" help:"Make what an app needs so that people can sign in and make claims, and write its configuration for Amplify: user pool, client, identity pool, roles."`
 }
 

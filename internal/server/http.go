@@ -76,8 +76,7 @@ func (s *Server) handler() http.Handler {
 			s.serveReady(w, r, false)
 		case path == "/.well-known/jwks_uri":
 			w.Header().Set("Access-Control-Allow-Origin", "*")
-			w.Header().Set("Content-Type", "application/json")
-			w.Write(s.identities.KeySet())
+			userpool.ServeCacheable(w, r, s.identities.KeySet(), 3600)
 		case userpool.IsWellKnown(path):
 			wellKnown.ServeHTTP(w, r)
 		case path == amplifyEndpointsPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):

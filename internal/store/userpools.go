@@ -147,6 +147,14 @@ type UserPoolKey struct {
 func (tx *Tx) AddUserPoolKey(s fleet.Scope, pool string, k UserPoolKey) error {
 	_, err := tx.exec(`INSERT INTO user_pool_keys (account, region, pool, kid, purpose, private, public, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		s.Account, s.Region, pool, k.ID, k.Purpose, k.Private, k.Public, millis(k.Created))
+	tx.Changed(s, ChangedUserPool, pool)
+	return err
+}
+
+// DeleteUserPoolKey takes a key from a pool.
+func (tx *Tx) DeleteUserPoolKey(s fleet.Scope, pool, kid string) error {
+	_, err := tx.exec(`DELETE FROM user_pool_keys WHERE account = ? AND region = ? AND pool = ? AND kid = ?`, s.Account, s.Region, pool, kid)
+	tx.Changed(s, ChangedUserPool, pool)
 	return err
 }
 

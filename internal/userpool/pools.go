@@ -40,7 +40,7 @@ func (s *Service) CreatePool(ctx context.Context, scope fleet.Scope, name string
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	p.secret = s.seal("pool-secret", secret, scope, p.ID)
-	keys, err := s.newPoolKeys(ctx, p)
+	keys, err := s.newPoolKeys(ctx, scope, p.ID, p.Created)
 	if err != nil {
 		return nil, err
 	}

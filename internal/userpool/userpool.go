@@ -99,7 +99,9 @@ type Service struct {
 	inFlight   chan struct{}
 
 	keysMu sync.Mutex
-	keys   map[string]*poolKeys // by pool id
+	keys   map[string]heldKeys // by pool id
+
+	keysSeen int // changes of pools so far: keys that were read before one are not kept
 }
 
 // New checks cfg and returns a service. Call Close when it is done.
@@ -128,7 +130,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Waiting <= 0 {
 		cfg.Waiting = 256
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, inFlight: make(chan struct{}, 64), keys: map[string]*poolKeys{},
+	s := &Service{cfg: cfg, log: cfg.Log, inFlight: make(chan struct{}, 64), keys: map[string]heldKeys{},
 		arithmetic: newArithmetic(cfg)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -143,12 +145,13 @@ func New(cfg Config) (*Service, error) {
 // Close waits for messages that are still being sent.
 func (s *Service) Close() { s.background.Wait() }
 
-// changed forgets the keys of pools that were deleted.
+// changed forgets the keys of pools that were rotated or deleted.
 func (s *Service) changed(changes []store.Change) {
 	for _, c := range changes {
 		if c.Kind == store.ChangedUserPool {
 			s.keysMu.Lock()
 			delete(s.keys, c.Key)
+			s.keysSeen++
 			s.keysMu.Unlock()
 		}
 	}

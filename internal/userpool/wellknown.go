@@ -1,7 +1,10 @@
 package userpool
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -29,11 +32,28 @@ func (s *Service) WellKnown() http.Handler {
 			s.log.ErrorContext(r.Context(), "a key set could not be read", "path", r.URL.Path, "error", err)
 			http.Error(w, "internal error", http.StatusInternalServerError)
 		default:
-			head.Set("Content-Type", "application/json")
-			head.Set("Cache-Control", "public, max-age=3600")
-			w.Write(body)
+			ServeCacheable(w, r, body, wellKnownAge)
 		}
 	})
+}
+
+// wellKnownAge is how long, in seconds, whoever asks may keep a key set: so long before they sign new keys are in it.
+const wellKnownAge = 3600
+
+// ServeCacheable answers with a JSON document that may be kept for age seconds, and with 304 to whoever has it still (RFC 9110 section 13).
+func ServeCacheable(w http.ResponseWriter, r *http.Request, body []byte, age int) {
+	head, sum := w.Header(), sha256.Sum256(body)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	head.Set("Content-Type", "application/json")
+	head.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", age))
+	head.Set("ETag", etag)
+	for _, have := range strings.Split(r.Header.Get("If-None-Match"), ",") {
+		if have = strings.TrimPrefix(strings.TrimSpace(have), "W/"); have == etag || have == "*" {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	w.Write(body)
 }
 
 // IsWellKnown reports whether a path is one of those that WellKnown serves.

@@ -57,6 +57,7 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("DeleteTable", a.deleteTable).On(func(s fleet.Scope, in *DeleteTableInput) []string { return table(s, in.Name) }),
 		wire.Do("PutTableKeys", a.putTableKeys).On(func(s fleet.Scope, in *PutTableKeysInput) []string { return table(s, in.Name) }),
 		wire.Do("ListTableKeys", a.listTableKeys).On(func(s fleet.Scope, in *ListTableKeysInput) []string { return table(s, in.Name) }),
+		wire.Do("RotateUserPoolKeys", a.rotateUserPoolKeys).On(func(s fleet.Scope, in *RotateUserPoolKeysInput) []string { return userPool(s, in.UserPoolId) }),
 		wire.Do("DeleteTableKeys", a.deleteTableKeys).On(func(s fleet.Scope, in *DeleteTableKeysInput) []string { return table(s, in.Name) }),
 	}...), wire.ErrorTable{
 		fleet.KindInvalid:  "InvalidRequestException",

@@ -46,6 +46,7 @@ var Model = wire.Model{
 		{Name: "DeleteTable", Method: "DELETE", URI: "/imprint/tables/{name}"},
 		{Name: "PutTableKeys", Method: "POST", URI: "/imprint/tables/{name}/keys"},
 		{Name: "ListTableKeys", Method: "GET", URI: "/imprint/tables/{name}/keys"},
+		{Name: "RotateUserPoolKeys", Method: "POST", URI: "/imprint/user-pools/{userPoolId}/rotate-keys"},
 		{Name: "DeleteTableKeys", Method: "POST", URI: "/imprint/tables/{name}/delete-keys"},
 	},
 	Errors: map[string]int{

@@ -101,19 +101,19 @@ func noDelivery(factor string) error {
 }
 
 // setUserSettings and adminSetUserSettings are the older way to ask for SMS as the second factor, which is not offered: no option is what
-// everybody has.
+// everybody has. Whose settings they are comes first, so that strangers hear of nobody.
 func (a *api) setUserSettings(ctx context.Context, in *SetUserSettingsInput) (*SetUserSettingsOutput, error) {
-	if err := refuseOptions(in.MFAOptions); err != nil {
+	if err := a.pools.PreferMFA(ctx, in.AccessToken, nil); err != nil {
 		return nil, err
 	}
-	return nil, a.pools.PreferMFA(ctx, in.AccessToken, nil)
+	return nil, refuseOptions(in.MFAOptions)
 }
 
 func (a *api) adminSetUserSettings(ctx context.Context, in *AdminSetUserSettingsInput) (*AdminSetUserSettingsOutput, error) {
-	if err := refuseOptions(in.MFAOptions); err != nil {
+	if err := a.pools.PreferMFAFor(ctx, scope(ctx), in.UserPoolId, in.Username, nil); err != nil {
 		return nil, err
 	}
-	return nil, a.pools.PreferMFAFor(ctx, scope(ctx), in.UserPoolId, in.Username, nil)
+	return nil, refuseOptions(in.MFAOptions)
 }
 
 func refuseOptions(options []MFAOptionType) error {

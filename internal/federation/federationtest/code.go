@@ -219,7 +219,7 @@ func (c *Code) proven(r *http.Request) string {
 }
 
 func (c *Code) provenToApple(secret string) string {
-	s, err := jose.ParseSigned(secret, []jose.SignatureAlgorithm{jose.ES256})
+	s, err := jose.ParseSignedCompact(secret, []jose.SignatureAlgorithm{jose.ES256})
 	if err != nil {
 		return "the client secret is no token of ES256: " + err.Error()
 	}

@@ -117,16 +117,19 @@ func (a *api) adminSetUserSettings(ctx context.Context, in *AdminSetUserSettings
 }
 
 func refuseOptions(options []MFAOptionType) error {
+	factor := ""
 	for _, o := range options {
 		if name := wire.Value(o.AttributeName); name != "" && name != "phone_number" && name != "email" {
 			return invalid("MFAOptions names the attribute " + name + ": only phone_number and email take messages.")
 		}
-		if wire.Value(o.DeliveryMedium) == "EMAIL" {
-			return noDelivery("EMAIL_OTP")
+		if factor = "SMS_MFA"; wire.Value(o.DeliveryMedium) == "EMAIL" {
+			factor = "EMAIL_OTP"
 		}
-		return noDelivery("SMS_MFA")
 	}
-	return nil
+	if factor == "" {
+		return nil
+	}
+	return noDelivery(factor)
 }
 
 func (a *api) getUserAuthFactors(ctx context.Context, in *GetUserAuthFactorsInput) (*GetUserAuthFactorsOutput, error) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/egress"
+	"github.com/imprint-iot/imprint/internal/federation"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/function"
 	"github.com/imprint-iot/imprint/internal/gateway"
@@ -234,7 +235,8 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.hooks = hook.New(hook.Config{Store: s.db, Sealer: sealer, HTTP: s.egress, Local: s.functions, Clock: s.clock, OnCall: func(kind fleet.FunctionKind, outcome string, took time.Duration) {
 		s.metrics.Hook(string(kind), outcome, took)
 	}})
-	if s.userpools, err = userpool.New(userpool.Config{Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: way, OnMessage: s.metrics.Message, Functions: triggerCalls{s}, OnTrigger: s.metrics.Trigger,
+	if s.userpools, err = userpool.New(userpool.Config{Federation: federation.New(federation.Config{HTTP: s.egress, Tokens: s.issuers, Clock: s.clock}),
+		Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: way, OnMessage: s.metrics.Message, Functions: triggerCalls{s}, OnTrigger: s.metrics.Trigger,
 		Issuer: s.site.baseURL(), Clock: s.clock, Log: s.log, Trusted: s.strangers.trusted, OnRefuse: s.metrics.Refused, OnProof: s.strangers.proven,
 		Arithmetic: s.cfg.SignIns, Waiting: unbound(s.cfg.SignInsWaiting), FailuresPerMinute: s.cfg.Guesses, SignUpsPerMinute: s.cfg.SignUps}); err != nil {
 		return err

@@ -30,9 +30,10 @@ var (
 	SealedPoolCodes    = SealedColumn{"pool_user_codes", "code", []string{"pool", "sub", "purpose"}}
 	SealedTokens       = SealedColumn{"pool_software_tokens", "secret", []string{"pool", "sub", "state"}}
 	SealedPoolMessages = SealedColumn{"pool_messages", "content", []string{"pool", "id"}}
+	SealedProviders    = SealedColumn{"pool_providers", "secret", []string{"pool", "name"}}
 	SealedFunctions    = SealedColumn{"functions", "secret", []string{"name"}}
 	SealedEnvironments = SealedColumn{"lambda_functions", "environment", []string{"name"}}
-	sealedColumnsKnown = []SealedColumn{SealedAccessKeys, SealedPoolSecrets, SealedPoolKeys, SealedPoolClients, SealedVerifiers, SealedHistories, SealedPoolCodes, SealedTokens,
+	sealedColumnsKnown = []SealedColumn{SealedAccessKeys, SealedPoolSecrets, SealedPoolKeys, SealedPoolClients, SealedVerifiers, SealedHistories, SealedPoolCodes, SealedTokens, SealedProviders,
 		SealedPoolMessages, SealedFunctions, SealedEnvironments}
 )
 

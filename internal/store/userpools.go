@@ -113,7 +113,8 @@ func (tx *Tx) DrainUserPool(s fleet.Scope, id string, n int, at time.Time) (done
 	if len(subs) > 0 {
 		return false, nil
 	}
-	for table, key := range map[string]string{"pool_groups": "name", "pool_attempts": "subject, action", "pool_spent_challenges": "id"} {
+	for table, key := range map[string]string{"pool_groups": "name", "pool_attempts": "subject, action", "pool_spent_challenges": "id",
+		"pool_providers": "name", "pool_provider_identifiers": "identifier"} {
 		some, err := affected(tx.exec(`DELETE FROM `+table+` WHERE account = ? AND region = ? AND pool = ? AND (`+key+`) IN (SELECT `+key+` FROM `+table+`
 			WHERE account = ? AND region = ? AND pool = ? LIMIT ?)`, s.Account, s.Region, id, s.Account, s.Region, id, drainChunk))
 		if err != nil || some == drainChunk {

@@ -60,7 +60,7 @@ func (s *Service) CreateUser(ctx context.Context, scope fleet.Scope, poolID stri
 			return err
 		}
 		if n.ForceAlias {
-			if err := p.release(tx, u.Sub, u.Attributes, now); err != nil {
+			if err := p.release(tx, u, now); err != nil {
 				return err
 			}
 		}
@@ -302,6 +302,9 @@ func (s *Service) SetPassword(ctx context.Context, scope fleet.Scope, poolID, us
 	if err != nil {
 		return err
 	}
+	if err := refuseExternal(seen); err != nil {
+		return err
+	}
 	pw, err := s.newPassword(ctx, p, seen, seen.Username, seen.Sub, text.Reveal())
 	if err != nil {
 		return err
@@ -326,7 +329,7 @@ func (s *Service) ResetPassword(ctx context.Context, scope fleet.Scope, poolID, 
 	var pool *Pool
 	_, err := s.changeUser(ctx, scope, poolID, username, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
 		pool = p
-		if u.Status == MustChange || u.Status == Unconfirmed {
+		if u.Status == MustChange || u.Status == Unconfirmed || u.Status == External {
 			return notAuthorized("User password cannot be reset in the current state.")
 		}
 		way := *p

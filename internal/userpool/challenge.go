@@ -388,5 +388,5 @@ func (e entry) mayRead(name string) bool {
 	if strings.HasPrefix(name, "dev:") {
 		return false
 	}
-	return name == "sub" || e.client.ReadAttributes == nil || slices.Contains(e.client.ReadAttributes, name)
+	return name == "sub" || name == identitiesAttribute || e.client.ReadAttributes == nil || slices.Contains(e.client.ReadAttributes, name)
 }

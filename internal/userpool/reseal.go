@@ -24,6 +24,7 @@ var stored = []struct {
 	{store.SealedHistories, "password-history"},
 	{store.SealedPoolCodes, "code"},
 	{store.SealedTokens, "software-token"},
+	{store.SealedProviders, "provider"},
 	{store.SealedPoolMessages, "message"},
 }
 

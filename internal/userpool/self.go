@@ -83,6 +83,9 @@ func (s *Service) ChangePassword(ctx context.Context, token, previous, proposed 
 	if err != nil {
 		return err
 	}
+	if err := refuseExternal(&who.user); err != nil {
+		return err
+	}
 	if previous == "" {
 		return missing("PreviousPassword")
 	}

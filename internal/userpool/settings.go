@@ -258,13 +258,11 @@ func checkClient(tx *store.Tx, p *Pool, c *Client) error {
 			return invalid("Invalid write attributes specified while creating a client: the required attribute " + name + " is missing.")
 		}
 	}
-	for _, name := range s.Providers {
-		if name != "COGNITO" {
-			return invalid("The provider " + name + " does not exist for User Pool " + p.ID + ".")
-		}
-	}
 	if len(s.CallbackURLs) > 100 || len(s.LogoutURLs) > 100 {
 		return invalid("At most 100 callback URLs and 100 logout URLs are allowed.")
+	}
+	if err := checkProviders(tx, p, c.Providers); err != nil {
+		return err
 	}
 	return checkOAuth(tx, p, c)
 }

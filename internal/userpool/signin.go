@@ -151,13 +151,17 @@ func (s *Service) candidate(ctx context.Context, e entry, name string) (candidat
 	}); err != nil {
 		return c, err
 	}
+	external := c.user != nil && c.user.Status == External
+	if external { // there is no password to know
+		c.user = nil
+	}
 	if c.user != nil {
 		var err error
 		c.identity, c.salt = c.user.Username, c.user.Salt
 		c.verifier, err = s.verifierOf(e.pool, c.user)
 		return c, err
 	}
-	if e.client.ShowUnknownUsers {
+	if e.client.ShowUnknownUsers && !external {
 		s.wrongGuess(ctx, e)
 		return c, userNotFound()
 	}

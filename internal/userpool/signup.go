@@ -193,7 +193,7 @@ func (s *Service) confirm(tx *store.Tx, e entry, name string, code fleet.Secret,
 	}
 	u.Status, u.Modified = Confirmed, s.now()
 	if forceAlias {
-		if err := p.release(tx, u.Sub, u.Attributes, s.now()); err != nil {
+		if err := p.release(tx, u, s.now()); err != nil {
 			return nil, err
 		}
 	}
@@ -301,7 +301,7 @@ func (s *Service) ForgotPassword(ctx context.Context, r CodeRequest) (CodeDelive
 			return order{}, nil // looks like any other, and nothing is sent
 		case !u.Enabled:
 			return order{}, userDisabled()
-		case u.Status == MustChange:
+		case u.Status == MustChange || u.Status == External:
 			return order{}, notAuthorized("User password cannot be reset in the current state.")
 		}
 		attribute, value, err := p.recoveryAddress(u.Attributes)
@@ -328,6 +328,9 @@ func (s *Service) ConfirmForgotPassword(ctx context.Context, r CodeRequest, code
 		return err
 	}); err != nil {
 		return err
+	}
+	if seen != nil && seen.Status == External { // no code can have been sent
+		seen = nil
 	}
 	username, sub := e.pool.fold(r.Username), ""
 	if seen != nil {

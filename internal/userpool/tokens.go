@@ -180,7 +180,7 @@ func (s *Service) sign(ctx context.Context, e entry, g grant, over *overrides) (
 		id["cognito:preferred_role"] = preferred
 	}
 	for name, value := range g.user.Attributes {
-		if e.mayRead(name) && released(scopes, name) {
+		if e.mayRead(name) && (name == identitiesAttribute || released(scopes, name)) {
 			id[name] = attributeClaim(name, value)
 		}
 	}
@@ -220,6 +220,8 @@ func attributeClaim(name, value string) any {
 		return map[string]string{"formatted": value}
 	case "updated_at":
 		return json.Number(value) // the schema lets whole numbers in only
+	case identitiesAttribute:
+		return identitiesClaim(value)
 	}
 	return value
 }

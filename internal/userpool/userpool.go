@@ -25,6 +25,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/delivery"
+	"github.com/imprint-iot/imprint/internal/federation"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -53,6 +54,9 @@ type Config struct {
 	Keys     KeySource
 	Roles    RolePasser
 	Delivery delivery.Sender
+
+	// Federation asks other identity providers; nil: pools have none.
+	Federation *federation.Service
 
 	// Issuer is the public origin, for example https://iot.lan:8443, without a final slash. The issuer of a pool's tokens is
 	// Issuer + "/" + pool id.

@@ -17,6 +17,7 @@ const (
 	Confirmed     = "CONFIRMED"
 	ResetRequired = "RESET_REQUIRED"
 	MustChange    = "FORCE_CHANGE_PASSWORD"
+	External      = "EXTERNAL_PROVIDER" // signs in elsewhere and has no password here
 )
 
 // A User is what others may see of a user. Attributes include sub.
@@ -70,10 +71,14 @@ func (p *Pool) find(tx *store.Tx, name string) (*store.PoolUser, error) {
 	return nil, nil
 }
 
-// aliases lists the names under which a user with these attributes may sign in beside the username: in a pool with username
-// attributes any address, elsewhere a verified one only.
-func (p *Pool) aliases(attributes map[string]string) []store.PoolAlias {
+// aliases lists the names under which a user may sign in beside the username: in a pool with username attributes any address, elsewhere
+// a verified one only. Whoever comes from another provider has none: what that says of an address must take it from nobody here.
+func (p *Pool) aliases(u store.PoolUser) []store.PoolAlias {
 	var out []store.PoolAlias
+	attributes := u.Attributes
+	if u.Status == External {
+		return nil
+	}
 	for _, kind := range p.aliasKinds() {
 		v := attributes[kind]
 		proven := len(p.UsernameAttributes) > 0 || kind == "preferred_username" || attributes[kind+"_verified"] == "true"
@@ -89,7 +94,7 @@ func (p *Pool) save(tx *store.Tx, old, u store.PoolUser) error {
 	if err := tx.UpdatePoolUser(p.Scope, p.ID, old, u); err != nil {
 		return err
 	}
-	if slices.Equal(p.aliases(old.Attributes), p.aliases(u.Attributes)) {
+	if slices.Equal(p.aliases(old), p.aliases(u)) {
 		return nil
 	}
 	return p.setAliases(tx, u, aliasExists)
@@ -97,7 +102,7 @@ func (p *Pool) save(tx *store.Tx, old, u store.PoolUser) error {
 
 // setAliases stores the aliases of a user; taken words the error if another user has one.
 func (p *Pool) setAliases(tx *store.Tx, u store.PoolUser, taken func(kind string) *fleet.Error) error {
-	err := tx.SetPoolAliases(p.Scope, p.ID, u.Sub, p.aliases(u.Attributes))
+	err := tx.SetPoolAliases(p.Scope, p.ID, u.Sub, p.aliases(u))
 	if e := (*fleet.Error)(nil); isExists(err) && errors.As(err, &e) {
 		return taken(e.Resource)
 	}
@@ -105,16 +110,16 @@ func (p *Pool) setAliases(tx *store.Tx, u store.PoolUser, taken func(kind string
 }
 
 // release takes aliases away from whoever owns them, since somebody else has proven to own the address (ForceAliasCreation).
-func (p *Pool) release(tx *store.Tx, sub string, attributes map[string]string, now time.Time) error {
+func (p *Pool) release(tx *store.Tx, to store.PoolUser, now time.Time) error {
 	if len(p.UsernameAttributes) > 0 {
 		return nil
 	}
-	for _, a := range p.aliases(attributes) {
+	for _, a := range p.aliases(to) {
 		owner, err := tx.AliasOwner(p.Scope, p.ID, a)
 		if err != nil {
 			return err
 		}
-		if owner == "" || owner == sub || a.Kind == "preferred_username" {
+		if owner == "" || owner == to.Sub || a.Kind == "preferred_username" {
 			continue
 		}
 		old, err := tx.PoolUserBySub(p.Scope, p.ID, owner)
@@ -176,6 +181,9 @@ func (p *Pool) insert(tx *store.Tx, u store.PoolUser, exists string) error {
 		// The store sees equal usernames only; an alias of somebody would win or lose against it by chance.
 		if other, err := p.find(tx, u.Username); err != nil || other != nil {
 			return orElse(err, usernameExists(exists))
+		}
+		if err := p.reservedName(tx, u.Username); err != nil {
+			return err
 		}
 	}
 	if err := tx.CreatePoolUser(p.Scope, p.ID, u); err != nil {

@@ -417,7 +417,7 @@ func TestAnotherAccountSeesNothing(t *testing.T) {
 	w.do("CreateUserPoolDomain", object{"UserPoolId": pool, "Domain": "plant"})
 	w.do("CreateResourceServer", object{"UserPoolId": pool, "Identifier": "api", "Name": "x"})
 	arn := "arn:aws:cognito-idp:us-east-1:" + mine + ":userpool/" + pool
-	body := object{"UserPoolId": pool, "Username": "ada", "GroupName": "g", "ClientId": client, "ResourceArn": arn}
+	body := object{"UserPoolId": pool, "Username": "ada", "GroupName": "g", "ClientId": client, "ResourceArn": arn, "ProviderName": "Corp", "IdpIdentifier": "x"}
 	more := map[string]object{
 		"AdminSetUserPassword": {"Password": good}, "AdminUpdateUserAttributes": {"UserAttributes": []object{}}, "AdminDeleteUserAttributes": {"UserAttributeNames": []any{"name"}},
 		"AddCustomAttributes": {"CustomAttributes": []object{{"Name": "x"}}}, "TagResource": {"Tags": object{"a": "b"}}, "UntagResource": {"TagKeys": []any{"a"}},
@@ -426,6 +426,10 @@ func TestAnotherAccountSeesNothing(t *testing.T) {
 		"CreateUserPoolDomain": {"Domain": "plant"}, "DescribeUserPoolDomain": {"Domain": "plant"}, "UpdateUserPoolDomain": {"Domain": "plant"}, "DeleteUserPoolDomain": {"Domain": "plant"},
 		"CreateResourceServer": {"Identifier": "api", "Name": "x"}, "DescribeResourceServer": {"Identifier": "api"}, "DeleteResourceServer": {"Identifier": "api"},
 		"UpdateResourceServer": {"Identifier": "api", "Name": "x"}, "AdminSetUserSettings": {"MFAOptions": []object{}},
+		"CreateIdentityProvider": {"ProviderType": "OIDC", "ProviderDetails": object{"client_id": "x"}},
+		"AdminLinkProviderForUser": {"DestinationUser": object{"ProviderName": "Cognito", "ProviderAttributeValue": "ada"},
+			"SourceUser": object{"ProviderName": "Corp", "ProviderAttributeName": "Cognito_Subject", "ProviderAttributeValue": "x"}},
+		"AdminDisableProviderForUser": {"User": object{"ProviderName": "Corp", "ProviderAttributeName": "Cognito_Subject", "ProviderAttributeValue": "x"}},
 	}
 	for _, op := range Service(Config{}).Coverage().Implemented {
 		if op.Public || op.Operation == "CreateUserPool" {

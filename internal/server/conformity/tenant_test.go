@@ -242,8 +242,16 @@ func (a *tenant) furnishUserPool() {
 	a.do("cognito-idp", "CreateUserPoolDomain", object{"UserPoolId": pool, "Domain": domain})
 	a.do("cognito-idp", "CreateResourceServer", object{"UserPoolId": pool, "Identifier": "api", "Name": a.private})
 	a.do("cognito-idp", "SetUICustomization", object{"UserPoolId": pool, "CSS": ".label-customizable{font-family:\"" + a.private + "\"}"})
+	corp := object{"client_id": "c", "client_secret": a.private, "authorize_scopes": "openid", "oidc_issuer": "https://id.example", "attributes_request_method": "GET",
+		"authorize_url": "https://id.example/a", "token_url": "https://id.example/t", "jwks_uri": "https://id.example/k"} // so that nobody has to be asked
+	a.do("cognito-idp", "CreateIdentityProvider", object{"UserPoolId": pool, "ProviderName": "Corp", "ProviderType": "OIDC", "ProviderDetails": corp, "IdpIdentifiers": []any{"corp.example"}})
 	maps.Copy(a.values, values{
-		"Domain": domain, "CreateUserPoolDomain.Domain": domain + "-more", "Identifier": "api", "CreateResourceServer.Identifier": "more",
+		"ProviderName": "Corp", "CreateIdentityProvider.ProviderName": "More", "ProviderType": "OIDC", "ProviderDetails": corp, "IdpIdentifier": "corp.example",
+		"IdpIdentifiers": absent{}, "AttributeMapping": object{"name": "name"},
+		"DestinationUser": object{"ProviderName": "Cognito", "ProviderAttributeValue": "ada"},
+		"SourceUser":      object{"ProviderName": "Corp", "ProviderAttributeName": "Cognito_Subject", "ProviderAttributeValue": "x"},
+		"User":            object{"ProviderName": "Corp", "ProviderAttributeName": "Cognito_Subject", "ProviderAttributeValue": "x"},
+		"Domain":          domain, "CreateUserPoolDomain.Domain": domain + "-more", "Identifier": "api", "CreateResourceServer.Identifier": "more",
 		"CSS": "", "ImageFile": absent{}, "CustomDomainConfig": absent{},
 		"UserPoolId": pool, "ClientId": client, "Username": "ada", "PoolName": "pool", "ClientName": "app", "Password": password, "Permanent": true,
 		"AdminInitiateAuth.AuthFlow": "ADMIN_USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "ada", "PASSWORD": password},

@@ -20,9 +20,9 @@ const (
 
 // parseForm reads a query or the body of a form. A parameter that is there twice is refused (RFC 6749 section 3.1): two readers might take
 // different ones.
-func parseForm(text string) (url.Values, error) {
-	if len(text) > maxQuery {
-		return nil, errors.New("the request is longer than 16 KiB")
+func parseForm(text string, limit int) (url.Values, error) {
+	if len(text) > limit {
+		return nil, fmt.Errorf("the request is longer than %d KiB", limit>>10)
 	}
 	if strings.Count(text, "&") >= maxParameters {
 		return nil, errors.New("the request has more than 64 parameters")
@@ -67,12 +67,27 @@ func requestOf(query url.Values) userpool.AuthorizeRequest {
 // authorization checks the app's request in the address of every page. ok is false if the answer has been written: to the person in front
 // of the browser while it is not known whose request it is, else to the app.
 func (v *visit) authorization() (a *userpool.Authorization, query url.Values, ok bool) {
-	query, err := parseForm(v.r.URL.RawQuery)
+	return v.authorizationOf(v.r.URL.RawQuery)
+}
+
+// authorizationOf is authorization for a request that came before.
+func (v *visit) authorizationOf(text string) (a *userpool.Authorization, query url.Values, ok bool) {
+	query, err := parseForm(text, maxQuery)
 	if err != nil {
 		v.fail(http.StatusBadRequest, "The app's request cannot be read: "+err.Error()+".")
 		return nil, nil, false
 	}
-	a, err = v.cfg.Pools.Authorization(v.r.Context(), v.site, requestOf(query))
+	request := requestOf(query)
+	if id := query.Get("idp_identifier"); id != "" && request.Provider == "" {
+		if request.Provider, err = v.cfg.Pools.ProviderOfIdentifier(v.r.Context(), v.site, id); err != nil {
+			v.failed(err)
+			return nil, nil, false
+		}
+		if request.Provider == "" {
+			request.Provider = id // which the client does not have either
+		}
+	}
+	a, err = v.cfg.Pools.Authorization(v.r.Context(), v.site, request)
 	switch e := (*fleet.Error)(nil); {
 	case err == nil:
 		return a, query, true
@@ -98,8 +113,8 @@ func (v *visit) authorize() {
 	for _, p := range prompts {
 		ask = ask || p == "login"
 	}
-	if p := a.Request.Provider; p != "" && p != userpool.OwnProvider {
-		v.external(a)
+	if p := a.Request.Provider; p != "" && p != userpool.OwnProvider && a.Request.Prompt != "none" {
+		v.external(a, p, carry(query))
 		return
 	}
 	if !ask && v.answer(a, v.cookie()) {
@@ -109,12 +124,11 @@ func (v *visit) authorize() {
 		v.back(a, url.Values{"error": {"login_required"}, "error_description": {"Nobody is signed in in this browser."}})
 		return
 	}
+	if p := v.only(a); p != "" {
+		v.external(a, p, carry(query))
+		return
+	}
 	v.to(v.base + "/login?" + carry(query))
-}
-
-// external sends the browser to another provider. There is none yet, and no client can name one.
-func (v *visit) external(a *userpool.Authorization) {
-	v.back(a, url.Values{"error": {"invalid_request"}, "error_description": {"The client has no identity provider of this name."}})
 }
 
 // arrive is the end of a sign-in: the browser gets the cookie of the outcome, always a new one, and goes back to the app.
@@ -185,7 +199,7 @@ func formTarget(address string) string {
 
 // logout is GET /logout: the browser is signed out, and goes where the client may send it.
 func (v *visit) logout() {
-	query, err := parseForm(v.r.URL.RawQuery)
+	query, err := parseForm(v.r.URL.RawQuery, maxQuery)
 	if err != nil {
 		v.fail(http.StatusBadRequest, "The app's request cannot be read: "+err.Error()+".")
 		return

@@ -21,7 +21,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add(strings.Repeat("a&", maxParameters))
 	f.Add(strings.Repeat("a", maxQuery+1))
 	f.Fuzz(func(t *testing.T, text string) {
-		values, err := parseForm(text)
+		values, err := parseForm(text, maxQuery)
 		if err != nil {
 			return
 		}
@@ -33,7 +33,7 @@ func FuzzRequest(f *testing.F) {
 				t.Fatalf("parameter %q is %q", name, v)
 			}
 		}
-		again, err := parseForm(carry(values))
+		again, err := parseForm(carry(values), maxQuery)
 		if err != nil || requestOf(again) != requestOf(values) {
 			t.Fatalf("%q goes on as %q: %v", text, carry(values), err)
 		}
@@ -54,7 +54,7 @@ func FuzzClient(f *testing.F) {
 	f.Add(basic("%zz:b"), "")
 	f.Add("Bearer x", "")
 	f.Fuzz(func(t *testing.T, header, body string) {
-		form, err := parseForm(body)
+		form, err := parseForm(body, maxQuery)
 		if err != nil {
 			return
 		}

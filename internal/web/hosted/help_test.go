@@ -110,13 +110,17 @@ func noError(t testing.TB, err error) {
 }
 
 // newWorld has the pool "installers" at the prefix plant, a client and the user ada.
-func newWorld(t testing.TB, settings userpool.Settings) *world {
+func newWorld(t testing.TB, settings userpool.Settings, options ...func(*userpool.Config)) *world {
 	t.Helper()
 	ctx := context.Background()
 	w := &world{t: t, codes: make(chan string, 16), now: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
 	db := must(store.Open(ctx, store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: w.clock}))(t)
-	w.pools = must(userpool.New(userpool.Config{Store: db, Sealer: pki.NewSealer([pki.KeySize]byte{1}), Keys: &keys{}, Roles: permits{}, Delivery: w,
-		Issuer: "https://iot.lan:8443", Clock: w.clock, FailuresPerMinute: -1, SignUpsPerMinute: -1}))(t)
+	cfg := userpool.Config{Store: db, Sealer: pki.NewSealer([pki.KeySize]byte{1}), Keys: &keys{}, Roles: permits{}, Delivery: w,
+		Issuer: "https://iot.lan:8443", Clock: w.clock, FailuresPerMinute: -1, SignUpsPerMinute: -1}
+	for _, o := range options {
+		o(&cfg)
+	}
+	w.pools = must(userpool.New(cfg))(t)
 	h := New(Config{Pools: w.pools})
 	w.server = httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if !h.Serves(r) {

@@ -10,10 +10,9 @@
 // Nothing is remembered between two pages but by the cookie: the app's request travels in the address of each page and is checked again
 // by each, and the step of a sign-in travels sealed in its form.
 //
-// A provider that vouches for people (OpenID Connect, SAML) plugs in at four places. visit.external begins a visit there, for requests that
-// name it by identity_provider. Its answer comes to a route of its own (/oauth2/idpresponse, /saml2/idpresponse), where the rules make
-// or find the user and begin a sign-in with an entry that is hosted, as every sign-in at the pages does; visit.arrive takes the
-// cookie of that outcome and sends the browser back to the app. loginPage lists the links to it in page.Links.
+// A provider that vouches for people (OpenID Connect, SAML) plugs in at four places, of which external.go has three: visit.external sends
+// the browser there, for requests that name it by identity_provider; visit.returned takes its answer, has the rules make or find the
+// user and begin a sign-in, and visit.arrive sends the browser back to the app. loginPage lists the links to it in page.Links.
 package hosted
 
 import (
@@ -47,6 +46,7 @@ type route struct {
 	methods string // that it takes, as Allow lists them
 	serve   func(*visit)
 	called  bool // by apps, from other origins too; else it is for people
+	posted  bool // forms of other sites lead here
 }
 
 // New returns a handler.
@@ -68,6 +68,10 @@ func New(cfg Config) *Handler {
 		"/oauth2/userInfo":  {methods: "GET, POST", serve: (*visit).userInfo, called: true},
 		"/oauth2/revoke":    {methods: "POST", serve: (*visit).revoke, called: true},
 		"/logout":           get((*visit).logout),
+
+		callbackPath:         {methods: "GET, POST", serve: (*visit).returned, posted: true},
+		"/saml2/idpresponse": {methods: "POST", serve: (*visit).returned, posted: true},
+		"/saml2/metadata":    get((*visit).metadata),
 
 		"/login":                 page((*visit).showLogin, (*visit).login),
 		"/login/password":        page((*visit).showLogin, (*visit).newPassword),
@@ -129,7 +133,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v.fail(http.StatusMethodNotAllowed, "This page takes "+rt.methods+".")
 		return
 	}
-	if err := h.origin.Check(r); err != nil && !rt.called {
+	if err := h.origin.Check(r); err != nil && !rt.called && !rt.posted {
 		v.fail(http.StatusForbidden, "This form came from another site. Go back to the app and sign in from there.")
 		return
 	}

@@ -68,6 +68,7 @@ func (v *visit) loginPage(st *step) *page {
 			nameOf(st.Pool(), hint), {ID: passwordField, Label: "Password", Type: "password", Autocomplete: "current-password"}}}}
 		p.Links = append(p.Links, link{Text: "Forgot your password?", Address: v.at(st, "/forgotPassword")})
 	}
+	p.Links = append(p.Links, v.elsewhere(st)...)
 	if st.TakesSignUps() {
 		p.Links = append(p.Links, link{Before: "No account yet?", Text: "Sign up", Address: v.at(st, "/signup")})
 	}
@@ -76,7 +77,7 @@ func (v *visit) loginPage(st *step) *page {
 
 // hint is the name that the app thinks will sign in.
 func (v *visit) hint() string {
-	query, err := parseForm(v.r.URL.RawQuery)
+	query, err := parseForm(v.r.URL.RawQuery, maxQuery)
 	if err != nil || len(query.Get("login_hint")) > 256 {
 		return ""
 	}

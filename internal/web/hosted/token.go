@@ -15,15 +15,18 @@ import (
 )
 
 // form reads the body of a POST.
-func (v *visit) form() (url.Values, error) {
+func (v *visit) form() (url.Values, error) { return v.formOf(maxQuery) }
+
+// formOf is form for one of at most limit bytes.
+func (v *visit) formOf(limit int) (url.Values, error) {
 	if t, _, err := mime.ParseMediaType(v.r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
 		return nil, errors.New("the request must have Content-Type application/x-www-form-urlencoded")
 	}
-	body, err := io.ReadAll(io.LimitReader(v.r.Body, maxQuery+1))
+	body, err := io.ReadAll(io.LimitReader(v.r.Body, int64(limit)+1))
 	if err != nil {
 		return nil, errors.New("the request could not be read")
 	}
-	return parseForm(string(body))
+	return parseForm(string(body), limit)
 }
 
 // clientOf reads how a client proves itself: by the header Authorization or in the form (RFC 6749 section 2.3.1), not by both.

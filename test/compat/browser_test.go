@@ -33,11 +33,22 @@ func browserHome(t *testing.T, roots ...string) string {
 	return home
 }
 
+// browserNode is the machine's node or, where that is too old for the browser's driver, the one that scripts/deps has got.
+func browserNode(t *testing.T) string {
+	t.Helper()
+	own, err := filepath.Abs("runtime/node_modules/.bin/node")
+	check(t, err)
+	if _, err := os.Stat(own); err != nil {
+		return "node"
+	}
+	return own
+}
+
 // browse runs a script of apps with a browser that trusts the server's roots, and returns what it printed last.
 func browse[T any](t *testing.T, s *site, home, script string, env ...string) T {
 	t.Helper()
 	// HOME is Chromium's; pictures are for people: SCREENSHOTS=/tmp/shots go test -run …
 	env = append(env, "HOME="+home, "SCREENSHOTS="+os.Getenv("SCREENSHOTS"))
-	out := s.run(t, "apps", env, "node", script)
+	out := s.run(t, "apps", env, browserNode(t), script)
 	return must[T](t, out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:])
 }

@@ -87,23 +87,25 @@ func countSignIn(tx *store.Tx, scope fleet.Scope, pool, subject string, now time
 	return locked, tx.PutPoolAttempts(scope, pool, subject, signInAttempts, a)
 }
 
-// countHourly records an attempt and reports whether there were too many within the hour that began with the first.
+// countHourly records an attempt and reports whether there were too many within the hour that began with the first. Of one that counts is
+// known for an hour that it was made (counted), as long as a code is good that it sends.
 func countHourly(tx *store.Tx, scope fleet.Scope, pool, subject, action string, now time.Time) (tooMany bool, err error) {
 	a, err := tx.PoolAttempts(scope, pool, subject, action)
 	if err != nil {
 		return false, err
 	}
-	if !now.Before(a.Expires) {
-		a = store.PoolAttempts{Until: now.Add(time.Hour), Expires: now.Add(time.Hour)}
+	if !now.Before(a.Until) {
+		a = store.PoolAttempts{Until: now.Add(time.Hour)}
 	}
 	if a.Count >= hourly[action] {
 		return true, nil
 	}
 	a.Count++
+	a.Expires = now.Add(time.Hour)
 	return false, tx.PutPoolAttempts(scope, pool, subject, action, a)
 }
 
-// counted reports whether an action was tried within its hour.
+// counted reports whether an action was tried within an hour.
 func counted(tx *store.Tx, scope fleet.Scope, pool, subject, action string, now time.Time) (bool, error) {
 	a, err := tx.PoolAttempts(scope, pool, subject, action)
 	return a.Count > 0 && now.Before(a.Expires), err

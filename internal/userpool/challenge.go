@@ -61,7 +61,7 @@ func (s *Service) respond(ctx context.Context, e entry, in Answer) (Outcome, err
 
 // srpBlock is what SECRET_BLOCK carries, sealed, from the first step of SRP to the second.
 type srpBlock struct {
-	Client, Sub     string // Sub is empty for a shadow
+	Client, Sub     string // a shadow's Sub is nobody's: without one its block would be shorter
 	Identity, Typed string
 	A, B, U         []byte // the client's public, our private number, the scrambler
 	PasswordSet     int64  // the password that the exchange is about, in Unix milliseconds
@@ -141,20 +141,18 @@ func (s *Service) finishSRP(ctx context.Context, e entry, responses map[string]f
 // blockUser returns whom a block is about, with a verifier to compute with: a shadow's, where there is no such user, so that the
 // answer takes as long.
 func (s *Service) blockUser(ctx context.Context, p *Pool, b srpBlock) (*store.PoolUser, *big.Int, error) {
-	if b.Sub != "" {
-		var u store.PoolUser
-		err := s.view(ctx, func(tx *store.Tx) (err error) {
-			u, err = tx.PoolUserBySub(p.Scope, p.ID, b.Sub)
-			return err
-		})
-		if err == nil {
-			v, err := s.verifierOf(p, &u)
-			u.PasswordSet = time.UnixMilli(b.PasswordSet) // a password set since then is another one
-			return &u, v, err
-		}
-		if !isNotFound(err) {
-			return nil, nil, err
-		}
+	var u store.PoolUser
+	err := s.view(ctx, func(tx *store.Tx) (err error) {
+		u, err = tx.PoolUserBySub(p.Scope, p.ID, b.Sub)
+		return err
+	})
+	if err == nil {
+		v, err := s.verifierOf(p, &u)
+		u.PasswordSet = time.UnixMilli(b.PasswordSet) // a password set since then is another one
+		return &u, v, err
+	}
+	if !isNotFound(err) {
+		return nil, nil, err
 	}
 	secret, err := s.open("pool-secret", p.secret, p.Scope, p.ID)
 	if err != nil {

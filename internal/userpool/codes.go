@@ -33,6 +33,14 @@ func (s *Service) putCode(tx *store.Tx, p *Pool, sub, purpose, attribute, value 
 // takeCode spends a code. verdict is what to tell the user if it was wrong; the count of failures must be kept then, so the
 // transaction goes on.
 func (s *Service) takeCode(tx *store.Tx, p *Pool, sub, purpose string, guess fleet.Secret) (c store.PoolCode, verdict, err error) {
+	if c, verdict, err = s.checkCode(tx, p, sub, purpose, guess); err != nil || verdict != nil {
+		return c, verdict, err
+	}
+	return c, nil, tx.DeletePoolCode(p.Scope, p.ID, sub, purpose)
+}
+
+// checkCode is takeCode that leaves a right code where it is.
+func (s *Service) checkCode(tx *store.Tx, p *Pool, sub, purpose string, guess fleet.Secret) (c store.PoolCode, verdict, err error) {
 	c, err = tx.PoolCode(p.Scope, p.ID, sub, purpose)
 	if isNotFound(err) {
 		return c, codeExpired(), nil
@@ -51,7 +59,7 @@ func (s *Service) takeCode(tx *store.Tx, p *Pool, sub, purpose string, guess fle
 		c.Failures++
 		return c, codeMismatch(), tx.PutPoolCode(p.Scope, p.ID, sub, c)
 	}
-	return c, nil, tx.DeletePoolCode(p.Scope, p.ID, sub, purpose)
+	return c, nil, nil
 }
 
 // signUpAddress chooses where a sign-up code goes: an auto-verified attribute that the user gave and has not verified, the phone

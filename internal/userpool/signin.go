@@ -136,6 +136,7 @@ func required(parameters map[string]fleet.Secret, names ...string) ([]string, er
 // A candidate is whom a sign-in is about: a user, or the shadow of one who does not exist.
 type candidate struct {
 	user     *store.PoolUser // nil: a shadow
+	sub      string          // a shadow has one too
 	identity string          // what SRP hashes
 	salt     []byte
 	verifier *big.Int
@@ -157,7 +158,7 @@ func (s *Service) candidate(ctx context.Context, e entry, name string) (candidat
 	}
 	if c.user != nil {
 		var err error
-		c.identity, c.salt = c.user.Username, c.user.Salt
+		c.identity, c.sub, c.salt = c.user.Username, c.user.Sub, c.user.Salt
 		c.verifier, err = s.verifierOf(e.pool, c.user)
 		return c, err
 	}
@@ -170,12 +171,11 @@ func (s *Service) candidate(ctx context.Context, e entry, name string) (candidat
 		return c, err
 	}
 	folded := e.pool.fold(name)
-	var uuid string
-	c.salt, uuid, c.verifier = shadow(secret, e.pool.ID, folded)
+	c.salt, c.sub, c.verifier = shadow(secret, e.pool.ID, folded)
 	// A real user of this name would show the name itself, unless the name can only be an alias.
 	c.identity = folded
 	if len(e.pool.UsernameAttributes) > 0 || len(e.pool.AliasAttributes) > 0 && (strings.Contains(name, "@") || strings.HasPrefix(name, "+")) {
-		c.identity = uuid
+		c.identity = c.sub
 	}
 	return c, nil
 }
@@ -202,10 +202,10 @@ func (s *Service) offerSRP(ctx context.Context, e entry, parameters map[string]f
 	if err := s.compute(ctx, func() { b, public, u = srpOffer(a, c.verifier) }); err != nil {
 		return Outcome{}, err
 	}
-	block := srpBlock{Client: e.client.ID, Identity: c.identity, Typed: name, A: a.Bytes(), B: b.Bytes(), U: u.Bytes(), Issued: s.now().UnixMilli(),
-		Nonce: fleet.RandomString(22, fleet.AlphaAlnum)}
+	block := srpBlock{Client: e.client.ID, Sub: c.sub, Identity: c.identity, Typed: name, A: a.Bytes(), B: b.Bytes(), U: u.Bytes(),
+		PasswordSet: s.now().UnixMilli(), Issued: s.now().UnixMilli(), Nonce: fleet.RandomString(22, fleet.AlphaAlnum)}
 	if c.user != nil {
-		block.Sub, block.PasswordSet = c.user.Sub, c.user.PasswordSet.UnixMilli()
+		block.PasswordSet = c.user.PasswordSet.UnixMilli()
 	}
 	sealed, err := s.sealBlock(e.pool, block)
 	if err != nil {

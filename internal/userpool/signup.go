@@ -138,16 +138,7 @@ func (s *Service) ConfirmSignUp(ctx context.Context, r CodeRequest, code fleet.S
 	if err := s.check(ctx, s.guesses); err != nil {
 		return err
 	}
-	var verdict error
-	err = s.tx(ctx, func(tx *store.Tx) (err error) {
-		verdict, err = s.confirm(tx, e, r.Username, code, forceAlias)
-		return err
-	})
-	if err == nil && verdict != nil {
-		s.guesses.add(ctx)
-		return verdict
-	}
-	if err != nil {
+	if err := s.guess(ctx, func(tx *store.Tx) (verdict, err error) { return s.confirm(tx, e, r.Username, code, forceAlias) }); err != nil {
 		return err
 	}
 	return s.confirmed(ctx, e, r.Username, "ConfirmSignUp")
@@ -313,7 +304,8 @@ func (s *Service) ForgotPassword(ctx context.Context, r CodeRequest) (CodeDelive
 }
 
 // ConfirmForgotPassword sets a new password with a code. All sessions end: whoever needed recovery may not be the only one who
-// was signed in.
+// was signed in. The code is looked at before the password: only who has it may learn that a password was used before, or make the
+// server compute, so that a wrong code is the same work for whomever it is.
 func (s *Service) ConfirmForgotPassword(ctx context.Context, r CodeRequest, code, text fleet.Secret) error {
 	e, err := s.enterHashed(ctx, r.ClientID, r.SecretHash, r.Username)
 	if err != nil {
@@ -322,59 +314,71 @@ func (s *Service) ConfirmForgotPassword(ctx context.Context, r CodeRequest, code
 	if err := s.check(ctx, s.guesses); err != nil {
 		return err
 	}
-	var seen *store.PoolUser
-	if err := s.view(ctx, func(tx *store.Tx) (err error) {
-		seen, err = s.lookUp(tx, e, r.Username)
+	if err := e.pool.Password.check(text.Reveal()); err != nil {
 		return err
+	}
+	var seen *store.PoolUser
+	if err := s.guess(ctx, func(tx *store.Tx) (verdict, err error) {
+		seen, verdict, err = s.mayRecover(tx, e, r.Username, code)
+		return verdict, err
 	}); err != nil {
 		return err
 	}
-	if seen != nil && seen.Status == External { // no code can have been sent
-		seen = nil
-	}
-	username, sub := e.pool.fold(r.Username), ""
-	if seen != nil {
-		username, sub = seen.Username, seen.Sub
-	}
-	pw, err := s.newPassword(ctx, e.pool, seen, username, sub, text.Reveal()) // for a shadow too: it takes its time
+	pw, err := s.newPassword(ctx, e.pool, seen, seen.Username, seen.Sub, text.Reveal())
 	if err != nil {
 		return err
 	}
+	if err := s.guess(ctx, func(tx *store.Tx) (verdict, err error) { return s.recoverUser(tx, e, seen.Sub, code, pw) }); err != nil {
+		return err
+	}
+	return s.confirmed(ctx, e, r.Username, "ConfirmForgotPassword")
+}
+
+// guess runs a transaction that may find a guess wrong, which counts against the address that it came from. What the transaction
+// has counted is kept.
+func (s *Service) guess(ctx context.Context, f func(*store.Tx) (verdict, err error)) error {
 	var verdict error
-	err = s.tx(ctx, func(tx *store.Tx) (err error) {
-		verdict, err = s.recoverUser(tx, e, r.Username, sub, code, pw)
+	err := s.tx(ctx, func(tx *store.Tx) (err error) {
+		verdict, err = f(tx)
 		return err
 	})
 	if err == nil && verdict != nil {
 		s.guesses.add(ctx)
 		return verdict
 	}
-	if err != nil {
-		return err
-	}
-	return s.confirmed(ctx, e, r.Username, "ConfirmForgotPassword")
+	return err
 }
 
-func (s *Service) recoverUser(tx *store.Tx, e entry, name, sub string, code fleet.Secret, pw password) (verdict, err error) {
+// mayRecover counts a try and returns the user whose code it is, which is not spent yet.
+func (s *Service) mayRecover(tx *store.Tx, e entry, name string, code fleet.Secret) (u *store.PoolUser, verdict, err error) {
 	p, now := e.pool, s.now()
-	subject := nameSubject(p.fold(name))
-	if sub != "" {
-		subject = userSubject(sub)
+	u, err = s.lookUp(tx, e, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	subject := subjectOf(u, p.fold(name))
+	if u != nil && (u.Status == External || !u.Enabled && !e.client.ShowUnknownUsers) { // nothing is sent to them, as to nobody
+		u = nil
 	}
 	tooMany, err := countHourly(tx, p.Scope, p.ID, subject, recoverAttempts, now)
-	if err != nil {
-		return nil, err
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case tooMany:
+		return nil, tooManyFailures(), nil
+	case u != nil:
+		_, verdict, err = s.checkCode(tx, p, u.Sub, recoverCode, code)
+		return u, verdict, err
 	}
-	if tooMany {
-		return tooManyFailures(), nil
+	asked, err := counted(tx, p.Scope, p.ID, subject, forgotAttempts, now)
+	if asked { // a shadow has a code if somebody asked for one
+		return nil, codeMismatch(), err
 	}
-	if sub == "" { // a shadow has a code if somebody asked for one
-		asked, err := counted(tx, p.Scope, p.ID, subject, forgotAttempts, now)
-		if asked {
-			return codeMismatch(), err
-		}
-		return codeExpired(), err
-	}
+	return nil, codeExpired(), err
+}
+
+func (s *Service) recoverUser(tx *store.Tx, e entry, sub string, code fleet.Secret, pw password) (verdict, err error) {
+	p, now := e.pool, s.now()
 	old, err := tx.PoolUserBySub(p.Scope, p.ID, sub)
 	if err != nil {
 		return nil, asNotFound(err, userNotFound())
@@ -396,7 +400,7 @@ func (s *Service) recoverUser(tx *store.Tx, e entry, name, sub string, code flee
 	if err := tx.RevokePoolSessions(p.Scope, p.ID, sub, now); err != nil {
 		return nil, err
 	}
-	if err := tx.ClearPoolAttempts(p.Scope, p.ID, subject, signInAttempts); err != nil {
+	if err := tx.ClearPoolAttempts(p.Scope, p.ID, userSubject(sub), signInAttempts); err != nil {
 		return nil, err
 	}
 	return nil, p.save(tx, old, u)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +125,8 @@ type world struct {
 	db   *store.DB
 	mail *mailbox
 
+	statements atomic.Int64 // that went to the database
+
 	mu   sync.Mutex
 	time time.Time
 }
@@ -143,7 +146,8 @@ func (w *world) pass(d time.Duration) {
 func newWorld(t testing.TB, options ...func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t, mail: &mailbox{}, time: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
-	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: w.clock})
+	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: w.clock,
+		OnStatement: func(string) { w.statements.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}

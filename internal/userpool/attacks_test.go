@@ -1,0 +1,187 @@
+package userpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+)
+
+// known and unknown are names of which one is somebody's. Their addresses look alike when they are masked.
+const (
+	known   = "anna"
+	unknown = "anne"
+)
+
+// fewStatements is how many more may be asked about somebody who exists: the user's rows are read, a code and a message are kept. Each takes
+// some microseconds, of which make soak looks whether they show.
+const fewStatements = 6
+
+// A drill does one thing that needs no proof, about somebody of a name, and returns what a stranger sees of it.
+type drill struct {
+	name string
+	do   func(w *world, app *Client, name string) string
+}
+
+// seen is what a stranger sees of an answer, but for what differs from one answer to the next anyway.
+func seen(name, answer string, err error) string {
+	var e *fleet.Error
+	switch {
+	case err == nil:
+		return strings.ReplaceAll(answer, name, "NAME")
+	case errors.As(err, &e):
+		return fmt.Sprintf("%v %s %q", e.Kind, e.Code, strings.ReplaceAll(e.Msg, name, "NAME"))
+	}
+	return err.Error()
+}
+
+// offered is the form of the first step's answer. Numbers may begin with zeros, so the longest of a few counts.
+func offered(w *world, app *Client, name string) string {
+	longest := map[string]int{}
+	var err error
+	for range 3 {
+		srp := newSRPClient(app.PoolID, "wrong")
+		var out Outcome
+		out, err = w.InitiateAuth(context.Background(), SignIn{ClientID: app.ID, Flow: "USER_SRP_AUTH", Parameters: secrets("USERNAME", name, "SRP_A", srp.srpA())})
+		for k, v := range out.Parameters {
+			longest[k] = max(longest[k], len(strings.ReplaceAll(v, name, "NAME")))
+		}
+	}
+	return seen(name, fmt.Sprint(longest), err)
+}
+
+var guesses = []drill{
+	{"InitiateAuth by password", func(w *world, app *Client, name string) string {
+		out, err := w.signIn(app, name, "wrong")
+		return seen(name, fmt.Sprintf("%+v", out), err)
+	}},
+	{"RespondToAuthChallenge", func(w *world, app *Client, name string) string {
+		out, err := w.srp(app, name, "wrong")
+		return seen(name, fmt.Sprintf("%+v", out), err)
+	}},
+	{"ConfirmForgotPassword", func(w *world, app *Client, name string) string {
+		return seen(name, "done", w.ConfirmForgotPassword(context.Background(), w.request(app, name), "x", other))
+	}},
+	{"ConfirmForgotPassword with a weak password", func(w *world, app *Client, name string) string {
+		return seen(name, "done", w.ConfirmForgotPassword(context.Background(), w.request(app, name), "x", "weak"))
+	}},
+	{"ConfirmForgotPassword with the user's own password", func(w *world, app *Client, name string) string {
+		return seen(name, "done", w.ConfirmForgotPassword(context.Background(), w.request(app, name), "x", good))
+	}},
+}
+
+var forgot = drill{"ForgotPassword", func(w *world, app *Client, name string) string {
+	d, err := w.ForgotPassword(context.Background(), w.request(app, name))
+	return seen(name, fmt.Sprintf("%s %s %d", d.Medium, d.Attribute, len(d.Destination)), err)
+}}
+
+// ofSignUps are those about whoever has not confirmed yet. That somebody is confirmed already is told, as the protocol has it.
+var ofSignUps = []drill{
+	{"ConfirmSignUp", func(w *world, app *Client, name string) string {
+		return seen(name, "done", w.ConfirmSignUp(context.Background(), w.request(app, name), "x", false))
+	}},
+	{"ResendConfirmationCode", func(w *world, app *Client, name string) string {
+		d, err := w.ResendCode(context.Background(), w.request(app, name))
+		return seen(name, fmt.Sprintf("%s %s %d", d.Medium, d.Attribute, len(d.Destination)), err)
+	}},
+}
+
+// target makes a pool with a password history, a client that hides who exists, and somebody known there.
+func (w *world) target() (*Pool, *Client) {
+	settings := open
+	settings.Password.History = 3
+	p := w.pool(settings)
+	app := w.client(p, ClientSettings{})
+	w.user(p, known, map[string]string{"email": "a@example.com", "email_verified": "true"})
+	return p, app
+}
+
+// TestNobodyLearnsByTextWhoExists: every answer to a stranger is the same, at first, after each other and when it was too much.
+func TestNobodyLearnsByTextWhoExists(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.FailuresPerMinute, c.SignUpsPerMinute = -1, -1 })
+	p, app := w.target()
+	same := func(d drill, known string) {
+		t.Helper()
+		if a, b := d.do(w, app, known), d.do(w, app, unknown); a != b {
+			t.Errorf("%s tells who exists: %s answers\n%s\nand %s\n%s", d.name, known, a, unknown, b)
+		}
+	}
+	rounds := func(known string) {
+		t.Helper()
+		for range 18 { // more than may be tried of anything
+			same(drill{"InitiateAuth by SRP", offered}, known)
+			for _, d := range guesses {
+				same(d, known)
+			}
+			same(forgot, known)
+			w.pass(11 * time.Minute) // codes and counts run out at some time
+		}
+	}
+	rounds(known)
+	disabled := "anno"
+	w.user(p, disabled, map[string]string{"email": "b@example.com", "email_verified": "true"})
+	ok(t, w.EnableUser(t.Context(), scope, p.ID, disabled, false))
+	w.pass(3 * time.Hour)
+	rounds(disabled)
+	unconfirmed := "anni"
+	_, _, err := w.signUp(app, unconfirmed, map[string]string{"email": "i@example.com"})
+	ok(t, err)
+	for range 18 {
+		for _, d := range ofSignUps {
+			same(d, unconfirmed)
+		}
+	}
+}
+
+// TestNobodyLearnsByWorkWhoExists counts what a stranger could measure: powers, which are nearly all of a sign-in's time, and
+// statements of the store. It is not parallel: powers are counted for the whole process.
+func TestNobodyLearnsByWorkWhoExists(t *testing.T) {
+	powers := 0
+	onPower = func() { powers++ }
+	defer func() { onPower = func() {} }()
+	w := newWorld(t, func(c *Config) { c.FailuresPerMinute, c.SignUpsPerMinute = -1, -1 })
+	_, app := w.target()
+	for _, name := range []string{known, unknown} { // codes are under way; the first statements of a store may be more
+		for _, d := range append([]drill{forgot}, guesses...) {
+			d.do(w, app, name)
+		}
+	}
+	for _, c := range append([]drill{{"InitiateAuth by SRP", offered}, forgot}, guesses...) {
+		work := func(name string) (int, int64) {
+			w.background.Wait()
+			before, asked := powers, w.statements.Load()
+			c.do(w, app, name)
+			return powers - before, w.statements.Load() - asked
+		}
+		a, asked := work(known)
+		b, askedOfNobody := work(unknown)
+		t.Logf("%s: %d powers and %d statements for somebody, %d and %d for nobody", c.name, a, asked, b, askedOfNobody)
+		if a != b {
+			t.Errorf("%s: %d powers for somebody, %d for nobody", c.name, a, b)
+		}
+		if more := asked - askedOfNobody; more < 0 || more > fewStatements {
+			t.Errorf("%s: %d statements for somebody, %d for nobody", c.name, asked, askedOfNobody)
+		}
+	}
+}
+
+// TestOnlyWhoHasTheCodeLearnsOfOldPasswords: recovery is no way to guess passwords past the lock-out.
+func TestOnlyWhoHasTheCodeLearnsOfOldPasswords(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t)
+	_, app := w.target()
+	must(w.ForgotPassword(ctx, w.request(app, known)))(t)
+	w.background.Wait()
+	code := w.mail.last(t).Code
+	wantError(t, w.ConfirmForgotPassword(ctx, w.request(app, known), code+"x", good), "CodeMismatchException", "")
+	wantError(t, w.ConfirmForgotPassword(ctx, w.request(app, known), code, good), "PasswordHistoryPolicyViolationException", "")
+	ok(t, w.ConfirmForgotPassword(ctx, w.request(app, known), code, other)) // the code was not spent
+	must(w.srp(app, known, other))(t)
+	wantError(t, w.ConfirmForgotPassword(ctx, w.request(app, known), code, other+"2"), "ExpiredCodeException", "")
+}

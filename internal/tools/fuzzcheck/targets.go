@@ -31,7 +31,7 @@ var targets = []target{
 		bug{"token.go", "if err != nil || len(b) < 73 || b[0] != tokenVersion {", "if b[0] != tokenVersion || err != nil {"}},
 
 	// What clients send.
-	{"internal/wire", "FuzzJSON", []string{"json.go parseJSON jsonParser.value jsonEnd", "bind.go"},
+	{"internal/wire", "FuzzJSON", []string{"parse.go", "bind.go"},
 		bug{"bind.go", "f, err := x.Float64() // 5.0 and 1e3 are whole\n\t\treturn int64(f), err == nil && f == math.Trunc(f)", "f, err := x.Float64()\n\t\treturn int64(f), err == nil"}},
 	{"internal/wire", "FuzzQuery", []string{"query.go parseForm form.put form.list form.entries"},
 		bug{"query.go", "if err != nil || n < 1 || k[0] == '0' || k[0] == '+' {", "if k[0] == '0' || k[0] == '+' || err != nil || n < 1 {"}},

@@ -30,6 +30,8 @@ type floor struct {
 	P256Verify float64 `json:"p256VerifyMicros"`
 	RSASign    float64 `json:"rsa2048SignMicros"`
 	RSAKey     float64 `json:"rsa2048KeyMicros"` // mean: the time to find primes varies
+	Power      float64 `json:"powerMicros"`      // modular, in the group of 3072 bits and with the exponents of SRP
+	SRP        float64 `json:"srpMicros"`        // the powers that a server computes for a sign-in
 	Flow       float64 `json:"flowMicros"`       // two handshakes, one CSR, one certificate
 	SyncP50    float64 `json:"fdatasyncP50Micros"`
 	SyncP99    float64 `json:"fdatasyncP99Micros"`
@@ -84,6 +86,10 @@ func measureFloor(dir string) (fl floor, err error) {
 	if err != nil {
 		return fl, err
 	}
+	power, err := newPower()
+	if err != nil {
+		return fl, err
+	}
 	for _, m := range []struct {
 		into          *float64
 		rounds, times int
@@ -98,6 +104,7 @@ func measureFloor(dir string) (fl floor, err error) {
 		}},
 		{&fl.RSASign, 5, 50, func() error { _, err := rsa.SignPKCS1v15(rand.Reader, rsaKey, crypto.SHA256, digest[:]); return err }},
 		{&fl.RSAKey, 1, 20, func() error { _, err := rsa.GenerateKey(rand.Reader, 2048); return err }},
+		{&fl.Power, 7, 30, power.compute},
 		{&fl.CSR, 7, 200, func() error {
 			r, err := x509.ParseCertificateRequest(request)
 			if err != nil {
@@ -117,6 +124,7 @@ func measureFloor(dir string) (fl floor, err error) {
 	if fl.Handshake, err = handshakeCost(ca, caKey, c.key); err != nil {
 		return fl, err
 	}
+	fl.SRP = srpPowers * fl.Power
 	fl.Flow = 2*fl.Handshake + fl.CSR + fl.Sign
 	fl.SyncP50, fl.SyncP99, err = syncCost(dir)
 	return fl, err

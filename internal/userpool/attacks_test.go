@@ -185,3 +185,71 @@ func TestOnlyWhoHasTheCodeLearnsOfOldPasswords(t *testing.T) {
 	must(w.srp(app, known, other))(t)
 	wantError(t, w.ConfirmForgotPassword(ctx, w.request(app, known), code, other+"2"), "ExpiredCodeException", "")
 }
+
+// TestOnePasswordForManyUsers: spraying. From one address it is refused after a few users, whoever they are. From many it is not, but
+// each guess counts for its user: the next ones lock, for a quarter of an hour at most, and nobody is locked out for ever.
+func TestOnePasswordForManyUsers(t *testing.T) {
+	t.Parallel()
+	const perMinute, users = 6, 12
+	const longestLockAfter = 10 // failures, as locks double from a second
+	w := newWorld(t, func(c *Config) { c.FailuresPerMinute = perMinute })
+	p := w.pool(Settings{})
+	app := w.client(p, ClientSettings{})
+	name := func(n int) string { return fmt.Sprintf("user-%02d", n) }
+	for n := range users / 2 { // the other half does not exist
+		w.user(p, name(2*n), nil)
+	}
+	from := func(ip string) context.Context {
+		return fleet.WithCaller(t.Context(), &fleet.Caller{SourceIP: ip})
+	}
+	password := func(ip, name, password string) error {
+		_, err := w.InitiateAuth(from(ip), SignIn{ClientID: app.ID, Flow: "USER_PASSWORD_AUTH", Parameters: secrets("USERNAME", name, "PASSWORD", password)})
+		return err
+	}
+	const spray = "Summer-2026!"
+	// One address: the budget is used up by users that exist and by others alike, and then nothing is tried, by any way.
+	for n := range perMinute {
+		wantError(t, password("10.0.0.1", name(n), spray), "NotAuthorizedException", "Incorrect username or password.")
+	}
+	for n := range users {
+		wantError(t, password("10.0.0.1", name(n), spray), "TooManyRequestsException", "Rate exceeded")
+	}
+	srp := newSRPClient(p.ID, spray)
+	_, err := w.InitiateAuth(from("10.0.0.1"), SignIn{ClientID: app.ID, Flow: "USER_SRP_AUTH", Parameters: secrets("USERNAME", name(0), "SRP_A", srp.srpA())})
+	wantError(t, err, "TooManyRequestsException", "Rate exceeded")
+	wantError(t, w.ConfirmForgotPassword(from("10.0.0.1"), w.request(app, name(0)), "1", good), "TooManyRequestsException", "Rate exceeded")
+	wantError(t, w.ConfirmSignUp(from("10.0.0.1"), w.request(app, name(0)), "1", false), "TooManyRequestsException", "Rate exceeded")
+	ok(t, password("10.0.0.2", name(0), good)) // what was refused there holds nobody back who is elsewhere
+
+	// Many addresses, one guess from each: the fifth wrong one for a user locks, whether there is such a user or not.
+	address := 0
+	elsewhere := func() string { address++; return fmt.Sprintf("10.1.%d.%d", address/250, address%250) }
+	w.pass(15 * time.Minute) // what was guessed so far is forgotten
+	for round := range freeFailures {
+		for n := range users {
+			wantError(t, password(elsewhere(), name(n), fmt.Sprint(spray, round)), "NotAuthorizedException", "Incorrect username or password.")
+		}
+	}
+	for n := range users {
+		wantError(t, password(elsewhere(), name(n), good), "NotAuthorizedException", "Password attempts exceeded")
+	}
+	// Who sprays on, a guess each minute, gets four counted in an hour, and holds the user out as long as that and a quarter of an hour.
+	guesses := 0
+	for end := w.clock().Add(6 * time.Hour); w.clock().Before(end); {
+		w.pass(time.Minute)
+		if err := password(elsewhere(), name(0), spray); err.Error() != "Password attempts exceeded" {
+			wantError(t, err, "NotAuthorizedException", "Incorrect username or password.")
+			guesses++
+		}
+	}
+	if guesses > 6*4+longestLockAfter {
+		t.Errorf("%d guesses counted in six hours", guesses)
+	}
+	var waited time.Duration
+	for password("10.0.0.2", name(0), good) != nil { // tries during a lock do not lengthen it
+		if waited += time.Minute; waited > longestLock+time.Minute {
+			t.Fatal("the user is locked out for longer than the longest lock")
+		}
+		w.pass(time.Minute)
+	}
+}

@@ -1,8 +1,11 @@
 package hosted
 
 import (
+	"context"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -234,5 +237,48 @@ func TestALookIsOnThePages(t *testing.T) {
 	p.open("/oauth2/assets/style.css")
 	if p.status != 200 || !strings.HasPrefix(p.header.Get("Content-Type"), "text/css") {
 		t.Errorf("the style sheet: %d %v", p.status, p.header)
+	}
+}
+
+// TestPagesDoNotTellWhoExists: whoever enters names there sees the same pages for somebody's as for nobody's.
+func TestPagesDoNotTellWhoExists(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t, userpool.Settings{AutoVerified: []string{"email"}})
+	const known, unknown = "zed-1", "zed-2"
+	must(w.pools.CreateUser(ctx, scope, w.pool.ID, userpool.NewUser{Username: known, Suppress: true,
+		Attributes: map[string]string{"email": "a@example.com", "email_verified": "true"}}))(t)
+	noError(t, w.pools.SetPassword(ctx, scope, w.pool.ID, known, good, true))
+	destination := regexp.MustCompile(`[a-z]\*\*\*@[a-z]\*\*\*`)
+	p := w.person()
+	seen := func(name string) string {
+		page := destination.ReplaceAllString(strings.ReplaceAll(p.page, name, "NAME"), "ADDRESS")
+		return strconv.Itoa(p.status) + "\n" + page
+	}
+	for range 7 { // more than an hour allows
+		for what, do := range map[string]func(name string) string{
+			"login": func(name string) string {
+				p.open("/login" + w.asks())
+				p.send("username", name, "password", "wrong")
+				return seen(name)
+			},
+			"forgotPassword": func(name string) string {
+				p.open("/forgotPassword" + w.asks())
+				p.send("username", name)
+				return seen(name)
+			},
+			"confirmForgotPassword": func(name string) string {
+				p.open("/forgotPassword" + w.asks())
+				p.send("username", name)
+				if p.title() == "Set a new password" {
+					p.send("code", "x", "password", good)
+				}
+				return seen(name)
+			},
+		} {
+			if a, b := do(known), do(unknown); a != b {
+				t.Fatalf("%s tells who exists: somebody gets\n%s\nand nobody\n%s", what, a, b)
+			}
+		}
 	}
 }

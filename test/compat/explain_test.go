@@ -175,7 +175,7 @@ var plainer = []struct {
 	{regexp.MustCompile(`\b\d{8}T\d{6}Z\b`), "20261121T120000Z"},
 	{regexp.MustCompile(`(127\.0\.0\.1|localhost):\d+`), "$1:PORT"},
 	{regexp.MustCompile(`us-east-1_[A-Za-z0-9]{9}\b`), "POOL"},
-	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs)\b`), "1ms"},
+	{regexp.MustCompile(`\b(0s|\d+(\.\d+)?(ms|µs))\b`), "1ms"},
 	{regexp.MustCompile(`\b4[78]\d\d\b`), "4711"},
 	{regexp.MustCompile(`\b3[01]\d\d bytes\b`), "3100 bytes"},
 	{regexp.MustCompile(`CognitoIdentityCredentials`), "SESSION"},

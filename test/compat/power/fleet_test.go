@@ -171,14 +171,24 @@ func (p *people) live(ctx context.Context, n int, mark func(string) error) error
 	return errors.Join(errs...)
 }
 
+// newClaim asks until there is one: on a machine that is busy elsewhere RSA keys are made slowly, and who asks for one too many hears so.
 func newClaim(ctx context.Context, c *client.Client) (*identity, error) {
 	var out struct {
 		CertificateID  string `json:"certificateId"`
 		CertificatePEM string `json:"certificatePem"`
 		KeyPair        struct{ PrivateKey string }
 	}
-	err := c.REST(ctx, "iot", http.MethodPost, "/provisioning-templates/"+template+"/provisioning-claim", nil, &out)
-	return &identity{out.CertificateID, out.CertificatePEM, out.KeyPair.PrivateKey}, err
+	for {
+		err := c.REST(ctx, "iot", http.MethodPost, "/provisioning-templates/"+template+"/provisioning-claim", nil, &out)
+		if client.Code(err) != "ThrottlingException" {
+			return &identity{out.CertificateID, out.CertificatePEM, out.KeyPair.PrivateKey}, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Second): // the least that the server asks for
+		}
+	}
 }
 
 // provision takes a device from wherever it is to its end.

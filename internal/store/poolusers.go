@@ -78,8 +78,7 @@ func (tx *Tx) loadAttributes(s fleet.Scope, pool string, users []PoolUser) error
 		at[users[i].Sub] = i
 		args = append(args, users[i].Sub)
 	}
-	rows, err := tx.rows(`SELECT sub, name, value FROM pool_user_attributes WHERE account = ? AND region = ? AND pool = ? AND sub IN (?`+
-		strings.Repeat(", ?", len(users)-1)+`)`, args...)
+	rows, err := tx.rows(attributesOf(len(users)), append(args, users[len(users)-1].Sub)...)
 	if err != nil {
 		return err
 	}
@@ -92,6 +91,13 @@ func (tx *Tx) loadAttributes(s fleet.Scope, pool string, users []PoolUser) error
 		users[at[sub]].Attributes[name] = value
 	}
 	return rows.Err()
+}
+
+// attributesOf is the query for the attributes of n users, the last of whom is named twice. Without its order SQLite reads all of the pool by
+// the index of values, which has each column that is asked for; with one user alone there would be no order.
+func attributesOf(n int) string {
+	return `SELECT sub, name, value FROM pool_user_attributes WHERE account = ? AND region = ? AND pool = ? AND sub IN (?` +
+		strings.Repeat(", ?", n) + `) ORDER BY account, region, pool, sub, name`
 }
 
 // CreatePoolUser adds a user with its attributes. It fails with KindExists if the username is taken.
@@ -199,8 +205,20 @@ type PoolUserFilter struct {
 
 // PoolUsers lists users that pass f, by username.
 func (tx *Tx) PoolUsers(s fleet.Scope, pool string, f PoolUserFilter, p fleet.Page) ([]PoolUser, string, error) {
+	query, args := poolUsersQuery(s, pool, f, p)
+	users, err := all(tx, scanPoolUser, query, args...)
+	if err != nil {
+		return nil, "", err
+	}
+	users, next := cutPage(p, users, func(u PoolUser) string { return u.Username })
+	return users, next, tx.loadAttributes(s, pool, users)
+}
+
+// poolUsersQuery begins with the attribute where there is one to look for: SQLite keeps the order of a CROSS JOIN, and would read the whole
+// pool otherwise, since that has the order of the list.
+func poolUsersQuery(s fleet.Scope, pool string, f PoolUserFilter, p fleet.Page) (query string, args []any) {
 	from, where := `pool_users u`, `u.account = ? AND u.region = ? AND u.pool = ? AND u.username > ?`
-	args := []any{s.Account, s.Region, pool, p.After}
+	args = []any{s.Account, s.Region, pool, p.After}
 	match := func(column string) {
 		if f.Prefix {
 			lo, hi := prefixRange(f.Value)
@@ -222,18 +240,12 @@ func (tx *Tx) PoolUsers(s fleet.Scope, pool string, f PoolUserFilter, p fleet.Pa
 	case "status":
 		match(`CASE u.enabled WHEN 0 THEN 'Disabled' ELSE 'Enabled' END`)
 	default:
-		from += ` JOIN pool_user_attributes a ON a.account = u.account AND a.region = u.region AND a.pool = u.pool AND a.sub = u.sub`
-		where += ` AND a.name = ?`
-		args = append(args, f.Field)
+		from = `pool_user_attributes a CROSS JOIN pool_users u`
+		where += ` AND u.sub = a.sub AND a.account = ? AND a.region = ? AND a.pool = ? AND a.name = ?`
+		args = append(args, s.Account, s.Region, pool, f.Field)
 		match("a.value")
 	}
-	users, err := all(tx, scanPoolUser, fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY u.username LIMIT ?`, poolUserColumns, from, where),
-		append(args, pageLimit(p))...)
-	if err != nil {
-		return nil, "", err
-	}
-	users, next := cutPage(p, users, func(u PoolUser) string { return u.Username })
-	return users, next, tx.loadAttributes(s, pool, users)
+	return fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY u.username LIMIT ?`, poolUserColumns, from, where), append(args, pageLimit(p))
 }
 
 // flag is how a boolean is stored.

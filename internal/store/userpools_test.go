@@ -1,6 +1,7 @@
 package store
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -121,4 +122,45 @@ func second[T any](_ T, err error) error {
 		return &fleet.Error{Msg: "found"}
 	}
 	return err
+}
+
+// TestUsersAreFoundByIndexes: each step of these plans goes to what it looks for. Reading all of a pool by the beginning of an index is a
+// search too, in SQLite's words.
+func TestUsersAreFoundByIndexes(t *testing.T) {
+	t.Parallel()
+	db := openWith(t, Config{Path: filepath.Join(t.TempDir(), "imprint.db")})
+	s := fleet.Scope{Account: "000000000000", Region: "us-east-1"}
+	list := func(f PoolUserFilter) (string, []any) { return poolUsersQuery(s, "p", f, fleet.Page{Limit: 10}) }
+	byValue, valueArgs := list(PoolUserFilter{Field: "email", Value: "x"})
+	byPrefix, prefixArgs := list(PoolUserFilter{Field: "email", Value: "x", Prefix: true})
+	bySub, subArgs := list(PoolUserFilter{Field: "sub", Value: "x"})
+	for _, c := range []struct {
+		query string
+		args  []any
+		steps []string
+	}{
+		{attributesOf(1), []any{"a", "r", "p", "x", "x"}, []string{"sub=?"}},
+		{attributesOf(2), []any{"a", "r", "p", "x", "y", "y"}, []string{"sub=?"}},
+		{byValue, valueArgs, []string{"name=? AND value=?", "sub=?"}},
+		{byPrefix, prefixArgs, []string{"name=? AND value>? AND value<?", "sub=?"}},
+		{bySub, subArgs, []string{"sub=?"}},
+	} {
+		var plan []string
+		err := db.View(t.Context(), func(tx *Tx) (err error) {
+			plan, err = all(tx, func(s scanner) (string, error) {
+				var id, parent, unused int
+				var detail string
+				return detail, s.Scan(&id, &parent, &unused, &detail)
+			}, `EXPLAIN QUERY PLAN `+c.query, c.args...)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range c.steps {
+			if i >= len(plan) || !strings.Contains(plan[i], want) {
+				t.Errorf("%s goes by %q, want %q in step %d", c.query, plan, want, i+1)
+			}
+		}
+	}
 }

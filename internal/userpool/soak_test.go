@@ -16,9 +16,8 @@ import (
 // than one of a, a half where nothing tells them apart; z is how many standard deviations that is from a half.
 func rankSum(a, b []float64) (share, z float64) {
 	type value struct {
-		v    float64
-		ofB  bool
-		rank float64
+		v   float64
+		ofB bool
 	}
 	var all []value
 	for _, v := range a {

@@ -98,18 +98,22 @@ func amongUsers(t *testing.T, users, times int, limits map[string]float64) {
 		{"filter by e-mail", func(p *Pool, _ *Client) { list(p, `email = "a@example.com"`, 1) }},
 		{"filter by beginning", func(p *Pool, _ *Client) { list(p, `email ^= "000001"`, 10) }},
 	}
-	var measured [2][]work
+	var pools [2]*Pool
+	var apps [2]*Client
 	for i, n := range []int{20, users} {
-		p := w.pool(settings)
-		app := w.client(p, ClientSettings{})
-		w.user(p, known, map[string]string{"email": "a@example.com", "email_verified": "true"})
-		w.crowd(p, n)
-		for _, thing := range things {
-			measured[i] = append(measured[i], w.workOf(times, func() { thing.do(p, app) }))
-		}
+		pools[i] = w.pool(settings)
+		apps[i] = w.client(pools[i], ClientSettings{})
+		w.user(pools[i], known, map[string]string{"email": "a@example.com", "email_verified": "true"})
+		w.crowd(pools[i], n)
 	}
-	for i, thing := range things {
-		few, many := measured[0][i], measured[1][i]
+	for _, thing := range things {
+		var measured [2][]work
+		for range 5 { // in turns: whatever else the machine does meets both
+			for i := range pools {
+				measured[i] = append(measured[i], w.workOf(max(times/5, 1), func() { thing.do(pools[i], apps[i]) }))
+			}
+		}
+		few, many := middle(measured[0]), middle(measured[1])
 		ratio := many.micros / few.micros
 		if limits != nil {
 			t.Logf("%s: %d statements and %.0f µs among 20 users, %d and %.0f among %d; ratio %.2f", thing.name, few.statements, few.micros,
@@ -122,4 +126,13 @@ func amongUsers(t *testing.T, users, times int, limits map[string]float64) {
 			t.Errorf("%s: CPU time is %.2f of that among few users, want at most %.1f", thing.name, ratio, limit)
 		}
 	}
+}
+
+// middle is the median of the CPU times, with the statements of the first.
+func middle(all []work) work {
+	var micros []float64
+	for _, one := range all {
+		micros = append(micros, one.micros)
+	}
+	return work{all[0].statements, median(micros)}
 }

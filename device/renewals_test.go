@@ -22,7 +22,8 @@ type field struct {
 	mu     sync.Mutex
 	now    time.Time
 	waited []time.Duration
-	ends   time.Time // when the device is stopped
+	ends   time.Time     // when the device is stopped
+	taken  chan struct{} // is closed when a new identity's connection is in use; until then no time passes. nil: none is awaited
 
 	heard []string // what Run told, in order
 	stop  context.CancelFunc
@@ -64,6 +65,16 @@ func (f *field) set(t time.Time) {
 // wait lets the time pass at once.
 func (f *field) wait(ctx context.Context, d time.Duration) (ended bool) {
 	f.mu.Lock()
+	taken := f.taken
+	f.mu.Unlock()
+	if taken != nil {
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return true
+		}
+	}
+	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now, f.waited = f.now.Add(d), append(f.waited, d)
 	if f.now.After(f.ends) {
@@ -77,6 +88,13 @@ func (f *field) tell(s string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.heard = append(f.heard, s)
+	switch {
+	case s == "renewed":
+		f.taken = make(chan struct{})
+	case strings.HasPrefix(s, "connected") && f.taken != nil:
+		close(f.taken)
+		f.taken = nil
+	}
 }
 
 func (f *field) identity() *Identity {

@@ -39,7 +39,8 @@ func seen(name, answer string, err error) string {
 	return err.Error()
 }
 
-// offered is the form of the first step's answer. Numbers may begin with zeros, so the longest of a few counts.
+// offered is the form of the first step's answer. Numbers may begin with zeros, so the longest of a few counts; a salt is the same each time,
+// so its zeros are put back.
 func offered(w *world, app *Client, name string) string {
 	longest := map[string]int{}
 	var err error
@@ -48,6 +49,9 @@ func offered(w *world, app *Client, name string) string {
 		var out Outcome
 		out, err = w.InitiateAuth(context.Background(), SignIn{ClientID: app.ID, Flow: "USER_SRP_AUTH", Parameters: secrets("USERNAME", name, "SRP_A", srp.srpA())})
 		for k, v := range out.Parameters {
+			if k == "SALT" {
+				v = strings.Repeat("0", max(0, 32-len(v))) + v
+			}
 			longest[k] = max(longest[k], len(strings.ReplaceAll(v, name, "NAME")))
 		}
 	}

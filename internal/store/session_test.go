@@ -20,8 +20,15 @@ func TestViewsThatDoNotOverlapShareAConnection(t *testing.T) {
 		for range 3 * db.engine.readers {
 			must(t, db.View(t.Context(), ask))
 		}
-		if warm, cold := len(db.readers.warm), len(db.readers.cold); warm != 1 || cold != db.engine.readers-1 {
-			t.Errorf("one view at a time left %d connections and %d sessions without one", warm, cold)
+		if warm := len(db.readers.warm); warm != 1 {
+			t.Fatalf("one view at a time left %d connections", warm)
+		}
+		var cold []*session // they may still be on their way, beside the first views
+		for range db.engine.readers - 1 {
+			cold = append(cold, <-db.readers.cold)
+		}
+		for _, s := range cold {
+			db.readers.put(s)
 		}
 		must(t, db.View(t.Context(), func(tx *Tx) error {
 			if err := ask(tx); err != nil {

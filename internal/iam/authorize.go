@@ -381,12 +381,19 @@ func setFederation(f policy.Context, fed *fleet.Federation) {
 	}
 }
 
+// CredentialProvider is the service that roles trust for devices, which get their credentials by a role alias.
+const CredentialProvider = "credentials.iot.amazonaws.com"
+
 // PassRole decides whether the caller may hand a role to a service: iam:PassRole on the role, which must trust the service.
 func (s *Service) PassRole(ctx context.Context, caller *fleet.Caller, roleARN, service string) error {
-	if err := s.Authorize(ctx, caller, "iam:PassRole", []string{roleARN}, policy.Context{"iam:passedtoservice": {service}}); err != nil {
+	to := service
+	if service == CredentialProvider { // it is IoT that the role is handed to (identity spec 4.4)
+		to = "iot.amazonaws.com"
+	}
+	if err := s.Authorize(ctx, caller, "iam:PassRole", []string{roleARN}, policy.Context{"iam:passedtoservice": {to}}); err != nil {
 		return err
 	}
-	// The identity services are handed roles for people: their trust is asked when somebody signs in.
+	// The identity services are handed roles for people, and the credential provider for devices: trust is asked when one of them comes.
 	if service != "iot.amazonaws.com" && service != "lambda.amazonaws.com" {
 		return nil
 	}

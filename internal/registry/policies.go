@@ -125,6 +125,9 @@ func AttachPolicy(tx *store.Tx, s fleet.Scope, name, target string) error {
 	if err := CheckTarget(tx, s, target); err != nil {
 		return err
 	}
+	if err := checkStays(tx, s, target); err != nil {
+		return err
+	}
 	attached, err := tx.AttachPolicy(s, name, target)
 	if err != nil || !attached {
 		return err

@@ -46,6 +46,9 @@ func AttachPrincipal(tx *store.Tx, s fleet.Scope, thing, principal string, kind 
 	if err := CheckPrincipal(tx, s, principal); err != nil {
 		return err
 	}
+	if err := checkStays(tx, s, principal); err != nil {
+		return err
+	}
 	if kind == fleet.Exclusive && cognitoIdentity.MatchString(principal) {
 		return fleet.Invalid("principal", principal, "cannot be attached exclusively: only certificates can")
 	}

@@ -91,14 +91,15 @@ func (tx *Tx) UpdateCertificate(s fleet.Scope, c fleet.Certificate) error {
 	return err
 }
 
-// DeleteCertificate removes a certificate with its policy attachments, its use and its successions. Things must be detached before.
+// DeleteCertificate removes a certificate with its policy attachments, its use, its successions and what is known of a transfer. Things must be detached before.
 func (tx *Tx) DeleteCertificate(s fleet.Scope, id string) error {
 	for q, key := range map[string]string{
-		`DELETE FROM certificates WHERE account = ? AND region = ? AND id = ?`:             id,
-		`DELETE FROM policy_attachments WHERE account = ? AND region = ? AND target = ?`:   "cert/" + id,
-		`DELETE FROM certificate_use WHERE account = ? AND region = ? AND certificate = ?`: id,
-		`DELETE FROM successions WHERE account = ? AND region = ? AND certificate = ?`:     id,
-		`DELETE FROM successions WHERE account = ? AND region = ? AND successor = ?`:       id,
+		`DELETE FROM certificates WHERE account = ? AND region = ? AND id = ?`:                   id,
+		`DELETE FROM policy_attachments WHERE account = ? AND region = ? AND target = ?`:         "cert/" + id,
+		`DELETE FROM certificate_use WHERE account = ? AND region = ? AND certificate = ?`:       id,
+		`DELETE FROM successions WHERE account = ? AND region = ? AND certificate = ?`:           id,
+		`DELETE FROM successions WHERE account = ? AND region = ? AND successor = ?`:             id,
+		`DELETE FROM certificate_transfers WHERE account = ? AND region = ? AND certificate = ?`: id,
 	} {
 		if _, err := tx.exec(q, s.Account, s.Region, key); err != nil {
 			return err

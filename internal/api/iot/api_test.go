@@ -88,7 +88,8 @@ func newWorld(t *testing.T) *world {
 	must(t, err)
 	api := &API{Store: db,
 		Registry:  registry.New(registry.Config{Store: db, Authority: ca, Keys: keys(), Host: "iot.lan"}),
-		Provision: provision.New(provision.Config{Store: db, Authority: ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: permits{}, Clock: clock})}
+		Provision: provision.New(provision.Config{Store: db, Authority: ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: permits{}, Clock: clock}),
+		Roles:     permits{}}
 	w.front = &wire.Frontend{Services: []*wire.Service{api.Service()}, Clock: clock, Log: slog.New(slog.DiscardHandler),
 		Authenticate: func(_ context.Context, r *http.Request, _ []byte, _ *wire.Service) (*fleet.Caller, error) {
 			s := fleet.Scope{Account: r.Header.Get("Account"), Region: "us-east-1"}
@@ -106,7 +107,11 @@ func newWorld(t *testing.T) *world {
 // send makes a request. $NAME in target, body and headers is replaced by what is known under that name.
 func (w *world) send(account, method, target, body string, headers ...string) (status int, code, text string) {
 	w.t.Helper()
-	r := httptest.NewRequest(method, w.fill(target), strings.NewReader(w.fill(body)))
+	path, query, _ := strings.Cut(target, "?")
+	if query = strings.ReplaceAll(w.fill(query), "+", "%2B"); query != "" { // of markers
+		query = "?" + query
+	}
+	r := httptest.NewRequest(method, w.fill(path)+query, strings.NewReader(w.fill(body)))
 	r.Header.Set("Account", account)
 	for i := 0; i+1 < len(headers); i += 2 {
 		r.Header.Set(headers[i], w.fill(headers[i+1]))
@@ -150,26 +155,32 @@ func (w *world) play(steps []step) {
 		} else if status >= 500 {
 			w.t.Errorf("%s: another account gets %d %s", s.do, status, seen)
 		}
-		if code != s.want || (status == 200) != (s.want == "") {
-			w.t.Errorf("%s: %d %s %s\nwant %q", s.do, status, code, body, s.want)
-			continue
+		w.expect(s, status, code, body)
+	}
+}
+
+// expect compares an answer with what a step wants, and keeps of it what later steps need.
+func (w *world) expect(s step, status int, code, body string) {
+	w.t.Helper()
+	if code != s.want || (status == 200) != (s.want == "") {
+		w.t.Errorf("%s: %d %s %s\nwant %q", s.do, status, code, body, s.want)
+		return
+	}
+	rest := body
+	for part := range strings.SplitSeq(w.fill(s.text), "…") {
+		_, after, found := strings.Cut(rest, part)
+		if !found {
+			w.t.Errorf("%s: answers\n%s\nwithout %s", s.do, body, part)
+			break
 		}
-		rest := body
-		for part := range strings.SplitSeq(w.fill(s.text), "…") {
-			_, after, found := strings.Cut(rest, part)
-			if !found {
-				w.t.Errorf("%s: answers\n%s\nwithout %s", s.do, body, part)
-				break
-			}
-			rest = after
-		}
-		var members map[string]any
-		if s.keep != "" {
-			must(w.t, json.Unmarshal([]byte(body), &members))
-		}
-		for pair := range strings.FieldsSeq(s.keep) {
-			member, name, _ := strings.Cut(pair, "=")
-			w.known[name] = fmt.Sprint(members[member])
-		}
+		rest = after
+	}
+	var members map[string]any
+	if s.keep != "" {
+		must(w.t, json.Unmarshal([]byte(body), &members))
+	}
+	for pair := range strings.FieldsSeq(s.keep) {
+		member, name, _ := strings.Cut(pair, "=")
+		w.known[name] = fmt.Sprint(members[member])
 	}
 }

@@ -73,7 +73,10 @@ func (a *API) describeCertificate(ctx context.Context, in *DescribeCertificateIn
 			CaCertificateId: wire.Optional(c.CAID), Status: new(string(c.Status)), CertificateMode: new(string(c.Mode)), OwnedBy: &s.Account,
 			CreationDate: &c.Created, LastModifiedDate: &c.Modified, CustomerVersion: new(int(c.Version)), GenerationId: &c.Generation,
 			Validity: &CertificateValidity{NotBefore: &c.NotBefore, NotAfter: &c.NotAfter}}
-		return err
+		if err != nil {
+			return err
+		}
+		return showTransfer(tx, s, out.CertificateDescription)
 	})
 	return &out, err
 }

@@ -20,6 +20,12 @@ type API struct {
 	Store     *store.DB
 	Registry  *registry.Service
 	Provision Provisioner
+	Roles     Roles
+}
+
+// Roles says whether a caller may hand a role to a service (iam:PassRole).
+type Roles interface {
+	PassRole(ctx context.Context, caller *fleet.Caller, roleARN, service string) error
 }
 
 // errorCodes translates the kinds of domain errors (iot-core spec 1.5).
@@ -43,7 +49,7 @@ var errorCodes = wire.ErrorTable{
 // Service returns the table of operations.
 func (a *API) Service() *wire.Service {
 	return wire.NewService(Model, slices.Concat(a.thingRows(), a.groupRows(), a.certificateRows(), a.policyRows(), a.accountRows(),
-		a.provisioningRows()), errorCodes)
+		a.provisioningRows(), a.roleAliasRows(), a.transferRows()), errorCodes)
 }
 
 // read and write run f in a transaction, in the caller's scope.

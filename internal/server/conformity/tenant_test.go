@@ -151,6 +151,9 @@ func (a *tenant) furnishRegistry() {
 		"provisioningRoleArn": a.arn("iam", "role/keeper"), "tags": tags})
 	a.do("iot", "CreateProvisioningTemplateVersion", object{"templateName": "lamps", "templateBody": body})
 	a.do("iot", "CreateProvisioningClaim", object{"templateName": "lamps"})
+	a.do("iot", "CreateRoleAlias", object{"roleAlias": "keeper", "roleArn": a.arn("iam", "role/keeper"), "tags": tags})
+	offered := a.do("iot", "CreateKeysAndCertificate", object{}).dig("certificateId")
+	a.do("iot", "TransferCertificate", object{"certificateId": offered, "targetAwsAccount": "999999999999", "transferMessage": a.private})
 	a.do("iot", "UpdateEventConfigurations", object{"eventConfigurations": object{"THING": object{"Enabled": true}}})
 	a.do("iotdata", "Publish", object{"topic": "lamps/kept", "payload": a.private, "retain": true})
 	pair, err := tls.X509KeyPair([]byte(made.dig("certificatePem")), []byte(made.dig("keyPair", "PrivateKey")))
@@ -169,6 +172,7 @@ func (a *tenant) furnishRegistry() {
 		"AuthInfos": []any{object{"actionType": "PUBLISH", "resources": []any{anything}}}, "CertificateSigningRequest": newCSR(a.t),
 		"ThingTypeProperties": object{"thingTypeDescription": "changed"}, "UpdateThingGroup.ThingGroupProperties": object{"thingGroupDescription": "changed"},
 		"BillingGroupProperties": object{"billingGroupDescription": "changed"}, "CreateBillingGroup.BillingGroupProperties": absent{}, "CreateThingType.ThingTypeProperties": absent{},
+		"RoleAlias": "keeper", "TargetAwsAccount": "999999999999", "CancelCertificateTransfer.CertificateId": offered,
 		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic, "GetRetainedMessage.Topic": "lamps/kept",
 	})
 }

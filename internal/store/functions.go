@@ -18,11 +18,8 @@ func scanFunction(s scanner) (f fleet.Function, err error) {
 
 // Function returns a function. It fails with KindNotFound.
 func (tx *Tx) Function(s fleet.Scope, name string) (fleet.Function, error) {
-	f, found, err := one(tx, scanFunction, `SELECT `+functionColumns+` FROM functions WHERE account = ? AND region = ? AND name = ?`, s.Account, s.Region, name)
-	if err == nil && !found {
-		err = fleet.NotFound("function", name)
-	}
-	return f, err
+	return find(tx, "function", name, scanFunction,
+		`SELECT `+functionColumns+` FROM functions WHERE account = ? AND region = ? AND name = ?`, s.Account, s.Region, name)
 }
 
 // Functions lists functions by name.

@@ -37,12 +37,9 @@ func groupPath(path []string, name string) string {
 
 // Group returns a thing group. It fails with KindNotFound.
 func (tx *Tx) Group(s fleet.Scope, name string) (fleet.ThingGroup, error) {
-	g, found, err := one(tx, scanGroup, `SELECT `+groupColumns+` FROM thing_groups g WHERE account = ? AND region = ? AND name = ?`,
+	return find(tx, "thing group", name, scanGroup,
+		`SELECT `+groupColumns+` FROM thing_groups g WHERE account = ? AND region = ? AND name = ?`,
 		s.Account, s.Region, name)
-	if err == nil && !found {
-		err = fleet.NotFound("thing group", name)
-	}
-	return g, err
 }
 
 // CreateGroup adds a thing group. It fails with KindExists if the name is taken.
@@ -182,12 +179,9 @@ func scanBillingGroup(s scanner) (g fleet.BillingGroup, err error) {
 
 // BillingGroup returns a billing group. It fails with KindNotFound.
 func (tx *Tx) BillingGroup(s fleet.Scope, name string) (fleet.BillingGroup, error) {
-	g, found, err := one(tx, scanBillingGroup, `SELECT `+billingGroupColumns+` FROM billing_groups WHERE account = ? AND region = ? AND name = ?`,
+	return find(tx, "billing group", name, scanBillingGroup,
+		`SELECT `+billingGroupColumns+` FROM billing_groups WHERE account = ? AND region = ? AND name = ?`,
 		s.Account, s.Region, name)
-	if err == nil && !found {
-		err = fleet.NotFound("billing group", name)
-	}
-	return g, err
 }
 
 // PutBillingGroup stores a billing group, new or changed.

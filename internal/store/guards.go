@@ -144,11 +144,8 @@ func scanApproval(s scanner) (a fleet.ApprovalRequest, err error) {
 
 // Approval returns a request for approval. It fails with KindNotFound.
 func (tx *Tx) Approval(s fleet.Scope, id string) (fleet.ApprovalRequest, error) {
-	a, found, err := one(tx, scanApproval, `SELECT `+approvalColumns+` FROM approvals a WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
-	if err == nil && !found {
-		err = fleet.NotFound("approval", id)
-	}
-	return a, err
+	return find(tx, "approval", id, scanApproval,
+		`SELECT `+approvalColumns+` FROM approvals a WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
 }
 
 // ApprovalOf returns the request for a thing and a key that is not used up; found is false if there is none.

@@ -39,12 +39,8 @@ func scanIAMEntity(s scanner) (e IAMEntity, err error) {
 func (tx *Tx) IAMEntity(s fleet.Scope, kind, name string) (IAMEntity, error) {
 	g, folded := s.Global(), strings.ToLower(name)
 	return remembered(tx, Change{g, ChangedIAM, ""}, kind+"/"+folded, func() (IAMEntity, error) {
-		e, found, err := one(tx, scanIAMEntity, `SELECT `+iamEntityColumns+` FROM iam_entities
+		return find(tx, kind, name, scanIAMEntity, `SELECT `+iamEntityColumns+` FROM iam_entities
 			WHERE account = ? AND region = ? AND kind = ? AND folded = ?`, g.Account, g.Region, kind, folded)
-		if err == nil && !found {
-			err = fleet.NotFound(kind, name)
-		}
-		return e, err
 	})
 }
 
@@ -273,11 +269,7 @@ const accessKeyColumns = `account, id, usr, secret, active, created`
 
 // FindAccessKey returns a key of any account: a signature names no account. It fails with KindNotFound.
 func (tx *Tx) FindAccessKey(id string) (AccessKey, error) {
-	k, found, err := one(tx, scanAccessKey, `SELECT `+accessKeyColumns+` FROM iam_keys WHERE id = ?`, id)
-	if err == nil && !found {
-		err = fleet.NotFound("access key", id)
-	}
-	return k, err
+	return find(tx, "access key", id, scanAccessKey, `SELECT `+accessKeyColumns+` FROM iam_keys WHERE id = ?`, id)
 }
 
 // AccessKeys lists a user's keys, oldest first.

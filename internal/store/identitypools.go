@@ -32,11 +32,7 @@ func scanIdentityPool(s scanner) (p IdentityPool, err error) {
 
 // FindIdentityPool returns an identity pool of any scope: unsigned requests name none. It fails with KindNotFound.
 func (tx *Tx) FindIdentityPool(id string) (IdentityPool, error) {
-	p, found, err := one(tx, scanIdentityPool, `SELECT `+identityPoolColumns+` FROM identity_pools WHERE id = ?`, id)
-	if err == nil && !found {
-		err = fleet.NotFound("identity pool", id)
-	}
-	return p, err
+	return find(tx, "identity pool", id, scanIdentityPool, `SELECT `+identityPoolColumns+` FROM identity_pools WHERE id = ?`, id)
 }
 
 // CreateIdentityPool adds a pool. It fails with KindExists if any scope has the id.

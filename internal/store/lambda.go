@@ -23,11 +23,8 @@ func scanLocal(s scanner) (f fleet.LocalFunction, err error) {
 
 // LocalFunction returns a function that this server runs. It fails with KindNotFound.
 func (tx *Tx) LocalFunction(s fleet.Scope, name string) (fleet.LocalFunction, error) {
-	f, found, err := one(tx, scanLocal, `SELECT `+localColumns+` FROM lambda_functions WHERE account = ? AND region = ? AND name = ?`, s.Account, s.Region, name)
-	if err == nil && !found {
-		err = fleet.NotFound("function", name)
-	}
-	return f, err
+	return find(tx, "function", name, scanLocal,
+		`SELECT `+localColumns+` FROM lambda_functions WHERE account = ? AND region = ? AND name = ?`, s.Account, s.Region, name)
 }
 
 // LocalFunctions lists the functions that this server runs by name.
@@ -97,12 +94,8 @@ func (tx *Tx) PutCodePart(s fleet.Scope, digest string, part int, content []byte
 
 // CodePart returns a part of a code. It fails with KindNotFound behind the last one.
 func (tx *Tx) CodePart(s fleet.Scope, digest string, part int) (content []byte, err error) {
-	content, found, err := one(tx, func(row scanner) (b []byte, err error) { return b, row.Scan(&b) },
+	return find(tx, "code", digest, func(row scanner) (b []byte, err error) { return b, row.Scan(&b) },
 		`SELECT content FROM lambda_code_parts WHERE account = ? AND region = ? AND digest = ? AND part = ?`, s.Account, s.Region, digest, part)
-	if err == nil && !found {
-		err = fleet.NotFound("code", digest)
-	}
-	return content, err
 }
 
 // sweepParts is how many parts of a code go in one transaction.

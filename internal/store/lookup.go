@@ -8,11 +8,8 @@ import (
 
 // tableID returns the id of a table. It fails with KindNotFound.
 func (tx *Tx) tableID(s fleet.Scope, name string) (string, error) {
-	id, found, err := one(tx, scanString, `SELECT id FROM lookup_tables WHERE account = ? AND region = ? AND name = ? AND deleted = 0`, s.Account, s.Region, name)
-	if err == nil && !found {
-		err = fleet.NotFound("table", name)
-	}
-	return id, err
+	return find(tx, "table", name, scanString,
+		`SELECT id FROM lookup_tables WHERE account = ? AND region = ? AND name = ? AND deleted = 0`, s.Account, s.Region, name)
 }
 
 // CreateTable makes an empty table, if there is none of that name, and reports whether it did.

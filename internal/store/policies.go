@@ -19,11 +19,8 @@ func scanPolicy(s scanner) (p fleet.Policy, err error) {
 // Policy returns a policy with its default document. It fails with KindNotFound.
 func (tx *Tx) Policy(s fleet.Scope, name string) (fleet.Policy, error) {
 	return remembered(tx, Change{s, ChangedPolicy, name}, "", func() (fleet.Policy, error) {
-		p, found, err := one(tx, scanPolicy, policySelect+` WHERE p.account = ? AND p.region = ? AND p.name = ?`, s.Account, s.Region, name)
-		if err == nil && !found {
-			err = fleet.NotFound("policy", name)
-		}
-		return p, err
+		return find(tx, "policy", name, scanPolicy, policySelect+
+			` WHERE p.account = ? AND p.region = ? AND p.name = ?`, s.Account, s.Region, name)
 	})
 }
 

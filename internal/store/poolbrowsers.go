@@ -14,16 +14,12 @@ type PoolBrowser struct {
 
 // PoolBrowser returns a browser. It fails with KindNotFound.
 func (tx *Tx) PoolBrowser(s fleet.Scope, pool, id string) (PoolBrowser, error) {
-	b, found, err := one(tx, func(s scanner) (b PoolBrowser, err error) {
+	return find(tx, "browser", id, func(s scanner) (b PoolBrowser, err error) {
 		var auth, expires int64
 		err = s.Scan(&b.ID, &b.Sub, &auth, &expires)
 		b.AuthTime, b.Expires = fromMillis(auth), fromMillis(expires)
 		return b, err
 	}, `SELECT id, sub, auth_time, expires FROM pool_browsers WHERE account = ? AND region = ? AND pool = ? AND id = ?`, s.Account, s.Region, pool, id)
-	if err == nil && !found {
-		err = fleet.NotFound("browser", id)
-	}
-	return b, err
 }
 
 // AddPoolBrowser stores a browser.
@@ -61,17 +57,13 @@ type AuthCode struct {
 
 // AuthCode returns an authorization code. It fails with KindNotFound.
 func (tx *Tx) AuthCode(s fleet.Scope, pool, id string) (AuthCode, error) {
-	c, found, err := one(tx, func(s scanner) (c AuthCode, err error) {
+	return find(tx, "authorization code", "", func(s scanner) (c AuthCode, err error) {
 		var auth, expires int64
 		err = s.Scan(&c.ID, &c.Client, &c.Sub, &c.Redirect, &c.Scope, &c.Nonce, &c.Challenge, &auth, &expires, &c.Session)
 		c.AuthTime, c.Expires = fromMillis(auth), fromMillis(expires)
 		return c, err
 	}, `SELECT id, client, sub, redirect, scope, nonce, challenge, auth_time, expires, session FROM pool_auth_codes
 		WHERE account = ? AND region = ? AND pool = ? AND id = ?`, s.Account, s.Region, pool, id)
-	if err == nil && !found {
-		err = fleet.NotFound("authorization code", "")
-	}
-	return c, err
 }
 
 // AddAuthCode stores an authorization code.

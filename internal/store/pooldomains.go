@@ -29,11 +29,7 @@ func scanPoolDomain(s scanner) (d PoolDomain, err error) {
 
 // PoolDomain returns a domain of any scope: browsers name none. It fails with KindNotFound.
 func (tx *Tx) PoolDomain(domain string) (PoolDomain, error) {
-	d, found, err := one(tx, scanPoolDomain, `SELECT `+poolDomainColumns+` FROM user_pool_domains WHERE domain = ?`, domain)
-	if err == nil && !found {
-		err = fleet.NotFound("domain", domain)
-	}
-	return d, err
+	return find(tx, "domain", domain, scanPoolDomain, `SELECT `+poolDomainColumns+` FROM user_pool_domains WHERE domain = ?`, domain)
 }
 
 // PoolDomains lists the domains of a pool, the prefix before the host name.
@@ -81,12 +77,8 @@ func scanResourceServer(s scanner) (r ResourceServer, err error) {
 
 // ResourceServer returns a resource server of a pool. It fails with KindNotFound.
 func (tx *Tx) ResourceServer(s fleet.Scope, pool, identifier string) (ResourceServer, error) {
-	r, found, err := one(tx, scanResourceServer, `SELECT identifier, name, scopes FROM user_pool_resource_servers
+	return find(tx, "resource server", identifier, scanResourceServer, `SELECT identifier, name, scopes FROM user_pool_resource_servers
 		WHERE account = ? AND region = ? AND pool = ? AND identifier = ?`, s.Account, s.Region, pool, identifier)
-	if err == nil && !found {
-		err = fleet.NotFound("resource server", identifier)
-	}
-	return r, err
 }
 
 // ResourceServers lists the resource servers of a pool by identifier.
@@ -129,17 +121,13 @@ const AllClients = "ALL"
 
 // PoolLook returns the look of a client. It fails with KindNotFound.
 func (tx *Tx) PoolLook(s fleet.Scope, pool, client string) (PoolLook, error) {
-	l, found, err := one(tx, func(s scanner) (l PoolLook, err error) {
+	return find(tx, "look", client, func(s scanner) (l PoolLook, err error) {
 		var created, modified int64
 		err = s.Scan(&l.Client, &l.CSS, &l.Image, &created, &modified)
 		l.Created, l.Modified = fromMillis(created), fromMillis(modified)
 		return l, err
 	}, `SELECT client, css, image, created, modified FROM user_pool_looks WHERE account = ? AND region = ? AND pool = ? AND client = ?`,
 		s.Account, s.Region, pool, client)
-	if err == nil && !found {
-		err = fleet.NotFound("look", client)
-	}
-	return l, err
 }
 
 // PutPoolLook stores a look in place of the client's earlier one.

@@ -37,12 +37,9 @@ func storedPrecedence(p *int) int {
 
 // PoolGroup returns a group. It fails with KindNotFound.
 func (tx *Tx) PoolGroup(s fleet.Scope, pool, name string) (PoolGroup, error) {
-	g, found, err := one(tx, scanPoolGroup, `SELECT `+poolGroupColumns+` FROM pool_groups g WHERE account = ? AND region = ? AND pool = ? AND name = ?`,
+	return find(tx, "group", name, scanPoolGroup,
+		`SELECT `+poolGroupColumns+` FROM pool_groups g WHERE account = ? AND region = ? AND pool = ? AND name = ?`,
 		s.Account, s.Region, pool, name)
-	if err == nil && !found {
-		err = fleet.NotFound("group", name)
-	}
-	return g, err
 }
 
 // CreatePoolGroup adds a group. It fails with KindExists if the name is taken.

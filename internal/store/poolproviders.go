@@ -31,12 +31,8 @@ func scanPoolProvider(s scanner) (p PoolProvider, err error) {
 
 // PoolProvider returns an identity provider. It fails with KindNotFound.
 func (tx *Tx) PoolProvider(s fleet.Scope, pool, name string) (PoolProvider, error) {
-	p, found, err := one(tx, scanPoolProvider, `SELECT `+poolProviderColumns+` FROM pool_providers
+	return find(tx, "identity provider", name, scanPoolProvider, `SELECT `+poolProviderColumns+` FROM pool_providers
 		WHERE account = ? AND region = ? AND pool = ? AND name = ?`, s.Account, s.Region, pool, name)
-	if err == nil && !found {
-		err = fleet.NotFound("identity provider", name)
-	}
-	return p, err
 }
 
 // PoolProviderName returns the name of the provider that an identifier stands for, "" if it stands for none.
@@ -134,12 +130,8 @@ func scanPoolIdentity(s scanner) (i PoolIdentity, err error) {
 
 // PoolIdentity returns whom a provider's subject is. It fails with KindNotFound.
 func (tx *Tx) PoolIdentity(s fleet.Scope, pool, provider, subject string) (PoolIdentity, error) {
-	i, found, err := one(tx, scanPoolIdentity, `SELECT `+poolIdentityColumns+` FROM pool_identities
+	return find(tx, "identity", provider+"/"+subject, scanPoolIdentity, `SELECT `+poolIdentityColumns+` FROM pool_identities
 		WHERE account = ? AND region = ? AND pool = ? AND provider = ? AND subject = ?`, s.Account, s.Region, pool, provider, subject)
-	if err == nil && !found {
-		err = fleet.NotFound("identity", provider+"/"+subject)
-	}
-	return i, err
 }
 
 // PoolIdentities lists who a user is at providers, the oldest first.

@@ -18,17 +18,13 @@ type PoolSession struct {
 
 // PoolSession returns a session. It fails with KindNotFound.
 func (tx *Tx) PoolSession(s fleet.Scope, pool, id string) (PoolSession, error) {
-	p, found, err := one(tx, func(s scanner) (p PoolSession, err error) {
+	return find(tx, "session", id, func(s scanner) (p PoolSession, err error) {
 		var auth, expires, revoked int64
 		err = s.Scan(&p.ID, &p.Sub, &p.Client, &p.Scope, &auth, &expires, &revoked, &p.Groups)
 		p.AuthTime, p.Expires, p.Revoked = fromMillis(auth), fromMillis(expires), fromMillis(revoked)
 		return p, err
 	}, `SELECT id, sub, client, scope, auth_time, expires, revoked, chosen FROM pool_sessions WHERE account = ? AND region = ? AND pool = ? AND id = ?`,
 		s.Account, s.Region, pool, id)
-	if err == nil && !found {
-		err = fleet.NotFound("session", id)
-	}
-	return p, err
 }
 
 // AddPoolSession stores a session.
@@ -86,17 +82,13 @@ type RefreshToken struct {
 
 // RefreshToken returns a refresh token. It fails with KindNotFound.
 func (tx *Tx) RefreshToken(s fleet.Scope, pool, id string) (RefreshToken, error) {
-	r, found, err := one(tx, func(s scanner) (r RefreshToken, err error) {
+	return find(tx, "refresh token", id, func(s scanner) (r RefreshToken, err error) {
 		var expires, rotated int64
 		err = s.Scan(&r.ID, &r.Session, &r.Hash, &expires, &rotated)
 		r.Expires, r.Rotated = fromMillis(expires), fromMillis(rotated)
 		return r, err
 	}, `SELECT id, session, hash, expires, rotated FROM pool_refresh_tokens WHERE account = ? AND region = ? AND pool = ? AND id = ?`,
 		s.Account, s.Region, pool, id)
-	if err == nil && !found {
-		err = fleet.NotFound("refresh token", id)
-	}
-	return r, err
 }
 
 // AddRefreshToken stores a refresh token.
@@ -125,17 +117,13 @@ type PoolCode struct {
 
 // PoolCode returns the code of a user for a purpose. It fails with KindNotFound.
 func (tx *Tx) PoolCode(s fleet.Scope, pool, sub, purpose string) (PoolCode, error) {
-	c, found, err := one(tx, func(s scanner) (c PoolCode, err error) {
+	return find(tx, "code", purpose, func(s scanner) (c PoolCode, err error) {
 		var expires int64
 		err = s.Scan(&c.Purpose, &c.Code, &c.Attribute, &c.Value, &c.Failures, &expires)
 		c.Expires = fromMillis(expires)
 		return c, err
 	}, `SELECT purpose, code, attribute, value, failures, expires FROM pool_user_codes
 		WHERE account = ? AND region = ? AND pool = ? AND sub = ? AND purpose = ?`, s.Account, s.Region, pool, sub, purpose)
-	if err == nil && !found {
-		err = fleet.NotFound("code", purpose)
-	}
-	return c, err
 }
 
 // PutPoolCode stores a code in place of an earlier one for the same purpose.

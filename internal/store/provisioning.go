@@ -26,11 +26,8 @@ func scanClaim(s scanner) (c fleet.Claim, err error) {
 // Claim returns a temporary claim. It fails with KindNotFound.
 func (tx *Tx) Claim(s fleet.Scope, id string) (fleet.Claim, error) {
 	return remembered(tx, Change{s, ChangedClaim, id}, "", func() (fleet.Claim, error) {
-		c, found, err := one(tx, scanClaim, `SELECT `+claimColumns+` FROM claims c WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
-		if err == nil && !found {
-			err = fleet.NotFound("claim", id)
-		}
-		return c, err
+		return find(tx, "claim", id, scanClaim,
+			`SELECT `+claimColumns+` FROM claims c WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
 	})
 }
 

@@ -19,14 +19,10 @@ type SoftwareToken struct {
 
 // SoftwareToken returns the token of a user in a state. It fails with KindNotFound.
 func (tx *Tx) SoftwareToken(s fleet.Scope, pool, sub, state string) (SoftwareToken, error) {
-	t, found, err := one(tx, func(s scanner) (t SoftwareToken, err error) {
+	return find(tx, "software token", sub, func(s scanner) (t SoftwareToken, err error) {
 		return t, s.Scan(&t.State, &t.Secret, &t.Device, &t.Used, &t.Enabled, &t.Preferred)
 	}, `SELECT state, secret, device, used, enabled, preferred FROM pool_software_tokens
 		WHERE account = ? AND region = ? AND pool = ? AND sub = ? AND state = ?`, s.Account, s.Region, pool, sub, state)
-	if err == nil && !found {
-		err = fleet.NotFound("software token", sub)
-	}
-	return t, err
 }
 
 // PutSoftwareToken stores a token in place of an earlier one in the same state.

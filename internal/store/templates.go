@@ -50,7 +50,7 @@ func hookColumns(h *fleet.Hook) fleet.Hook {
 // Template returns a template with the body of its default version. It fails with KindNotFound.
 func (tx *Tx) Template(s fleet.Scope, name string) (fleet.Template, error) {
 	return remembered(tx, Change{s, ChangedTemplate, name}, "", func() (fleet.Template, error) {
-		t, found, err := one(tx, func(row scanner) (t fleet.Template, err error) {
+		return find(tx, "provisioning template", name, func(row scanner) (t fleet.Template, err error) {
 			var body string
 			t, err = scanTemplate(appendScan{row, []any{&body}})
 			t.Body = body
@@ -58,10 +58,6 @@ func (tx *Tx) Template(s fleet.Scope, name string) (fleet.Template, error) {
 		}, `SELECT `+templateColumns+`, v.body FROM templates t
 			JOIN template_versions v ON v.account = t.account AND v.region = t.region AND v.template = t.name AND v.id = t.default_version
 			WHERE t.account = ? AND t.region = ? AND t.name = ?`, s.Account, s.Region, name)
-		if err == nil && !found {
-			err = fleet.NotFound("provisioning template", name)
-		}
-		return t, err
 	})
 }
 
@@ -135,12 +131,9 @@ const fromTemplateVersions = ` FROM template_versions v JOIN templates t ON t.ac
 
 // TemplateVersion returns one version of a template. It fails with KindNotFound.
 func (tx *Tx) TemplateVersion(s fleet.Scope, name string, id int) (fleet.TemplateVersion, error) {
-	v, found, err := one(tx, scanTemplateVersion, `SELECT v.id, v.body, v.created, v.id = t.default_version`+fromTemplateVersions+` AND v.id = ?`,
+	return find(tx, "provisioning template version", name+"/"+strconv.Itoa(id), scanTemplateVersion,
+		`SELECT v.id, v.body, v.created, v.id = t.default_version`+fromTemplateVersions+` AND v.id = ?`,
 		s.Account, s.Region, name, id)
-	if err == nil && !found {
-		err = fleet.NotFound("provisioning template version", name+"/"+strconv.Itoa(id))
-	}
-	return v, err
 }
 
 // TemplateVersions lists the versions of a template by id, without their bodies. Page.After is an id as text. The list of an

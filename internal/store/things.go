@@ -175,12 +175,9 @@ func scanThingType(s scanner) (t fleet.ThingType, err error) {
 
 // ThingType returns a thing type. It fails with KindNotFound.
 func (tx *Tx) ThingType(s fleet.Scope, name string) (fleet.ThingType, error) {
-	t, found, err := one(tx, scanThingType, `SELECT `+thingTypeColumns+` FROM thing_types WHERE account = ? AND region = ? AND name = ?`,
+	return find(tx, "thing type", name, scanThingType,
+		`SELECT `+thingTypeColumns+` FROM thing_types WHERE account = ? AND region = ? AND name = ?`,
 		s.Account, s.Region, name)
-	if err == nil && !found {
-		err = fleet.NotFound("thing type", name)
-	}
-	return t, err
 }
 
 // PutThingType stores a thing type, new or changed.

@@ -36,21 +36,13 @@ func scanUserPool(s scanner) (p UserPool, err error) {
 
 // UserPool returns a user pool of the scope. It fails with KindNotFound.
 func (tx *Tx) UserPool(s fleet.Scope, id string) (UserPool, error) {
-	p, found, err := one(tx, scanUserPool, `SELECT `+userPoolColumns+` FROM user_pools
+	return find(tx, "user pool", id, scanUserPool, `SELECT `+userPoolColumns+` FROM user_pools
 		WHERE account = ? AND region = ? AND id = ? AND deleting = 0`, s.Account, s.Region, id)
-	if err == nil && !found {
-		err = fleet.NotFound("user pool", id)
-	}
-	return p, err
 }
 
 // FindUserPool returns a user pool of any scope: unsigned requests name none. It fails with KindNotFound.
 func (tx *Tx) FindUserPool(id string) (UserPool, error) {
-	p, found, err := one(tx, scanUserPool, `SELECT `+userPoolColumns+` FROM user_pools WHERE id = ? AND deleting = 0`, id)
-	if err == nil && !found {
-		err = fleet.NotFound("user pool", id)
-	}
-	return p, err
+	return find(tx, "user pool", id, scanUserPool, `SELECT `+userPoolColumns+` FROM user_pools WHERE id = ? AND deleting = 0`, id)
 }
 
 // CreateUserPool adds a pool. It fails with KindExists if any scope has the id.
@@ -190,21 +182,13 @@ func scanUserPoolClient(s scanner) (c UserPoolClient, err error) {
 
 // UserPoolClient returns a client of a pool. It fails with KindNotFound.
 func (tx *Tx) UserPoolClient(s fleet.Scope, pool, id string) (UserPoolClient, error) {
-	c, found, err := one(tx, scanUserPoolClient, `SELECT `+userPoolClientColumns+` FROM user_pool_clients
+	return find(tx, "user pool client", id, scanUserPoolClient, `SELECT `+userPoolClientColumns+` FROM user_pool_clients
 		WHERE account = ? AND region = ? AND pool = ? AND id = ?`, s.Account, s.Region, pool, id)
-	if err == nil && !found {
-		err = fleet.NotFound("user pool client", id)
-	}
-	return c, err
 }
 
 // FindUserPoolClient returns a client of any scope and pool: unsigned requests name none. It fails with KindNotFound.
 func (tx *Tx) FindUserPoolClient(id string) (UserPoolClient, error) {
-	c, found, err := one(tx, scanUserPoolClient, `SELECT `+userPoolClientColumns+` FROM user_pool_clients WHERE id = ?`, id)
-	if err == nil && !found {
-		err = fleet.NotFound("user pool client", id)
-	}
-	return c, err
+	return find(tx, "user pool client", id, scanUserPoolClient, `SELECT `+userPoolClientColumns+` FROM user_pool_clients WHERE id = ?`, id)
 }
 
 // CreateUserPoolClient adds a client. It fails with KindExists if any pool has the id.

@@ -1,8 +1,6 @@
 package userpool
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -33,13 +31,8 @@ const (
 )
 
 // userSubject and nameSubject say whose attempts are counted: a user's, whatever name was typed, or those for a name that nobody has.
-func userSubject(sub string) string  { return hashSubject("user\x00" + sub) }
-func nameSubject(name string) string { return hashSubject("name\x00" + name) }
-
-func hashSubject(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:16])
-}
+func userSubject(sub string) string  { return digest("user\x00" + sub)[:32] }
+func nameSubject(name string) string { return digest("name\x00" + name)[:32] }
 
 func subjectOf(u *store.PoolUser, name string) string {
 	if u != nil {

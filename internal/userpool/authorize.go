@@ -109,26 +109,9 @@ func (a *Authorization) check(tx *store.Tx) error {
 	case r.Provider != "" && !c.signsInWith(r.Provider):
 		return invalidRequest("The client has no identity provider of this name.")
 	}
-	asked := strings.Fields(r.Scope)
-	all := len(asked) == 0
-	if all {
-		asked = c.OAuthScopes
-	}
-	for _, scope := range asked {
-		exists, err := scopeExists(tx, a.pool, scope)
-		switch {
-		case err != nil:
-			return err
-		case exists && slices.Contains(c.OAuthScopes, scope):
-			if !slices.Contains(a.scopes, scope) {
-				a.scopes = append(a.scopes, scope)
-			}
-		case !all:
-			return oauthError("invalid_scope", "The client may not have the scope "+scope+".")
-		}
-	}
-	if len(a.scopes) == 0 {
-		return oauthError("invalid_scope", "The client may have no scope.")
+	var err error
+	if a.scopes, err = a.grantScopes(tx, r.Scope, c.OAuthScopes); err != nil {
+		return err
 	}
 	if !slices.Contains(a.scopes, openIDScope) && slices.ContainsFunc(a.scopes, func(s string) bool { return s == emailScope || s == phoneScope || s == profileScope }) {
 		return oauthError("invalid_scope", "The scopes email, phone and profile need openid beside them.")

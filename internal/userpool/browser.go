@@ -13,8 +13,8 @@ import (
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
-// browserLife is how long a browser stays signed in at the pages (identity spec 1.12), from the sign-in on.
-const browserLife = time.Hour
+// BrowserLife is how long a browser stays signed in at the pages (identity spec 1.12), from the sign-in on.
+const BrowserLife = time.Hour
 
 // newSecret is 256 random bits as text: a cookie, or an authorization code.
 func newSecret() fleet.Secret {
@@ -24,8 +24,11 @@ func newSecret() fleet.Secret {
 }
 
 // hashOf is under which name the store keeps such a secret. No salt: there is nothing to guess in 256 bits.
-func hashOf(s fleet.Secret) string {
-	sum := sha256.Sum256([]byte(s.Reveal()))
+func hashOf(s fleet.Secret) string { return digest(s.Reveal()) }
+
+// digest is SHA-256 in hexadecimal.
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -37,7 +40,7 @@ type issuedBrowser struct {
 
 func newBrowser(now time.Time) issuedBrowser {
 	cookie := newSecret()
-	return issuedBrowser{cookie, store.PoolBrowser{ID: hashOf(cookie), AuthTime: now, Expires: now.Add(browserLife)}}
+	return issuedBrowser{cookie, store.PoolBrowser{ID: hashOf(cookie), AuthTime: now, Expires: now.Add(BrowserLife)}}
 }
 
 // NewCookie is the value of a browser's cookie before anybody has signed in. It is never a session: a sign-in makes another one.

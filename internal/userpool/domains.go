@@ -200,17 +200,17 @@ func domains(tx *store.Tx, scope fleet.Scope, poolID string) ([]Domain, error) {
 	return convert(rows, domainOf)
 }
 
-// PageURL is where the pages of a pool are, on its host name if it has one; "" without a domain, or if that cannot be found out now.
-func (s *Service) PageURL(ctx context.Context, scope fleet.Scope, poolID string) string {
+// PageURL is where the pages of a pool are, on its host name if it has one; "" without a domain.
+func (s *Service) PageURL(ctx context.Context, scope fleet.Scope, poolID string) (at string, err error) {
 	var have []Domain
-	err := s.view(ctx, func(tx *store.Tx) (err error) {
+	err = s.view(ctx, func(tx *store.Tx) error {
 		have, err = domains(tx, scope, poolID)
 		return err
 	})
 	if err != nil || len(have) == 0 {
-		return ""
+		return "", err
 	}
-	return s.DomainURL(have[len(have)-1])
+	return s.DomainURL(have[len(have)-1]), nil
 }
 
 // A Site is a pool at its domain: what a browser or a client of OAuth talks to.

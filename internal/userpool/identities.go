@@ -2,8 +2,6 @@ package userpool
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -103,11 +101,6 @@ func (s *Service) arrive(tx *store.Tx, e entry, a arrival, session newSessionIDs
 	}
 	g, err = s.begin(tx, e, u, session)
 	return g, made, err
-}
-
-func digest(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:])
 }
 
 // newcomer is the user that somebody becomes who comes for the first time.

@@ -174,7 +174,7 @@ func TestWhoComesFromAProvider(t *testing.T) {
 	if want := `[{"dateCreated":"` + "1793520000000" + `","issuer":null,"primary":"true","providerName":"Corp","providerType":"OIDC","userId":"S1"}]`; string(identities) != want {
 		t.Errorf("the token says %s, not %s", identities, want)
 	}
-	if _, _, self, err := w.VerifyAccessToken(ctx, o.Tokens.Access); err != nil || self.Sub != u.Sub {
+	if self, err := w.Self(ctx, o.Tokens.Access); err != nil || self.Sub != u.Sub {
 		t.Errorf("the access token is of %+v, %v", self, err)
 	}
 

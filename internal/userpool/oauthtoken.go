@@ -174,33 +174,13 @@ func (s *Service) tradeSecret(ctx context.Context, e entry, asked string) (*Toke
 	if e.client.Secret == "" || !e.client.OAuth || !slices.Contains(e.client.OAuthFlows, credentialsFlow) {
 		return nil, oauthError("unauthorized_client", "The client may not use this flow: AllowedOAuthFlows lacks client_credentials.")
 	}
-	wanted := strings.Fields(asked)
-	all := len(wanted) == 0
-	if all {
-		wanted = e.client.OAuthScopes
-	}
+	may := slices.DeleteFunc(slices.Clone(e.client.OAuthScopes), func(scope string) bool { return slices.Contains(ownScopes, scope) })
 	var granted []string
-	if err := s.view(ctx, func(tx *store.Tx) error {
-		granted = nil
-		for _, scope := range wanted {
-			exists, err := scopeExists(tx, e.pool, scope)
-			if err != nil {
-				return err
-			}
-			good := exists && slices.Contains(e.client.OAuthScopes, scope) && !slices.Contains(ownScopes, scope)
-			if !good && !all {
-				return oauthError("invalid_scope", "The client may not have the scope "+scope+".")
-			}
-			if good && !slices.Contains(granted, scope) {
-				granted = append(granted, scope)
-			}
-		}
-		return nil
+	if err := s.view(ctx, func(tx *store.Tx) (err error) {
+		granted, err = e.grantScopes(tx, asked, may)
+		return err
 	}); err != nil {
 		return nil, err
-	}
-	if len(granted) == 0 {
-		return nil, oauthError("invalid_scope", "The client may have no scope.")
 	}
 	keys, err := s.poolKeys(ctx, e.pool.Scope, e.pool.ID)
 	if err != nil {

@@ -146,6 +146,33 @@ const (
 
 var ownScopes = []string{openIDScope, emailScope, phoneScope, profileScope, userScope}
 
+// grantScopes returns the scopes that are asked for, divided by spaces, of those that the client may have; who asks for none gets all that
+// there still are.
+func (e entry) grantScopes(tx *store.Tx, asked string, may []string) (granted []string, err error) {
+	wanted := strings.Fields(asked)
+	all := len(wanted) == 0
+	if all {
+		wanted = may
+	}
+	for _, scope := range wanted {
+		exists, err := scopeExists(tx, e.pool, scope)
+		switch {
+		case err != nil:
+			return nil, err
+		case exists && slices.Contains(may, scope):
+			if !slices.Contains(granted, scope) {
+				granted = append(granted, scope)
+			}
+		case !all:
+			return nil, oauthError("invalid_scope", "The client may not have the scope "+scope+".")
+		}
+	}
+	if len(granted) == 0 {
+		return nil, oauthError("invalid_scope", "The client may have no scope.")
+	}
+	return granted, nil
+}
+
 // scopeExists reports whether a scope is one of our own or of a resource server of the pool.
 func scopeExists(tx *store.Tx, p *Pool, scope string) (bool, error) {
 	if slices.Contains(ownScopes, scope) {

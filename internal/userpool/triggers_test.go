@@ -83,20 +83,21 @@ func raises(err error) func(map[string]any) (any, error) {
 	return func(map[string]any) (any, error) { return nil, err }
 }
 
-func newTriggerWorld(t *testing.T) (*world, *functions) {
+// newTriggerWorld has a pool whose triggers are functions of the test, and a client.
+func newTriggerWorld(t *testing.T, s Settings, with Triggers) (*world, *functions, *Pool, *Client) {
+	t.Helper()
 	f := &functions{answer: map[string]func(map[string]any) (any, error){}}
-	return newWorld(t, func(c *Config) { c.Functions = f }), f
+	w := newWorld(t, func(c *Config) { c.Functions = f })
+	s.Triggers = with
+	p := w.pool(s)
+	return w, f, p, w.client(p, ClientSettings{})
 }
 
 type m = map[string]any
 
 func TestPreSignUpDecidesWhoMayJoin(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
-	s := open
-	s.Triggers = Triggers{PreSignUp: fn("pre"), PostConfirmation: fn("post")}
-	p := w.pool(s)
-	app := w.client(p, ClientSettings{})
+	w, f, p, app := newTriggerWorld(t, open, Triggers{PreSignUp: fn("pre"), PostConfirmation: fn("post")})
 	ctx := WithMetadata(t.Context(), map[string]string{"campaign": "spring"})
 	join := func(name string, attributes map[string]string) (SignedUp, error) {
 		return w.SignUp(ctx, Registration{ClientID: app.ID, Username: name, Password: good, Attributes: attributes, Validation: map[string]string{"badge": "7"}})
@@ -149,11 +150,7 @@ func TestPreSignUpDecidesWhoMayJoin(t *testing.T) {
 
 func TestTriggersThatDoNotAnswerRefuse(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
-	s := open
-	s.Triggers.PreSignUp = fn("pre")
-	p := w.pool(s)
-	app := w.client(p, ClientSettings{})
+	w, f, p, app := newTriggerWorld(t, open, Triggers{PreSignUp: fn("pre")})
 	for name, c := range map[string]struct {
 		answer     func(map[string]any) (any, error)
 		code, text string
@@ -187,11 +184,7 @@ func TestTriggersThatDoNotAnswerRefuse(t *testing.T) {
 
 func TestPostConfirmationHearsOfThoseWhoWereConfirmed(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
-	s := open
-	s.Triggers.PostConfirmation = fn("post")
-	p := w.pool(s)
-	app := w.client(p, ClientSettings{})
+	w, f, p, app := newTriggerWorld(t, open, Triggers{PostConfirmation: fn("post")})
 	ctx := WithMetadata(t.Context(), map[string]string{"a": "b"})
 	sub, _, err := w.signUp(app, "ada", map[string]string{"email": "ada@example.com"})
 	ok(t, err)
@@ -217,11 +210,8 @@ func TestPostConfirmationHearsOfThoseWhoWereConfirmed(t *testing.T) {
 
 func TestCustomMessageWordsMessages(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
-	s := open
-	s.Triggers.CustomMessage = fn("words")
-	p := w.pool(s)
-	app, showing := w.client(p, ClientSettings{}), w.client(p, ClientSettings{ShowUnknownUsers: true})
+	w, f, p, app := newTriggerWorld(t, open, Triggers{CustomMessage: fn("words")})
+	showing := w.client(p, ClientSettings{ShowUnknownUsers: true})
 	ctx := WithMetadata(t.Context(), map[string]string{"lang": "de"})
 	f.answer["words"] = func(e map[string]any) (any, error) {
 		r := e["request"].(m)
@@ -278,9 +268,7 @@ func TestCustomMessageWordsMessages(t *testing.T) {
 
 func TestPreTokenGenerationChangesTheIdToken(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
-	p := w.pool(Settings{Triggers: Triggers{PreTokenGeneration: fn("claims")}})
-	app := w.client(p, ClientSettings{})
+	w, f, p, app := newTriggerWorld(t, Settings{}, Triggers{PreTokenGeneration: fn("claims")})
 	u := w.user(p, "ada", map[string]string{"email": "ada@example.com", "name": "Ada"})
 	must(w.CreateGroup(t.Context(), scope, p.ID, Group{Name: "installers", RoleARN: "arn:aws:iam::000000000000:role/i"}))(t)
 	ok(t, w.AddToGroup(t.Context(), scope, p.ID, "ada", "installers"))
@@ -317,10 +305,8 @@ func TestPreTokenGenerationChangesTheIdToken(t *testing.T) {
 
 func TestGroupsThatATriggerChoosesHold(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
+	w, f, p, app := newTriggerWorld(t, Settings{}, Triggers{PreTokenGeneration: fn("claims")})
 	ctx := t.Context()
-	p := w.pool(Settings{Triggers: Triggers{PreTokenGeneration: fn("claims")}})
-	app := w.client(p, ClientSettings{})
 	w.user(p, "ada", nil)
 	for _, g := range []string{"installers", "visitors"} {
 		must(w.CreateGroup(ctx, scope, p.ID, Group{Name: g, RoleARN: "arn:aws:iam::000000000000:role/" + g}))(t)
@@ -359,10 +345,8 @@ func TestGroupsThatATriggerChoosesHold(t *testing.T) {
 
 func TestPreTokenGenerationV2ChangesBothTokens(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
+	w, f, p, app := newTriggerWorld(t, Settings{}, Triggers{PreTokenGeneration: fn("claims"), TokenVersion: tokenEventV2})
 	ctx := t.Context()
-	p := w.pool(Settings{Triggers: Triggers{PreTokenGeneration: fn("claims"), TokenVersion: tokenEventV2}})
-	app := w.client(p, ClientSettings{})
 	w.user(p, "ada", nil)
 	f.answer["claims"] = responds(m{"claimsAndScopeOverrideDetails": m{
 		"idTokenGeneration": m{"claimsToAddOrOverride": m{"plant": m{"name": "north", "no": 7}, "aud": "x"}},
@@ -391,9 +375,8 @@ func TestPreTokenGenerationV2ChangesBothTokens(t *testing.T) {
 
 func TestATriggerThatFailsCostsNoRefreshToken(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
+	w, f, p, _ := newTriggerWorld(t, Settings{}, Triggers{PreTokenGeneration: fn("claims")})
 	ctx := t.Context()
-	p := w.pool(Settings{Triggers: Triggers{PreTokenGeneration: fn("claims")}})
 	app := w.client(p, ClientSettings{Rotation: &Rotation{Enabled: true}})
 	w.user(p, "ada", nil)
 	tokens := w.tokens(app, "ada")
@@ -411,9 +394,7 @@ func TestATriggerThatFailsCostsNoRefreshToken(t *testing.T) {
 
 func TestANewPasswordIsTheSourceOfTokens(t *testing.T) {
 	t.Parallel()
-	w, f := newTriggerWorld(t)
-	p := w.pool(Settings{Triggers: Triggers{PreTokenGeneration: fn("claims")}})
-	app := w.client(p, ClientSettings{})
+	w, f, p, app := newTriggerWorld(t, Settings{}, Triggers{PreTokenGeneration: fn("claims")})
 	must(w.CreateUser(t.Context(), scope, p.ID, NewUser{Username: "ada", Suppress: true, TemporaryPassword: good}))(t)
 	o := must(w.signIn(app, "ada", good))(t)
 	must(w.Respond(WithMetadata(t.Context(), map[string]string{"x": "y"}), Answer{ClientID: app.ID, Challenge: "NEW_PASSWORD_REQUIRED", Session: o.Session,

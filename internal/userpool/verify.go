@@ -124,17 +124,7 @@ type self struct {
 	claims jwt.Claims
 }
 
-// VerifyAccessToken checks an access token as the operations do that take one, and returns whose it is. Errors are those of
-// identity spec 1.8.
-func (s *Service) VerifyAccessToken(ctx context.Context, token fleet.Secret) (fleet.Scope, string, User, error) {
-	who, err := s.authenticate(ctx, token)
-	if err != nil {
-		return fleet.Scope{}, "", User{}, err
-	}
-	u, err := userOf(who.user)
-	return who.pool.Scope, who.pool.ID, u, err
-}
-
+// authenticate checks an access token as the operations do that take one. Errors are those of identity spec 1.8.
 func (s *Service) authenticate(ctx context.Context, token fleet.Secret) (self, error) {
 	return s.authenticateFor(ctx, token, userScope)
 }

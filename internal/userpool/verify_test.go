@@ -127,9 +127,8 @@ func TestAccessTokensThatAreRefused(t *testing.T) {
 	w.user(p, "ada", map[string]string{"email": "ada@example.com", "email_verified": "true"})
 	tokens, orphan := w.tokens(app, "ada"), w.tokens(doomed, "ada")
 	base := claims(t, tokens.Access)
-	gotScope, pool, u, err := w.VerifyAccessToken(ctx, tokens.Access)
-	if err != nil || gotScope != scope || pool != p.ID || u.Username != "ada" {
-		t.Fatalf("%v %s %+v %v", gotScope, pool, u, err)
+	if who, err := w.authenticate(ctx, tokens.Access); err != nil || who.pool.Scope != scope || who.pool.ID != p.ID || who.user.Username != "ada" {
+		t.Fatalf("%+v %v", who, err)
 	}
 	refused := func(token, code, text string) {
 		t.Helper()

@@ -102,15 +102,11 @@ func (s *Service) document(r *http.Request) ([]byte, error) {
 		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
 	}
 	// Without a domain a pool has no pages, and what signs in by the API needs none of these.
-	var have []Domain
-	if err := s.view(r.Context(), func(tx *store.Tx) (err error) {
-		have, err = domains(tx, scope, id)
-		return err
-	}); err != nil {
+	base, err := s.PageURL(r.Context(), scope, id)
+	if err != nil {
 		return nil, err
 	}
-	if len(have) > 0 {
-		base := s.DomainURL(have[len(have)-1]) // the host name, if there is one
+	if base != "" {
 		document["authorization_endpoint"] = base + "/oauth2/authorize"
 		document["token_endpoint"] = base + "/oauth2/token"
 		document["userinfo_endpoint"] = base + "/oauth2/userInfo"

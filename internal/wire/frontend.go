@@ -196,13 +196,17 @@ func (x *exchange) caller(ctx context.Context, public bool) (*fleet.Caller, erro
 	return c, nil
 }
 
+// RefusedMember says that this version does not offer a member of an operation or, where an edge looks into one, of another member.
+func RefusedMember(name, of string) error {
+	return &fleet.Error{Kind: fleet.KindNotImplemented, Msg: "Member " + name + " of " + of + " is not implemented: leave it out"}
+}
+
 // refuse names a member that the request sets and that this version does not offer.
 func (r *row) refuse(in any) error {
 	v := reflect.ValueOf(in).Elem()
 	for _, name := range r.refused {
 		if fv := v.FieldByName(name); !fv.IsZero() {
-			return &fleet.Error{Kind: fleet.KindNotImplemented,
-				Msg: "Member " + name + " of " + r.name + " is not implemented: leave it out"}
+			return RefusedMember(name, r.name)
 		}
 	}
 	return nil

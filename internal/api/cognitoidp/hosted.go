@@ -33,7 +33,7 @@ func domainSettings(custom *CustomDomainConfigType, managedLogin *int) (userpool
 	s := userpool.DomainSettings{ManagedLogin: wire.Value(managedLogin)}
 	if custom != nil {
 		if custom.SecurityPolicy != nil {
-			return s, &fleet.Error{Kind: fleet.KindNotImplemented, Msg: "Member SecurityPolicy of CustomDomainConfig is not implemented: leave it out"}
+			return s, wire.RefusedMember("SecurityPolicy", "CustomDomainConfig")
 		}
 		s.Certificate = custom.CertificateArn
 	}
@@ -155,13 +155,21 @@ func (a *api) listResourceServers(ctx context.Context, in *ListResourceServersIn
 	return out, nil
 }
 
-func lookOut(l userpool.Look) *UICustomizationType {
+// lookOut shows a look with the address of its logo.
+func (a *api) lookOut(ctx context.Context, l userpool.Look) (*UICustomizationType, error) {
 	out := &UICustomizationType{UserPoolId: new(l.PoolID), ClientId: new(l.Client), CSS: text(l.CSS)}
 	if !l.Created.IsZero() {
 		out.CreationDate, out.LastModifiedDate = new(l.Created), new(l.Modified)
 		out.CSSVersion = new(l.Modified.UTC().Format("20060102150405"))
 	}
-	return out
+	if l.ImageType() == "" {
+		return out, nil
+	}
+	base, err := a.pools.PageURL(ctx, scope(ctx), l.PoolID)
+	if base != "" {
+		out.ImageUrl = new(base + "/oauth2/assets/logo?client=" + l.Client)
+	}
+	return out, err
 }
 
 func (a *api) setUICustomization(ctx context.Context, in *SetUICustomizationInput) (*SetUICustomizationOutput, error) {
@@ -169,7 +177,8 @@ func (a *api) setUICustomization(ctx context.Context, in *SetUICustomizationInpu
 	if err != nil {
 		return nil, err
 	}
-	return &SetUICustomizationOutput{UICustomization: a.withLogo(ctx, l)}, nil
+	look, err := a.lookOut(ctx, l)
+	return &SetUICustomizationOutput{UICustomization: look}, err
 }
 
 func (a *api) getUICustomization(ctx context.Context, in *GetUICustomizationInput) (*GetUICustomizationOutput, error) {
@@ -177,16 +186,6 @@ func (a *api) getUICustomization(ctx context.Context, in *GetUICustomizationInpu
 	if err != nil {
 		return nil, err
 	}
-	return &GetUICustomizationOutput{UICustomization: a.withLogo(ctx, l)}, nil
-}
-
-// withLogo adds the address of the logo.
-func (a *api) withLogo(ctx context.Context, l userpool.Look) *UICustomizationType {
-	out := lookOut(l)
-	if l.ImageType() != "" {
-		if base := a.pools.PageURL(ctx, scope(ctx), l.PoolID); base != "" {
-			out.ImageUrl = new(base + "/oauth2/assets/logo?client=" + l.Client)
-		}
-	}
-	return out
+	look, err := a.lookOut(ctx, l)
+	return &GetUICustomizationOutput{UICustomization: look}, err
 }

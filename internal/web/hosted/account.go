@@ -2,6 +2,7 @@ package hosted
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -97,14 +98,11 @@ func (v *visit) signUp() {
 	case err != nil:
 		status, text := v.words(err)
 		v.wrong(v.signUpPage(st), status, text, blamed(err)...)
-	case made.Confirmed:
+	case made.Confirmed || made.Delivery == nil:
 		p := v.newPage(st, "Account made")
-		p.Intro = "Your account is ready."
-		p.Links = []link{{Text: "Sign in", Address: v.at(st, "/login")}}
-		v.show(http.StatusOK, p)
-	case made.Delivery == nil:
-		p := v.newPage(st, "Account made")
-		p.Intro = "Your account has to be confirmed by whoever runs this. Sign in after that."
+		if p.Intro = "Your account is ready."; !made.Confirmed {
+			p.Intro = "Your account has to be confirmed by whoever runs this. Sign in after that."
+		}
 		p.Links = []link{{Text: "Sign in", Address: v.at(st, "/login")}}
 		v.show(http.StatusOK, p)
 	default:
@@ -235,7 +233,7 @@ func (v *visit) recover() {
 	if err := v.cfg.Pools.ConfirmForgotPassword(v.r.Context(), st.CodeRequest(name), digits(st.get(codeField)), st.secret(passwordField)); err != nil {
 		status, text := v.words(err)
 		wrong := codeField
-		if e := asError(err); e != nil && (e.Code == "InvalidPasswordException" || e.Code == "PasswordHistoryPolicyViolationException") {
+		if c := codeOfError(err); c == "InvalidPasswordException" || c == "PasswordHistoryPolicyViolationException" {
 			wrong = passwordField
 		}
 		v.wrong(v.recoverPage(st, name, ""), status, text, wrong)
@@ -246,7 +244,11 @@ func (v *visit) recover() {
 	v.show(http.StatusOK, p)
 }
 
-func asError(err error) *fleet.Error {
-	e, _ := err.(*fleet.Error)
-	return e
+// codeOfError is the API's code of an error, "" if it has none.
+func codeOfError(err error) string {
+	var e *fleet.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return e.Code
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -108,16 +109,11 @@ func (v *visit) authorize() {
 	if !ok {
 		return
 	}
-	prompts := strings.Fields(a.Request.Prompt)
-	ask := false
-	for _, p := range prompts {
-		ask = ask || p == "login"
-	}
 	if p := a.Request.Provider; p != "" && p != userpool.OwnProvider && a.Request.Prompt != "none" {
 		v.external(a, p, carry(query))
 		return
 	}
-	if !ask && v.answer(a, v.cookie()) {
+	if !slices.Contains(strings.Fields(a.Request.Prompt), "login") && v.answer(a, v.cookie()) {
 		return
 	}
 	if a.Request.Prompt == "none" {
@@ -165,14 +161,19 @@ func (v *visit) back(a *userpool.Authorization, parameters url.Values) {
 	if a.Request.State != "" {
 		parameters.Set("state", a.Request.State)
 	}
-	to, with := a.Redirect, "?"
-	switch {
-	case a.Request.ResponseType == "token":
-		with = "#"
-	case strings.Contains(to, "?"):
-		with = "&"
+	if a.Request.ResponseType == "token" {
+		v.to(a.Redirect + "#" + parameters.Encode())
+		return
 	}
-	v.to(to + with + parameters.Encode())
+	v.to(extended(a.Redirect, parameters))
+}
+
+// extended adds parameters to the query of an address.
+func extended(address string, parameters url.Values) string {
+	if strings.Contains(address, "?") {
+		return address + "&" + parameters.Encode()
+	}
+	return address + "?" + parameters.Encode()
 }
 
 // to redirects. What is sent by a form is not sent on (RFC 9700 section 4.12).
@@ -226,11 +227,7 @@ func (v *visit) logout() {
 		v.show(http.StatusOK, &page{Title: "Signed out", Intro: "You are signed out in this browser. You may close this page."})
 	default:
 		if state := query.Get("state"); state != "" {
-			with := "?"
-			if strings.Contains(to, "?") {
-				with = "&"
-			}
-			to += with + url.Values{"state": {state}}.Encode()
+			to = extended(to, url.Values{"state": {state}})
 		}
 		v.to(to)
 	}

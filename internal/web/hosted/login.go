@@ -107,13 +107,12 @@ func (v *visit) login() {
 		return
 	}
 	o, err := v.cfg.Pools.SignIn(v.r.Context(), st.Authorization, name, st.secret(passwordField))
-	var e *fleet.Error
-	switch {
+	switch code := codeOfError(err); {
 	case err == nil:
 		v.goOn(st, o)
-	case errors.As(err, &e) && e.Code == "UserNotConfirmedException":
+	case code == "UserNotConfirmedException":
 		v.show(http.StatusOK, v.confirmPage(st, name, "Your account is not confirmed yet. Enter the code that was sent to you."))
-	case errors.As(err, &e) && e.Code == "PasswordResetRequiredException":
+	case code == "PasswordResetRequiredException":
 		p := v.forgotPage(st)
 		v.wrong(p, http.StatusBadRequest, "You need a new password before you can sign in. Ask for a code to set it.")
 	default:

@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/userpool"
@@ -202,11 +201,11 @@ func (v *visit) ownCookie() fleet.Secret {
 	return c
 }
 
-// setCookie gives the browser a cookie: for an hour with a sign-in, else until it is closed.
+// setCookie gives the browser a cookie: for as long as it stays signed in, else until it is closed.
 func (v *visit) setCookie(value fleet.Secret, signedIn bool) {
 	c := &http.Cookie{Name: v.cookieName(), Value: value.Reveal(), Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
 	if signedIn {
-		c.MaxAge = int(time.Hour.Seconds())
+		c.MaxAge = int(userpool.BrowserLife.Seconds())
 	}
 	http.SetCookie(v.w, c)
 }

@@ -3,8 +3,6 @@ package federation
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -13,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/imprint-iot/imprint/internal/jwt"
 )
@@ -48,26 +48,20 @@ func appleSecret(details map[string]string, now time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the key of Sign in with Apple: %w", err)
 	}
-	header, err := json.Marshal(map[string]string{"alg": "ES256", "kid": details[keyID]})
-	if err != nil {
-		return "", err
-	}
 	claims, err := json.Marshal(map[string]any{"iss": details[teamID], "iat": now.Unix(), "exp": now.Add(appleSecretLife).Unix(),
 		"aud": details[issuerURL], "sub": details[clientID]})
 	if err != nil {
 		return "", err
 	}
-	b64 := base64.RawURLEncoding
-	signed := b64.EncodeToString(header) + "." + b64.EncodeToString(claims)
-	digest := sha256.Sum256([]byte(signed))
-	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: details[keyID]}}, nil)
 	if err != nil {
 		return "", fmt.Errorf("signing the client secret: %w", err)
 	}
-	signature := make([]byte, 64) // RFC 7518 section 3.4
-	r.FillBytes(signature[:32])
-	s.FillBytes(signature[32:])
-	return signed + "." + b64.EncodeToString(signature), nil
+	signed, err := signer.Sign(claims)
+	if err != nil {
+		return "", fmt.Errorf("signing the client secret: %w", err)
+	}
+	return signed.CompactSerialize()
 }
 
 // addAppleName takes a name from the form that Apple lets the browser post beside the code of the first sign-in. Nobody has signed it,

@@ -3,7 +3,7 @@
 //
 // Begin with Service.Begin, which says where to send the browser, and Service.Finish, which takes what comes back. Check, in
 // details.go, has the settings of each type; oauth.go is what all but SAML have in common, openid.go what those with Id tokens have,
-// apple.go and social.go what is special about some; saml.go goes on in the package samlsp.
+// apple.go what is special about Apple; saml.go goes on in the package samlsp.
 //
 // What has to be remembered between the two steps is a Pending, which the caller keeps where only the same browser brings it back,
 // once. Every call goes through the client of internal/egress, none follows an address that a browser brought.

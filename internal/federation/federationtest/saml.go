@@ -1,7 +1,8 @@
 // Package federationtest has identity providers for tests: small, but each speaks its protocol as the real ones do. Nothing of the
 // product imports it.
 //
-// Begin with NewSAML, NewOIDC and the social ones; each of them is an HTTPS server, or signs by itself, and lets a test bend what it says.
+// Begin with NewSAML, which signs by itself, and NewCode, an HTTPS server that speaks OpenID Connect or the protocol of a social provider. Each
+// lets a test bend what it says.
 package federationtest
 
 import (

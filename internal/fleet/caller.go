@@ -43,10 +43,14 @@ type Caller struct {
 	UserAgent       string
 }
 
+// IdentityPools is the provider name of identity pools in trust policies and, after https://, the issuer of their tokens. It is AWS's
+// own, literally, because trust policies name it.
+const IdentityPools = "cognito-identity.amazonaws.com"
+
 // Federation is where a web-identity session came from. Its facts stay condition keys for the whole session
 // (identity spec 4.3) and tell an audit who the installer is.
 type Federation struct {
-	Provider string // "cognito-identity.amazonaws.com" or an issuer without its scheme
+	Provider string // IdentityPools or an issuer without its scheme
 	Audience string // identity pool id or client id
 	Subject  string // identity id or sub
 	AMR      []string

@@ -81,8 +81,8 @@ func (s *webSite) identity(amr string, statements ...string) sigv4.Credentials {
 	check(s.t, err)
 	check(s.t, s.iam.PutInline(s.t.Context(), here, store.IAMRole, "web", "p", document(statements...)))
 	session, err := s.iam.IssueSession(s.t.Context(), iam.SessionRequest{Scope: here, RoleARN: here.IAM("role/web"), Name: "CognitoIdentityCredentials",
-		Action: "sts:AssumeRoleWithWebIdentity", Principal: policy.Principal{Federated: cognitoIdentities},
-		Federation: &fleet.Federation{Provider: cognitoIdentities, Audience: "us-east-1:pool", Subject: identityID, AMR: []string{amr},
+		Action: "sts:AssumeRoleWithWebIdentity", Principal: policy.Principal{Federated: fleet.IdentityPools},
+		Federation: &fleet.Federation{Provider: fleet.IdentityPools, Audience: "us-east-1:pool", Subject: identityID, AMR: []string{amr},
 			PoolID: "us-east-1_Pool", UserSub: "sub-1"}})
 	check(s.t, err)
 	return sigv4.Credentials{AccessKeyID: session.AccessKeyID, Secret: session.Secret, Token: session.Token}

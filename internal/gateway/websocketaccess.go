@@ -17,9 +17,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/trace"
 )
 
-// cognitoIdentities is the provider of credentials from identity pools.
-const cognitoIdentities = "cognito-identity.amazonaws.com"
-
 // userAccess holds a WebSocket to the IAM policies of whoever signed it. Somebody who signed in at an identity pool needs the
 // policies that are attached to the identity as well, guests do not (iot-core spec 5, identity spec 5.6).
 type userAccess struct {
@@ -52,7 +49,7 @@ const maxDecided = 256
 
 func newUserAccess(ws *webSockets, a *arrival, caller *fleet.Caller) *userAccess {
 	u := &userAccess{ws: ws, a: a, caller: caller, until: ws.g.Clock.Now().Add(webSocketLife), decided: map[string]error{}}
-	if f := caller.Federation; f != nil && f.Provider == cognitoIdentities && slices.Contains(f.AMR, "authenticated") {
+	if f := caller.Federation; f != nil && f.Provider == fleet.IdentityPools && slices.Contains(f.AMR, "authenticated") {
 		u.identity = f.Subject
 	}
 	return u

@@ -354,7 +354,7 @@ func (s *Service) facts(c *fleet.Caller, extra policy.Context) policy.Context {
 
 // federatedProvider is how policies name an issuer: by its OIDC provider, save for identity pools.
 func federatedProvider(scope fleet.Scope, issuer string) string {
-	if issuer == identityPools || oidc.Social(issuer) {
+	if issuer == fleet.IdentityPools || oidc.Social(issuer) {
 		return issuer
 	}
 	return scope.IAM("oidc-provider/" + strings.TrimSuffix(issuer, "/"))

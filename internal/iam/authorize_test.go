@@ -241,8 +241,8 @@ func TestPassRole(t *testing.T) {
 		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iam:PassRole","Resource":"*","Condition":{"StringEquals":{"iam:PassedToService":"iot.amazonaws.com"}}}}`))
 	w.ok(w.PassRole(t.Context(), ada, role, iot)) // pinned to a template that does not exist yet
 	w.ok(w.PassRole(t.Context(), bob, role, iot))
-	w.refused(w.PassRole(t.Context(), bob, people, identityPools), fleet.KindDenied, "iam:PassRole")
-	w.ok(w.PassRole(t.Context(), ada, people, identityPools))
+	w.refused(w.PassRole(t.Context(), bob, people, fleet.IdentityPools), fleet.KindDenied, "iam:PassRole")
+	w.ok(w.PassRole(t.Context(), ada, people, fleet.IdentityPools))
 	w.refused(w.PassRole(t.Context(), eve, role, iot), fleet.KindDenied,
 		"User: arn:aws:iam::111111111111:user/eve is not authorized to perform: iam:PassRole on resource: "+role)
 	w.refused(w.PassRole(t.Context(), ada, people, iot), fleet.KindInvalid, "cannot be assumed by iot.amazonaws.com")

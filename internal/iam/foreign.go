@@ -78,7 +78,7 @@ func (s *Service) foreign(ctx context.Context, scope fleet.Scope, token fleet.Se
 	}
 	name := strings.TrimSuffix(strings.TrimPrefix(issuer, "https://"), "/")
 	none := fleet.Invalid("", "", "No OpenIDConnect provider found in your account for %.255s", issuer).WithCode("InvalidIdentityToken")
-	if name == "" || len(name) > 255 || name == identityPools {
+	if name == "" || len(name) > 255 || name == fleet.IdentityPools {
 		return id, "", none
 	}
 	arn := scope.IAM("oidc-provider/" + name)

@@ -157,7 +157,7 @@ func TestTrustPoliciesJudgeForeignPeople(t *testing.T) {
 	// A role that trusts another account's provider of the same issuer does not let ours in, nor does the pool service's name.
 	w := newWorld(t)
 	issuer, _, _ := w.abroad("")
-	for name, who := range map[string]string{"another account's provider": there.IAM("oidc-provider/" + issuer.Name()), "identity pools": identityPools} {
+	for name, who := range map[string]string{"another account's provider": there.IAM("oidc-provider/" + issuer.Name()), "identity pools": fleet.IdentityPools} {
 		role := w.role(here, strings.ReplaceAll(strings.ToLower(name[:7]), " ", ""), trust(`["sts:AssumeRoleWithWebIdentity"]`, `{"Federated":"`+who+`"}`, ""))
 		_, _, err := w.AssumeWebIdentity(t.Context(), here.Region, w.foreignToken(issuer, nil), AssumeRequest{RoleARN: role, Name: "session"})
 		w.refused(err, fleet.KindDenied, "Not authorized to perform sts:AssumeRoleWithWebIdentity")

@@ -167,7 +167,7 @@ func signOut(w *world, scope fleet.Scope, subject string) {
 
 // person is somebody of a user pool, seen through an identity pool.
 func person() *fleet.Federation {
-	return &fleet.Federation{Provider: identityPools, Audience: "us-east-1:pool", Subject: "us-east-1:ida", AMR: []string{"authenticated"},
+	return &fleet.Federation{Provider: fleet.IdentityPools, Audience: "us-east-1:pool", Subject: "us-east-1:ida", AMR: []string{"authenticated"},
 		PoolID: "us-east-1_Pool", UserSub: "sub-1", Username: "ida"}
 }
 
@@ -177,7 +177,7 @@ const federatedTrust = `{"Federated":"cognito-identity.amazonaws.com"}`
 func (w *world) signedIn(scope fleet.Scope, role string) *fleet.Caller {
 	w.Helper()
 	s, err := w.IssueSession(w.Context(), SessionRequest{Scope: scope, RoleARN: role, Name: "CognitoIdentityCredentials",
-		Principal: policy.Principal{Federated: identityPools}, Action: "sts:AssumeRoleWithWebIdentity", Federation: person()})
+		Principal: policy.Principal{Federated: fleet.IdentityPools}, Action: "sts:AssumeRoleWithWebIdentity", Federation: person()})
 	w.ok(err)
 	return w.caller(s.AccessKeyID, s.Token.Reveal())
 }

@@ -181,8 +181,6 @@ type TokenVerifier interface {
 	VerifyWebIdentity(ctx context.Context, token string) (id WebIdentity, known bool, err error)
 }
 
-const identityPools = "cognito-identity.amazonaws.com"
-
 // AssumeWebIdentity makes the bearer of a token a role, if the role's trust policy allows its provider. Errors carry STS's codes
 // (identity spec 3).
 func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fleet.Secret, r AssumeRequest) (Session, WebIdentity, error) {
@@ -229,8 +227,8 @@ func (s *Service) webIdentity(ctx context.Context, scope fleet.Scope, token flee
 		return id, "", err
 	case !known:
 		return s.foreign(ctx, scope, token, providerID)
-	case id.Issuer == identityPools:
-		return id, identityPools, s.ownPool(ctx, scope, id.Audience)
+	case id.Issuer == fleet.IdentityPools:
+		return id, fleet.IdentityPools, s.ownPool(ctx, scope, id.Audience)
 	}
 	e, err := s.provider(ctx, scope, id)
 	if err != nil {

@@ -176,7 +176,7 @@ func TestWebIdentities(t *testing.T) {
 		return tx.CreateUserPool(store.UserPool{Scope: there, ID: "us-east-1_Pool", Secret: []byte{1}})
 	})
 	identity := func(pool, amr string) WebIdentity {
-		return WebIdentity{Issuer: identityPools, Federation: fleet.Federation{Audience: pool, Subject: "us-east-1:ida", AMR: []string{amr}}}
+		return WebIdentity{Issuer: fleet.IdentityPools, Federation: fleet.Federation{Audience: pool, Subject: "us-east-1:ida", AMR: []string{amr}}}
 	}
 	w.token["ours"], w.token["theirs"], w.token["absent"] = identity("us-east-1:ours", "authenticated"), identity("us-east-1:theirs", "authenticated"), identity("us-east-1:absent", "authenticated")
 	w.token["guest"] = identity("us-east-1:ours", "unauthenticated")
@@ -256,7 +256,7 @@ func TestTagsOfPeopleNeedTagSession(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	issue := func(role string) error {
-		_, err := w.IssueSession(t.Context(), SessionRequest{Scope: here, RoleARN: role, Name: "session", Principal: policy.Principal{Federated: identityPools},
+		_, err := w.IssueSession(t.Context(), SessionRequest{Scope: here, RoleARN: role, Name: "session", Principal: policy.Principal{Federated: fleet.IdentityPools},
 			Action: "sts:AssumeRoleWithWebIdentity", Federation: person(), Tags: map[string]string{"username": "ida"}})
 		return err
 	}

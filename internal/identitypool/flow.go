@@ -15,10 +15,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
-// Issuer is the provider name of identity pools in trust policies and, after https://, the issuer of their tokens. It is AWS's
-// own, literally, because trust policies name it.
-const Issuer = "cognito-identity.amazonaws.com"
-
 // userClaim is not in AWS's tokens: pool, sub and name of the person, so that signing them out ends the session that STS makes of
 // a token.
 const userClaim = "imprint:user"
@@ -246,13 +242,13 @@ func (s *Service) Credentials(ctx context.Context, id string, tokens map[string]
 		return "", iam.Credentials{}, err
 	}
 	r := iam.SessionRequest{Scope: p.Scope, Name: sessionName, Duration: sessionLife,
-		Principal: policy.Principal{Federated: Issuer}, Action: "sts:AssumeRoleWithWebIdentity"}
+		Principal: policy.Principal{Federated: fleet.IdentityPools}, Action: "sts:AssumeRoleWithWebIdentity"}
 	if len(logins) == 0 {
 		if r.RoleARN = p.Roles["unauthenticated"]; r.RoleARN == "" {
 			return "", iam.Credentials{}, badConfiguration(nil)
 		}
 		r.Policies = []string{iam.GuestPolicy}
-		r.Federation = &fleet.Federation{Provider: Issuer, Audience: p.ID, Subject: id, AMR: []string{"unauthenticated"}}
+		r.Federation = &fleet.Federation{Provider: fleet.IdentityPools, Audience: p.ID, Subject: id, AMR: []string{"unauthenticated"}}
 	} else {
 		l := logins[0]
 		if r.RoleARN, err = s.chooseRole(p, l, customRole); err != nil {
@@ -283,7 +279,7 @@ func (s *Service) OpenIDToken(ctx context.Context, id string, tokens map[string]
 		return "", "", invalid("Basic (classic) flow is not enabled, please use enhanced flow.")
 	}
 	now := s.clock.Now()
-	claims := jwt.Claims{"iss": "https://" + Issuer, "aud": p.ID, "sub": id, "iat": now.Unix(), "exp": now.Add(tokenLife).Unix(), "amr": []string{"unauthenticated"}}
+	claims := jwt.Claims{"iss": "https://" + fleet.IdentityPools, "aud": p.ID, "sub": id, "iat": now.Unix(), "exp": now.Add(tokenLife).Unix(), "amr": []string{"unauthenticated"}}
 	if len(logins) > 0 {
 		f := federation(p, id, logins[0])
 		claims["amr"] = f.AMR
@@ -328,7 +324,7 @@ func (s *Service) VerifyToken(ctx context.Context, token string) (jwt.Claims, er
 	if err := t.Verify(&s.key.PublicKey); err != nil {
 		return nil, err
 	}
-	if exp, ok := t.Claims.Time("exp"); !ok || !s.clock.Now().Before(exp) || t.Claims.String("iss") != "https://"+Issuer {
+	if exp, ok := t.Claims.Time("exp"); !ok || !s.clock.Now().Before(exp) || t.Claims.String("iss") != "https://"+fleet.IdentityPools {
 		return nil, fleet.Denied("Token expired or of another issuer").WithCode("ExpiredTokenException")
 	}
 	return t.Claims, s.holds(ctx, s.db.View, t.Claims)

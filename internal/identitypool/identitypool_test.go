@@ -141,7 +141,7 @@ func TestBothSpellingsOfAProviderAreOneIdentity(t *testing.T) {
 		t.Errorf("%d identities for one person", len(ids))
 	}
 	f := asked.last().Federation
-	if f.Provider != Issuer || f.Audience != p.ID || f.UserSub != "sub-1" || f.Username != "ida" || f.AMR[2] != aws+":CognitoSignIn:sub-1" {
+	if f.Provider != fleet.IdentityPools || f.Audience != p.ID || f.UserSub != "sub-1" || f.Username != "ida" || f.AMR[2] != aws+":CognitoSignIn:sub-1" {
 		t.Errorf("federation %+v", f)
 	}
 }

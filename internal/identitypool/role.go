@@ -131,10 +131,10 @@ var defaultTags = map[string]string{"username": "sub", "client": "aud"}
 func federation(p *Pool, identity string, l login) *fleet.Federation {
 	if l.poolID == "" {
 		f := l.foreign
-		f.Provider, f.Audience, f.Subject, f.Original, f.Email = Issuer, p.ID, identity, nil, ""
+		f.Provider, f.Audience, f.Subject, f.Original, f.Email = fleet.IdentityPools, p.ID, identity, nil, ""
 		return &f
 	}
-	return &fleet.Federation{Provider: Issuer, Audience: p.ID, Subject: identity,
+	return &fleet.Federation{Provider: fleet.IdentityPools, Audience: p.ID, Subject: identity,
 		AMR:    []string{"authenticated", l.provider, l.provider + ":CognitoSignIn:" + l.subject},
 		PoolID: l.poolID, UserSub: l.subject, Username: l.claims.String("cognito:username")}
 }

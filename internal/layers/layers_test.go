@@ -55,7 +55,7 @@ var layer = map[string][]string{
 	"internal/hook":         {"internal/lambda", "internal/store", "internal/pki", "internal/sigv4", "internal/rulesql", "internal/egress", "internal/provision", "internal/function"},
 	"internal/gateway":      {"internal/admission", "internal/store", "internal/pki", "internal/policy", "internal/trace", "internal/mqtt", "internal/wire", "internal/reserved", "internal/provision"},
 	"internal/api/…": {"internal/federation", "internal/wire", "internal/sigv4", "internal/store", "internal/policy", "internal/pki", "internal/template", "internal/trace", "internal/mqtt",
-		"internal/iam", "internal/userpool", "internal/identitypool", "internal/registry", "internal/reserved", "internal/provision", "internal/hook", "internal/lambda", "internal/function"},
+		"internal/iam", "internal/oidc", "internal/userpool", "internal/identitypool", "internal/registry", "internal/reserved", "internal/provision", "internal/hook", "internal/lambda", "internal/function"},
 	"internal/api/apitest": {"internal/wire", "internal/sigv4", "internal/store", "internal/store/…", "internal/policy", "internal/pki", "internal/iam"},
 	"internal/web/…":       {"internal/federation", "internal/wire", "internal/userpool"},
 	"internal/client":      {"internal/sigv4"},

@@ -21,7 +21,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/iam"
-	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/jwt"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/pki"
@@ -190,7 +189,7 @@ func (s webIdentities) VerifyWebIdentity(ctx context.Context, token string) (id 
 		return id, false, nil
 	}
 	id.Issuer = strings.TrimPrefix(t.Claims.String("iss"), "https://")
-	if id.Issuer == identitypool.Issuer {
+	if id.Issuer == fleet.IdentityPools {
 		claims, err := s.identities.VerifyToken(ctx, token)
 		if err != nil {
 			return id, true, webTokenError(err)

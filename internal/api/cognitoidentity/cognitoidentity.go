@@ -122,7 +122,7 @@ func (a *api) listIdentityPools(ctx context.Context, in *ListIdentityPoolsInput)
 func (a *api) setIdentityPoolRoles(ctx context.Context, in *SetIdentityPoolRolesInput) (*SetIdentityPoolRolesOutput, error) {
 	settings := identitypool.Settings{Roles: in.Roles, Mappings: mappingsIn(in.RoleMappings)}
 	for _, role := range settings.RoleARNs() {
-		if err := a.Roles.PassRole(ctx, fleet.CallerFrom(ctx), role, identitypool.Issuer); err != nil {
+		if err := a.Roles.PassRole(ctx, fleet.CallerFrom(ctx), role, fleet.IdentityPools); err != nil {
 			return nil, err
 		}
 	}

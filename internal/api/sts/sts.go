@@ -12,6 +12,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/iam"
+	"github.com/imprint-iot/imprint/internal/oidc"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -172,7 +173,7 @@ func sourceOut(s string) *string {
 
 // providerOut is the token's iss: the issuer with its scheme, the bare name for identity pools and providers of access tokens.
 func providerOut(issuer string) string {
-	if issuer == "cognito-identity.amazonaws.com" || issuer == "graph.facebook.com" || issuer == "www.amazon.com" {
+	if issuer == fleet.IdentityPools || oidc.Social(issuer) {
 		return issuer
 	}
 	return "https://" + issuer

@@ -32,13 +32,16 @@ func TestAServerThatIsClosedLeavesNothingRunning(t *testing.T) {
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("closing took %v", took)
 	}
-	var left string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if left = serverGoroutines(); left == "" {
-			return
+	left := serverGoroutines()
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for ; left != ""; left = serverGoroutines() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("still running:\n%s", left)
 		}
 	}
-	t.Errorf("still running:\n%s", left)
 }
 
 // serverGoroutines are the stacks in which code of the server stands, that of tests apart.

@@ -34,7 +34,7 @@ func followPage(t *testing.T, page, app string, serve ...string) *clientSite {
 	if app != "" {
 		check(t, os.CopyFS(filepath.Join(s.app, "src"), os.DirFS(filepath.Join("apps", app, "src"))))
 	}
-	s.follow(t, page, "")
+	s.follow(t, "clients/"+page, "")
 	password, err := os.ReadFile(filepath.Join(s.app, "temporary-password"))
 	check(t, err)
 	s.temporary = strings.TrimSpace(string(password))

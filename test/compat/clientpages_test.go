@@ -8,19 +8,19 @@ import (
 	"testing"
 )
 
-// follow runs the administrator's part of the quick start and the commands of a page of docs/clients, then more, in one shell. The page's
-// files stand in its folder, with the server's address.
-func (s *site) follow(t *testing.T, page, more string) string {
+// follow runs the administrator's part of the quick start and the commands of a page of docs, then more, in one shell with the variables of
+// env. The page's files stand in its folder, with the server's address.
+func (s *site) follow(t *testing.T, page, more string, env ...string) string {
 	t.Helper()
 	dir := filepath.Dir(s.data) // imprint-data is in it, as the pages have it
-	text := document(t, "clients/"+page)
+	text := document(t, page)
 	for name, block := range fileBlocks(text) {
 		block = strings.ReplaceAll(block, "https://localhost:8443", s.get("AWS_ENDPOINT_URL"))
 		check(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700))
 		check(t, os.WriteFile(filepath.Join(dir, name), []byte(block), 0o600))
 	}
 	administrator, _, _ := strings.Cut(document(t, "quickstart.md"), "## The trusted user")
-	return s.run(t, dir, nil, "bash", "-c", "set -euo pipefail\nset -x\nexport PATH=/usr/bin:$PATH\n"+codeBlocks(administrator)+codeBlocks(text)+more)
+	return s.run(t, dir, env, "bash", "-c", "set -euo pipefail\nset -x\nexport PATH=/usr/bin:$PATH\n"+codeBlocks(administrator)+codeBlocks(text)+more)
 }
 
 func wantOutput(t *testing.T, out string, patterns ...string) {
@@ -38,7 +38,7 @@ func wantOutput(t *testing.T, out string, patterns ...string) {
 func TestThePageOfTheCLIWorksAsItIsWritten(t *testing.T) {
 	t.Parallel()
 	s := ownServer(t)
-	out := s.follow(t, "cli.md", "")
+	out := s.follow(t, "clients/cli.md", "")
 	wantOutput(t, out, `assumed-role/installers-authRole/CognitoIdentityCredentials`, `(?m)^listing the fleet is refused$`)
 	claim, err := os.ReadFile(filepath.Join(filepath.Dir(s.data), "claim.json"))
 	check(t, err)
@@ -55,6 +55,6 @@ func TestThePageOfTheSDKsWorksAsItIsWritten(t *testing.T) {
 	check(t, err)
 	check(t, os.Symlink(filepath.Join(here, "node", "node_modules"), filepath.Join(dir, "node_modules")))
 	// go run resolves the packages of the module that it runs in.
-	out := s.follow(t, "sdks.md", "node claim.mjs && /usr/bin/python3 -W ignore claim.py && here=$PWD && cd '"+here+"' && CGO_ENABLED=0 go run $here/claim.go\n")
+	out := s.follow(t, "clients/sdks.md", "node claim.mjs && /usr/bin/python3 -W ignore claim.py && here=$PWD && cd '"+here+"' && CGO_ENABLED=0 go run $here/claim.go\n")
 	wantOutput(t, out, `(?m)^claim by JavaScript [0-9a-f]{64}$`, `(?m)^claim by Python [0-9a-f]{64}$`, `(?m)^claim by Go [0-9a-f]{64}$`)
 }

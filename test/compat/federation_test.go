@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -320,4 +321,49 @@ func TestPeopleSignInByPySAML(t *testing.T) {
 	home := browserHome(t, r.site.get("AWS_CA_BUNDLE"), certFile)
 	in := browse[browsed](t, r.site, home, "federation.mjs", "START="+r.start(""), "BACK="+r.back, "LINK=Sign in with Plant", "SHOT=federation-saml")
 	in.checked(t, r, "plant_ada-4711", "ada@example.com")
+}
+
+// Each command of docs/federation.md runs, and what they made signs somebody in.
+func TestThePageOfFederationWorksAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile := serverPair(t, dir)
+	r := newRelying(t, "another", certFile)
+	pool, err := r.admin.pools.CreateUserPool(t.Context(), &idp.CreateUserPoolInput{PoolName: aws.String("installers")})
+	check(t, err)
+	app, err := r.admin.pools.CreateUserPoolClient(t.Context(), &idp.CreateUserPoolClientInput{UserPoolId: pool.UserPool.Id, ClientName: aws.String("app")})
+	check(t, err)
+	r.pool, r.client = *pool.UserPool.Id, *app.UserPoolClient.ClientId
+	r.pages, r.back = r.site.get("AWS_ENDPOINT_URL")+"/auth/plant", "https://app.example/back" // as the page has them
+	const secret = "a secret of thirty-two characters"
+	issuer := listening(t, []string{"CERTIFICATE=" + certFile, "KEY=" + keyFile, "SECRET=" + secret, "REDIRECT=" + r.callback()}, "node", "oidc.mjs")
+	r.site.run(t, filepath.Dir(r.site.data), nil, "openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "AuthKey_KEYID.p8")
+	r.site.follow(t, "federation.md", "", "POOL="+r.pool, "CLIENT="+r.client, "ISSUER="+issuer, "CLIENT_ID=imprint", "SECRET="+secret, "METADATA="+samlMetadata(t, certFile, keyFile))
+
+	list, err := r.admin.pools.ListIdentityProviders(t.Context(), &idp.ListIdentityProvidersInput{UserPoolId: &r.pool})
+	check(t, err)
+	var names []string
+	for _, p := range list.Providers {
+		names = append(names, *p.ProviderName)
+	}
+	if got := strings.Join(names, " "); got != "Corp Facebook Google LoginWithAmazon Plant SignInWithApple" {
+		t.Errorf("the page makes %s", got)
+	}
+	r.arrived(t, r.walk(t, r.start("&identity_provider=Corp"), map[string]string{"login": "ada", "password": "anything"}), "corp_ada", "ada@example.com")
+}
+
+// samlMetadata serves the description of a SAML provider that signs with the key of its server, and returns where.
+func samlMetadata(t *testing.T, certFile, keyFile string) string {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	check(t, err)
+	text := `<EntityDescriptor xmlns="urn:oasis:names:tc:SAML:2.0:metadata" entityID="https://idp.example/saml">` +
+		`<IDPSSODescriptor protocolSupportEnumeration="urn:oasis:names:tc:SAML:2.0:protocol"><KeyDescriptor use="signing"><KeyInfo xmlns="http://www.w3.org/2000/09/xmldsig#">` +
+		`<X509Data><X509Certificate>` + base64.StdEncoding.EncodeToString(pair.Certificate[0]) + `</X509Certificate></X509Data></KeyInfo></KeyDescriptor>` +
+		`<SingleSignOnService Binding="urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect" Location="https://idp.example/saml/sso"/></IDPSSODescriptor></EntityDescriptor>`
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }))
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.URL + "/metadata"
 }

@@ -18,7 +18,7 @@ func (v *Verifier) candidates(r *http.Request, s *Signature, payload string) ite
 		for _, host := range append([]string{r.Host}, v.Origins...) {
 			headers := canonicalHeaders(r, s.SignedHeaders, host)
 			seen := map[string]bool{}
-			for _, path := range canonicalPaths(target) {
+			for _, path := range canonicalPaths(s.Service, target) {
 				for _, q := range canonicalQueries(query, s) {
 					c := r.Method + "\n" + path + "\n" + q + "\n" + headers + "\n" + strings.Join(s.SignedHeaders, ";") + "\n" + payload
 					if !seen[c] && !yield(c) {
@@ -50,7 +50,10 @@ func rawQuery(r *http.Request) string {
 
 // canonicalPaths returns the path as AWS signs it (dot segments removed, then encoded once more), and as simple signers do:
 // without normalising, and without the second encoding.
-func canonicalPaths(raw string) []string {
+func canonicalPaths(service, raw string) []string {
+	if service == S3 {
+		return s3Paths(raw)
+	}
 	return []string{escapePath(normalize(raw)), escapePath(raw), raw}
 }
 

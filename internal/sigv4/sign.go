@@ -29,6 +29,10 @@ func Sign(r *http.Request, body []byte, c Credentials, region, service string, n
 	if c.Token != "" {
 		r.Header.Set("X-Amz-Security-Token", c.Token.Reveal())
 	}
+	sum := sha256.Sum256(body)
+	if service == S3 {
+		r.Header.Set(contentHash, hex.EncodeToString(sum[:]))
+	}
 	host := r.Host
 	if host == "" {
 		host = r.URL.Host
@@ -40,13 +44,8 @@ func Sign(r *http.Request, body []byte, c Credentials, region, service string, n
 		}
 	}
 	slices.Sort(s.SignedHeaders)
-	sum := sha256.Sum256(body)
 	names := strings.Join(s.SignedHeaders, ";")
-	path := r.URL.EscapedPath()
-	if path == "" {
-		path = "/"
-	}
-	canonical := r.Method + "\n" + escapePath(normalize(path)) + "\n" + joinQuery(r.URL.RawQuery, nil, strictly) + "\n" +
+	canonical := r.Method + "\n" + signedPath(service, r.URL.EscapedPath()) + "\n" + joinQuery(r.URL.RawQuery, nil, strictly) + "\n" +
 		canonicalHeaders(r, s.SignedHeaders, host) + "\n" + names + "\n" + hex.EncodeToString(sum[:])
 	signature := mac(deriveKey(c.Secret.Reveal(), s.scopeDate, region, service), stringToSign(s, canonical))
 	r.Header.Set("Authorization", algorithm+" Credential="+c.AccessKeyID+"/"+s.scope()+", SignedHeaders="+names+", Signature="+hex.EncodeToString(signature))
@@ -74,13 +73,11 @@ func Presign(u *url.URL, c Credentials, region, service string, now time.Time, e
 	if c.Token != "" && !outside {
 		add("X-Amz-Security-Token", c.Token.Reveal())
 	}
-	path := u.EscapedPath()
-	if path == "" {
-		path = "/"
+	payload := emptyHash
+	if service == S3 {
+		payload = unsignedPayload
 	}
-	empty := sha256.Sum256(nil)
-	canonical := "GET\n" + escapePath(normalize(path)) + "\n" + joinQuery(query, nil, strictly) + "\nhost:" + u.Host + "\n\nhost\n" +
-		hex.EncodeToString(empty[:])
+	canonical := "GET\n" + signedPath(service, u.EscapedPath()) + "\n" + joinQuery(query, nil, strictly) + "\nhost:" + u.Host + "\n\nhost\n" + payload
 	add("X-Amz-Signature", hex.EncodeToString(mac(deriveKey(c.Secret.Reveal(), s.scopeDate, region, service), stringToSign(s, canonical))))
 	if c.Token != "" && outside {
 		add("X-Amz-Security-Token", c.Token.Reveal())

@@ -2,7 +2,7 @@
 // received it, and nothing is kept but a bounded cache of derived keys.
 //
 // Begin with Verifier.Verify; canonical.go holds the canonical forms and their tolerated variants, sign.go the signer of our
-// own clients. The rules are those of identity spec section 5.
+// own clients. What is different for S3 is in s3.go, and its bodies in signed chunks are in chunks.go. The rules are those of identity spec section 5.
 package sigv4
 
 import (
@@ -105,9 +105,13 @@ func (v *Verifier) Verify(r *http.Request, body []byte, services []string, looku
 			return s, nil
 		}
 	}
-	// What helps most is what the server saw: a proxy that rewrites host or path is the usual culprit. Neither the query nor
-	// header values are told, they may hold the session token.
-	return nil, refuse(InvalidSignature, "%s (This server received %s %s on host %s; signed headers: %s.)", mismatch,
+	return nil, mismatched(r, s)
+}
+
+// mismatched says what helps most, what the server saw: a proxy that rewrites host or path is the usual culprit. Neither the query nor
+// header values are told, they may hold the session token.
+func mismatched(r *http.Request, s *Signature) error {
+	return refuse(InvalidSignature, "%s (This server received %s %s on host %s; signed headers: %s.)", mismatch,
 		r.Method, clip(rawPath(r)), clip(r.Host), clip(strings.Join(s.SignedHeaders, ";")))
 }
 

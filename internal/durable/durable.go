@@ -24,7 +24,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) (err error) {
 	if err := os.Rename(tmp, path); err != nil {
 		return errors.Join(err, os.Remove(tmp))
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // KeepFile is WriteFile for a file that may hold data already: then nothing is written.
@@ -68,14 +68,14 @@ func place(tmp, path string) error {
 			return err
 		}
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // MoveDir gives a folder, whose files are durable, another name beside its own. A folder of that name must be empty.
 func MoveDir(from, to string) error {
 	if err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
-			err = syncDir(path)
+			err = SyncDir(path)
 		}
 		return err
 	}); err != nil {
@@ -87,7 +87,7 @@ func MoveDir(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(to))
+	return SyncDir(filepath.Dir(to))
 }
 
 // writeTemp writes data, durably, to a new file beside path and returns its name.
@@ -112,8 +112,16 @@ func tempFrom(path string, perm fs.FileMode, write func(io.Writer) error) (name 
 	return f.Name(), err
 }
 
-// syncDir makes new and renamed entries of a folder durable.
-func syncDir(dir string) error {
+// Rename gives a durable file another name, perhaps in another folder of the same file system, in place of a file that has it.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(to))
+}
+
+// SyncDir makes new, renamed and removed entries of a folder durable.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -134,5 +142,5 @@ func MakeDir(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(parent)
+	return SyncDir(parent)
 }

@@ -26,6 +26,7 @@ var layer = map[string][]string{
 	"internal/sigv4":        {},
 	"internal/admission":    {},
 	"internal/egress":       {},
+	"internal/bucket":       {"internal/durable", "internal/egress", "internal/sigv4"},
 	"internal/delivery":     {"internal/durable", "internal/egress"},
 	"internal/delivery/…":   {"internal/delivery"},
 	"internal/jwt":          {},

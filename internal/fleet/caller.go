@@ -39,6 +39,7 @@ type Caller struct {
 	TransitiveTags  []string          // keys of Tags that a role assumed from here gets too
 	Federation      *Federation       // web-identity sessions only
 	SourceIdentity  string            // set by whoever assumed the role
+	Device          *DeviceFacts      // sessions that the credential provider gave to a device only
 	SourceIP        string
 	UserAgent       string
 }
@@ -61,6 +62,13 @@ type Federation struct {
 	OIDC     string   `json:",omitempty"` // IAM's OpenID Connect provider that vouched for the person, by name; "" if none did
 	Email    string   `json:",omitempty"`
 	Original []string `json:",omitempty"` // aud, where azp was taken for Audience
+}
+
+// DeviceFacts say which device got credentials by its certificate. They are condition keys of its session (iot-core spec 10), which
+// ends with the certificate's power.
+type DeviceFacts struct {
+	Certificate      string // id
+	Thing, ThingType string `json:",omitempty"` // "": the device named no thing, or one without a type
 }
 
 type callerKey struct{}

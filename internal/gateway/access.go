@@ -211,8 +211,14 @@ func (d *deviceAccess) current() (rights, error) {
 	return r, nil
 }
 
-// rightsOf reads everything that the decisions about a connection depend on. Over HTTPS there is no client id, and no thing.
-func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
+// rightsOf reads everything that the decisions about a connection depend on.
+func (g *Gateway) rightsOf(a *arrival, clientID string) (rights, error) {
+	return g.rightsAs(a, clientID, clientID)
+}
+
+// rightsAs is rightsOf for a connection that says itself which of the certificate's things it stands for. Over HTTPS there is no client
+// id; a thing is named to the credential provider alone. Each may be "".
+func (g *Gateway) rightsAs(a *arrival, clientID, name string) (r rights, err error) {
 	var effective []store.EffectivePolicy
 	var thing store.AttachedThing
 	var attached bool
@@ -225,8 +231,8 @@ func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 		if c.Status != fleet.Active {
 			return fleet.Denied("the certificate is %s", c.Status).WithCode("CERTIFICATE_REFUSED")
 		}
-		if clientID != "" {
-			if thing, attached, err = tx.AssociatedThing(who.scope, who.arn(), clientID); err != nil {
+		if name != "" {
+			if thing, attached, err = tx.AssociatedThing(who.scope, who.arn(), name); err != nil {
 				return err
 			}
 		}
@@ -250,6 +256,8 @@ func (g *Gateway) rightsOf(a *arrival, clientID string) (r rights, err error) {
 	}
 	if clientID != "" {
 		f.Set(policy.KeyClientID, clientID)
+	}
+	if name != "" {
 		f.Set(policy.KeyThingIsAttached, fmt.Sprint(attached))
 	}
 	if attached {

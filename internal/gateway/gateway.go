@@ -217,7 +217,7 @@ func (g *Gateway) serveEither(v *admission.Visit, out *handed) {
 		g.serveDevice(tc, a)
 		return
 	}
-	if tc.ConnectionState().NegotiatedProtocol == alpnHTTPCert {
+	if a.device {
 		out.give(g, g.httpsDevice(tc, a))
 		return
 	}

@@ -17,7 +17,7 @@ import (
 // alpnHTTPCert asks for HTTPS with the client's certificate on the port that all share (iot-core spec 6.1).
 const alpnHTTPCert = "x-amzn-http-ca"
 
-// An HTTPSDevice is a device that speaks HTTPS with its certificate: it publishes and reads what is retained.
+// An HTTPSDevice is a device that speaks HTTPS with its certificate: it publishes, reads what is retained, and gets credentials.
 type HTTPSDevice struct {
 	g    *Gateway
 	a    *arrival

@@ -39,6 +39,7 @@ type arrival struct {
 	cause   string   // of the refusal, in a word
 	serial  *big.Int // of the certificate, until the handshake is over
 	hello   *hello   // until the handshake is over
+	device  bool     // it comes by HTTPS, with a certificate
 	// unknownName is the server name that the client asked for, if it is none of ours.
 	unknownName string
 	thing       string // the thing that the certificate stands for whatever the client id is
@@ -94,7 +95,7 @@ func (g *Gateway) eitherTLS(a *arrival) *tls.Config {
 		if slices.ContainsFunc(hello.SupportedProtos, isMQTT) {
 			return g.mqttTLS(a), nil
 		}
-		if slices.Contains(hello.SupportedProtos, alpnHTTPCert) {
+		if a.device = slices.Contains(hello.SupportedProtos, alpnHTTPCert) || g.forCredentials(serverName(hello.ServerName)); a.device {
 			return g.deviceTLS(a), nil
 		}
 		return nil, nil

@@ -115,6 +115,9 @@ func (s *Service) alive(tx *store.Tx, c *fleet.Caller) error {
 	if dead, err := cutOff(tx, c.Scope, c.IssuedAt, fleet.InstallerOf(c)); err != nil || dead {
 		return orExpired(err)
 	}
+	if err := certified(tx, c); err != nil {
+		return err
+	}
 	return s.sameEntity(tx, c)
 }
 
@@ -144,18 +147,29 @@ func orExpired(err error) error {
 	return expired()
 }
 
+// checkAlive is alive, from the cache where a change would empty it: one of a certificate does not.
+func (s *Service) checkAlive(ctx context.Context, c *fleet.Caller) (err error) {
+	read := func() (struct{}, error) {
+		return struct{}{}, s.db.View(ctx, func(tx *store.Tx) error { return s.alive(tx, c) })
+	}
+	switch {
+	case c.AccessKeyID == "":
+	case c.Device != nil:
+		_, err = read()
+	default:
+		_, err = remember(s, "alive "+c.AccessKeyID, read)
+	}
+	return err
+}
+
 // rules returns what bears on a caller, from the cache, after making sure that its credentials still live. Session policies come
 // on top of what is cached for the identity.
 func (s *Service) rules(ctx context.Context, c *fleet.Caller) (policy.Rules, error) {
 	if s.over(c) { // which no change announces: never from the cache
 		return policy.Rules{}, expired()
 	}
-	if c.AccessKeyID != "" {
-		if _, err := remember(s, "alive "+c.AccessKeyID, func() (struct{}, error) {
-			return struct{}{}, s.db.View(ctx, func(tx *store.Tx) error { return s.alive(tx, c) })
-		}); err != nil {
-			return policy.Rules{}, err
-		}
+	if err := s.checkAlive(ctx, c); err != nil {
+		return policy.Rules{}, err
 	}
 	identity := *c
 	identity.SessionPolicies = nil
@@ -345,6 +359,7 @@ func (s *Service) facts(c *fleet.Caller, extra policy.Context) policy.Context {
 	for k, v := range c.Tags {
 		f.Set("aws:PrincipalTag/"+k, v)
 	}
+	setDevice(f, c.Device)
 	if fed := c.Federation; fed != nil {
 		setFederation(f, fed)
 		f.Set("aws:FederatedProvider", federatedProvider(c.Scope, fed.Provider))
@@ -380,9 +395,6 @@ func setFederation(f policy.Context, fed *fleet.Federation) {
 		}
 	}
 }
-
-// CredentialProvider is the service that roles trust for devices, which get their credentials by a role alias.
-const CredentialProvider = "credentials.iot.amazonaws.com"
 
 // PassRole decides whether the caller may hand a role to a service: iam:PassRole on the role, which must trust the service.
 func (s *Service) PassRole(ctx context.Context, caller *fleet.Caller, roleARN, service string) error {

@@ -36,23 +36,24 @@ type Credentials struct {
 // A session is what a session token holds: everything about temporary credentials, sealed, so that any node can read it and
 // nothing need be stored. Names are short because it travels in a header and, for WebSockets, in a URL.
 type session struct {
-	Key        string            `json:"k"` // access key id that the token belongs to
-	Secret     string            `json:"s"`
-	Account    string            `json:"a"`
-	Region     string            `json:"r"`
-	Kind       fleet.CallerKind  `json:"t"`
-	Name       string            `json:"n"` // of user or role
-	ID         string            `json:"i"` // unique id of user or role: one made anew under the same name is another
-	Session    string            `json:"e,omitempty"`
-	Issued     int64             `json:"f"` // milliseconds since the epoch
-	Expires    int64             `json:"x"`
-	Policies   []string          `json:"p,omitempty"` // session policies: documents or ARNs
-	Tags       map[string]string `json:"g,omitempty"`
-	Transitive []string          `json:"v,omitempty"` // tag keys that stay when the session becomes another role
-	Federation *fleet.Federation `json:"w,omitempty"`
-	Made       string            `json:"m,omitempty"` // long-lived key that the session goes back to
-	Origin     string            `json:"o,omitempty"` // account of that key, or of the person, where it is another
-	Source     string            `json:"d,omitempty"` // source identity
+	Key        string             `json:"k"` // access key id that the token belongs to
+	Secret     string             `json:"s"`
+	Account    string             `json:"a"`
+	Region     string             `json:"r"`
+	Kind       fleet.CallerKind   `json:"t"`
+	Name       string             `json:"n"` // of user or role
+	ID         string             `json:"i"` // unique id of user or role: one made anew under the same name is another
+	Session    string             `json:"e,omitempty"`
+	Issued     int64              `json:"f"` // milliseconds since the epoch
+	Expires    int64              `json:"x"`
+	Policies   []string           `json:"p,omitempty"` // session policies: documents or ARNs
+	Tags       map[string]string  `json:"g,omitempty"`
+	Transitive []string           `json:"v,omitempty"` // tag keys that stay when the session becomes another role
+	Federation *fleet.Federation  `json:"w,omitempty"`
+	Made       string             `json:"m,omitempty"` // long-lived key that the session goes back to
+	Origin     string             `json:"o,omitempty"` // account of that key, or of the person, where it is another
+	Source     string             `json:"d,omitempty"` // source identity
+	Device     *fleet.DeviceFacts `json:"c,omitempty"`
 }
 
 const (
@@ -163,13 +164,17 @@ func (s *Service) lookupSession(ctx context.Context, key, token string) (Credent
 	if s.clock.Now().UnixMilli() >= v.Expires {
 		return Credential{}, expired()
 	}
-	return own(remember(s, "session "+key, func() (c Credential, err error) {
+	read := func() (c Credential, err error) {
 		err = s.db.View(ctx, func(tx *store.Tx) error {
 			c, err = s.sessionCredential(tx, v)
 			return err
 		})
 		return c, err
-	}))
+	}
+	if v.Device != nil { // its certificate may change, which empties no cache of ours
+		return read()
+	}
+	return own(remember(s, "session "+key, read))
 }
 
 // own gives each request a caller of its own: who receives it fills in address and user agent.
@@ -187,7 +192,7 @@ func (s *Service) sessionCredential(tx *store.Tx, v session) (Credential, error)
 	issued := time.UnixMilli(v.Issued).UTC()
 	c := &fleet.Caller{Scope: scope, Kind: v.Kind, Name: v.Name, Session: v.Session, AccessKeyID: v.Key, IssuedAt: issued,
 		Expires: time.UnixMilli(v.Expires).UTC(), SessionPolicies: v.Policies, Federation: v.Federation, Tags: map[string]string{},
-		ParentKeyID: v.Made, TransitiveTags: v.Transitive, SourceIdentity: v.Source, ParentAccount: v.Origin}
+		ParentKeyID: v.Made, TransitiveTags: v.Transitive, SourceIdentity: v.Source, ParentAccount: v.Origin, Device: v.Device}
 	kind := store.IAMUser
 	if v.Kind == fleet.RoleSession {
 		kind = store.IAMRole
@@ -236,6 +241,7 @@ type SessionRequest struct {
 	Made       string // long-lived key behind the session
 	Origin     string // account of that key or of the person, if another than the role's
 	Source     string // source identity
+	Device     *fleet.DeviceFacts
 }
 
 // A Session is what IssueSession made.
@@ -270,7 +276,7 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 		}
 		v := session{Key: key, Secret: secret.Reveal(), Account: r.Scope.Account, Region: r.Scope.Region, Kind: fleet.RoleSession, Name: e.Name, ID: e.ID,
 			Session: r.Name, Issued: now.UnixMilli(), Expires: now.Add(r.Duration).UnixMilli(), Policies: r.Policies, Tags: r.Tags,
-			Transitive: r.Transitive, Federation: r.Federation, Made: r.Made, Origin: r.Origin, Source: r.Source}
+			Transitive: r.Transitive, Federation: r.Federation, Made: r.Made, Origin: r.Origin, Source: r.Source, Device: r.Device}
 		out.Credentials, err = s.credentials(v)
 		out.ARN, out.ID = sessionARN(r.Scope, e.Name, r.Name), e.ID+":"+r.Name
 		out.Packed = r.packed()

@@ -28,7 +28,10 @@ func (r *Service) Endpoint(ctx context.Context, s fleet.Scope, endpointType stri
 	if err != nil {
 		return "", err
 	}
-	if r.BaseDomain == "" {
+	switch {
+	case r.BaseDomain == "" && endpointType == "iot:CredentialProvider":
+		return r.CredentialHost, nil
+	case r.BaseDomain == "":
 		return r.Host, nil
 	}
 	return prefix + middle + s.Region + "." + r.BaseDomain, nil

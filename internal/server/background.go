@@ -148,7 +148,7 @@ func (s *Server) serverNames(ctx context.Context) (names []string, err error) {
 		names, err = tx.CustomPoolDomains()
 		return err
 	})
-	return append([]string{s.site.Host}, names...), err
+	return append(s.site.names(), names...), err
 }
 
 // domainsChanged has renew look at the names again.

@@ -12,12 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -196,6 +198,17 @@ func (s site) loopback() bool {
 		return ip.IsLoopback()
 	}
 	return s.Host == "localhost" || strings.HasSuffix(s.Host, ".localhost")
+}
+
+// names are the host names by which the server is meant as a whole. The credential provider has one of its own.
+func (s site) names() []string {
+	names := []string{s.Host, "localhost"}
+	for _, host := range names {
+		if name := gateway.CredentialHost(host); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // bind is the address to listen on: loopback stays on loopback, any other host means every interface.

@@ -96,16 +96,30 @@ func (s *Server) handler() http.Handler {
 	})
 }
 
-// deviceHandler serves devices that come with their certificate in place of a signature: the data plane alone.
+// deviceHandler serves devices that come with their certificate in place of a signature: the data plane and the credential provider.
 func (s *Server) deviceHandler() http.Handler {
 	authorize := func(ctx context.Context, _ *fleet.Caller, a wire.Access) error {
 		return gateway.DeviceFrom(ctx).Authorize(ctx, a.Action, a.Resources)
 	}
 	services := []*wire.Service{s.messages(authorize).DeviceService()}
-	return &wire.Frontend{Services: services, Observe: s.countRequests(services), Authorize: authorize, MaxBody: 2 * mqtt.MaxPayload, Clock: s.clock, Log: s.log,
+	credentials := s.gateway.CredentialProvider(s.deviceCredentials)
+	messages := &wire.Frontend{Services: services, Observe: s.countRequests(services), Authorize: authorize, MaxBody: 2 * mqtt.MaxPayload, Clock: s.clock, Log: s.log,
 		Authenticate: func(ctx context.Context, _ *http.Request, _ []byte, _ *wire.Service) (*fleet.Caller, error) {
 			return gateway.DeviceFrom(ctx).Caller(), nil
 		}}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, gateway.CredentialsPath) {
+			credentials.ServeHTTP(w, r)
+			return
+		}
+		messages.ServeHTTP(w, r)
+	})
+}
+
+// deviceCredentials implements gateway.CredentialSource.
+func (s *Server) deviceCredentials(ctx context.Context, scope fleet.Scope, alias fleet.RoleAlias, d fleet.DeviceFacts) (gateway.Credentials, error) {
+	made, err := s.iam.DeviceSession(ctx, scope, alias, d)
+	return gateway.Credentials(made.Credentials), err
 }
 
 // authenticate finds out who signed a request.

@@ -27,6 +27,7 @@ const (
 	Retire     = "retire"     // a certificate goes: its successor has connected
 	Request    = "request"    // a signed request or a sign-in that was refused
 	Contain    = "contain"    // containment of a stolen claim
+	Assume     = "assume"     // credentials for a device by a role alias, which were refused
 )
 
 // Outcomes.

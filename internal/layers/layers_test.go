@@ -32,6 +32,8 @@ var layer = map[string][]string{
 	"internal/jwt":          {},
 	"internal/oidc":         {"internal/egress", "internal/jwt"},
 	"internal/oidc/…":       {},
+	"internal/webauthn":     {},
+	"internal/webauthn/…":   {}, // webauthntest is for tests
 	"internal/federation":   {"internal/egress", "internal/federation/samlsp", "internal/jwt", "internal/oidc"},
 	"internal/federation/…": {"internal/oidc/…"}, // of which federationtest is for tests
 	"internal/template":     {"internal/policy"},
@@ -47,7 +49,7 @@ var layer = map[string][]string{
 	"internal/telemetry":    {},
 	"internal/store":        {"internal/trace"},
 	"internal/store/…":      {},
-	"internal/userpool":     {"internal/admission", "internal/federation", "internal/delivery", "internal/store", "internal/jwt"},
+	"internal/userpool":     {"internal/admission", "internal/federation", "internal/delivery", "internal/store", "internal/jwt", "internal/webauthn"},
 	"internal/iam":          {"internal/store", "internal/policy", "internal/sigv4", "internal/jwt", "internal/oidc"},
 	"internal/identitypool": {"internal/store", "internal/jwt", "internal/policy", "internal/iam", "internal/oidc"},
 	"internal/registry":     {"internal/store", "internal/pki", "internal/policy", "internal/template"},

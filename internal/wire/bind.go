@@ -162,6 +162,11 @@ func (b *binder) bindScalar(p *plan, v reflect.Value, n any, path string) {
 		if raw, ok = blobOf(n); ok {
 			v.SetBytes(raw)
 		}
+	case kDocument:
+		var raw []byte
+		if raw, ok = documentOf(n); ok {
+			v.SetBytes(raw)
+		}
 	}
 	if !ok {
 		b.mismatch(path, wanted[p.kind], n)
@@ -169,7 +174,7 @@ func (b *binder) bindScalar(p *plan, v reflect.Value, n any, path string) {
 }
 
 var wanted = map[kind]string{kString: "a string", kBool: "true or false", kInt: "a whole number", kFloat: "a number",
-	kTime: "a timestamp", kBlob: "base64 data"}
+	kTime: "a timestamp", kBlob: "base64 data", kDocument: "JSON"}
 
 // mismatch records a value of the wrong type. The value itself is not told: it may be secret.
 func (b *binder) mismatch(path, want string, n any) {
@@ -309,6 +314,32 @@ func blobOf(n any) ([]byte, bool) {
 		return nil, false
 	}
 	return raw, true
+}
+
+// documentOf writes a tree as JSON again. Protocols other than JSON have no documents.
+func documentOf(n any) ([]byte, bool) {
+	if !isDocument(n) {
+		return nil, false
+	}
+	raw, err := json.Marshal(n)
+	return raw, err == nil
+}
+
+func isDocument(n any) bool {
+	switch x := n.(type) {
+	case nil, string, bool, json.Number:
+		return true
+	case []any:
+		return !slices.ContainsFunc(x, func(item any) bool { return !isDocument(item) })
+	case map[string]any:
+		for _, item := range x {
+			if !isDocument(item) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
 }
 
 // objectOf, listOf and mapOf take collections apart. An empty form value is an empty collection.

@@ -45,6 +45,8 @@ func appendJSON(dst []byte, p *plan, v reflect.Value, only func(*field) bool) []
 		return strconv.AppendInt(dst, v.Int(), 10)
 	case kFloat:
 		return appendFloat(dst, v.Float())
+	case kDocument:
+		return append(dst, v.Bytes()...)
 	case kTime:
 		return appendTime(dst, v.Interface().(time.Time), p.rule)
 	case kBlob:

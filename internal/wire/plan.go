@@ -35,6 +35,7 @@ const (
 	kFloat
 	kTime
 	kBlob
+	kDocument
 	kList
 	kMap
 	kStruct
@@ -83,7 +84,10 @@ func (c *codec) plan(t reflect.Type, shape string) *plan {
 	return c.build(t, shape)
 }
 
-var timeType = reflect.TypeFor[time.Time]()
+var (
+	timeType     = reflect.TypeFor[time.Time]()
+	documentType = reflect.TypeFor[Document]()
+)
 
 func (c *codec) build(t reflect.Type, shape string) *plan {
 	key := planKey{t, shape}
@@ -105,6 +109,10 @@ func (c *codec) build(t reflect.Type, shape string) *plan {
 	case reflect.Float64:
 		p.kind = kFloat
 	case reflect.Slice:
+		if p.typ == documentType {
+			p.kind = kDocument
+			break
+		}
 		if p.typ.Elem().Kind() == reflect.Uint8 {
 			p.kind = kBlob
 			break
@@ -213,7 +221,7 @@ func (p *plan) deref(v reflect.Value) (reflect.Value, bool) {
 		return v.Elem(), true
 	}
 	switch p.kind {
-	case kList, kMap, kBlob:
+	case kList, kMap, kBlob, kDocument:
 		return v, !v.IsNil()
 	}
 	return v, true

@@ -16,10 +16,14 @@
 //   - Lists, maps and blobs are slices and maps; nil is absent, an empty one is present and empty.
 //   - A structure is a pointer as a member and a value inside a list or a map.
 //   - Model type integer is int, long is int64. Enumerations are strings; inputs are checked against the model's values.
+//   - A document, whose form the model leaves open, is a Document: any JSON.
 //   - What must never be printed (passwords, tokens, keys) has type fleet.Secret.
 //
 // A field is named like the member in the model with its first letter in upper case (UserPoolId, ThingArn).
 package wire
+
+// A Document is a JSON value. An input is as plain as can be: what the request had in it, checked by the parser and written again.
+type Document []byte
 
 // A Protocol is one of the AWS protocols.
 type Protocol int

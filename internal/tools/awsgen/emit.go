@@ -304,6 +304,8 @@ func (e *emitter) goType(n string, required, secret bool) string {
 		return opt + "time.Time"
 	case "blob":
 		return "[]byte"
+	case "document":
+		return "wire.Document"
 	case "list":
 		return "[]" + e.elemType(s.Member.Shape, s.Secret)
 	case "map":

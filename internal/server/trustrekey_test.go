@@ -64,7 +64,7 @@ func fill(t testing.TB, s *Server) {
 	in, err := s.userpools.InitiateAuth(ctx, userpool.SignIn{ClientID: open.ID, Flow: "USER_PASSWORD_AUTH",
 		Parameters: map[string]fleet.Secret{"USERNAME": "ann", "PASSWORD": "correct horse 1A!"}})
 	check(t, err)
-	_, err = s.userpools.SetMFA(ctx, scope, p.ID, userpool.MFAOptional, new(true))
+	_, err = s.userpools.SetMFA(ctx, scope, p.ID, userpool.MFAOptional, new(true), nil)
 	check(t, err)
 	_, _, err = s.userpools.NewSoftwareToken(ctx, userpool.Enrolment{AccessToken: in.Tokens.Access})
 	check(t, err)

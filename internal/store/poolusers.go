@@ -159,7 +159,7 @@ func (tx *Tx) DeletePoolUser(s fleet.Scope, pool, sub string) error {
 	if err := tx.EndPoolSessions(s, pool, sub); err != nil {
 		return err
 	}
-	for _, table := range []string{"pool_identities", "pool_messages", "pool_software_tokens", "pool_user_codes", "pool_group_members", "pool_user_aliases", "pool_user_attributes", "pool_users"} {
+	for _, table := range []string{"pool_identities", "pool_messages", "pool_passkeys", "pool_software_tokens", "pool_user_codes", "pool_group_members", "pool_user_aliases", "pool_user_attributes", "pool_users"} {
 		if _, err := tx.exec(`DELETE FROM `+table+` WHERE account = ? AND region = ? AND pool = ? AND sub = ?`, s.Account, s.Region, pool, sub); err != nil {
 			return err
 		}

@@ -21,6 +21,8 @@ func TestSigningInCostsTheSameHoweverManyUsersThereAre(t *testing.T) {
 		"user by id":       `SELECT ` + poolUserColumns + ` FROM pool_users u WHERE ` + place + ` AND u.sub = 'x'`,
 		"user by alias":    `SELECT sub FROM pool_user_aliases WHERE ` + place + ` AND kind = 'email' AND value = 'x'`,
 		"attributes":       `SELECT sub, name, value FROM pool_user_attributes WHERE ` + place + ` AND sub IN ('x')`,
+		"passkey":          `SELECT ` + passkeyColumns + ` FROM pool_passkeys WHERE ` + place + ` AND id = 'x'`,
+		"passkeys":         `SELECT ` + passkeyColumns + ` FROM pool_passkeys WHERE ` + place + ` AND sub = 'x' AND id > ''`,
 		"groups":           `SELECT grp FROM pool_group_members WHERE ` + place + ` AND sub = 'x'`,
 		"attempts":         `SELECT count FROM pool_attempts WHERE ` + place + ` AND subject = 'x' AND action = 'y'`,
 		"spent challenges": `SELECT id FROM pool_spent_challenges WHERE ` + place + ` AND id = 'x'`,

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/webauthn/webauthntest"
 )
 
 // known and unknown are names of which one is somebody's. Their addresses look alike when they are masked.
@@ -58,7 +60,32 @@ func offered(w *world, app *Client, name string) string {
 	return seen(name, fmt.Sprint(longest), err)
 }
 
+// chosen is the form of the answers to a choice-based sign-in, of which passkeys are a way. Both have some: see target.
+func chosen(w *world, app *Client, name string) string {
+	out, err := w.InitiateAuth(context.Background(), SignIn{ClientID: app.ID, Flow: "USER_AUTH", Parameters: secrets("USERNAME", name)})
+	asked, err2 := w.InitiateAuth(context.Background(), SignIn{ClientID: app.ID, Flow: "USER_AUTH", Parameters: secrets("USERNAME", name, "PREFERRED_CHALLENGE", "WEB_AUTHN")})
+	if err != nil || err2 != nil {
+		return seen(name, "", errors.Join(err, err2))
+	}
+	o := optionsOf(w.t, asked)
+	return fmt.Sprint(out.Challenge, out.Available, len(out.Session), asked.Challenge, len(asked.Session), len(asked.Parameters), o.RPID, o.Timeout, o.Verification, len(o.Allow),
+		len(o.Challenge))
+}
+
 var guesses = []drill{
+	{"InitiateAuth by choice", chosen},
+	{"a passkey of nobody", func(w *world, app *Client, name string) string {
+		asked, err := w.InitiateAuth(context.Background(), SignIn{ClientID: app.ID, Flow: "USER_AUTH", Parameters: secrets("USERNAME", name, "PREFERRED_CHALLENGE", "WEB_AUTHN")})
+		if err != nil {
+			return seen(name, "", err)
+		}
+		out, err := w.answerPasskey(app, name, asked, webauthntest.New(passkeyOrigin))
+		return seen(name, fmt.Sprintf("%+v", out), err)
+	}},
+	{"a password by choice", func(w *world, app *Client, name string) string {
+		out, err := w.InitiateAuth(context.Background(), SignIn{ClientID: app.ID, Flow: "USER_AUTH", Parameters: secrets("USERNAME", name, "PREFERRED_CHALLENGE", "PASSWORD", "PASSWORD", "wrong")})
+		return seen(name, fmt.Sprintf("%+v", out), err)
+	}},
 	{"InitiateAuth by password", func(w *world, app *Client, name string) string {
 		out, err := w.signIn(app, name, "wrong")
 		return seen(name, fmt.Sprintf("%+v", out), err)
@@ -98,9 +125,17 @@ var ofSignUps = []drill{
 func (w *world) target() (*Pool, *Client) {
 	settings := open
 	settings.Password.History = 3
+	settings.FirstFactors, settings.Passkeys.RelyingParty = []string{"PASSWORD", "WEB_AUTHN"}, "iot.lan"
 	p := w.pool(settings)
-	app := w.client(p, ClientSettings{})
+	app := w.client(p, ClientSettings{AuthFlows: append(slices.Clone(allFlows), "ALLOW_USER_AUTH")})
 	w.user(p, known, map[string]string{"email": "a@example.com", "email_verified": "true"})
+	w.passkey(app, known)
+	for !w.showsPasskeys(app, unknown) { // every other pool shows some of a name that nobody has
+		p = w.pool(settings)
+		app = w.client(p, ClientSettings{AuthFlows: app.AuthFlows})
+		w.user(p, known, map[string]string{"email": "a@example.com", "email_verified": "true"})
+		w.passkey(app, known)
+	}
 	return p, app
 }
 
@@ -129,6 +164,7 @@ func TestNobodyLearnsByTextWhoExists(t *testing.T) {
 	rounds(known)
 	disabled := "anno"
 	w.user(p, disabled, map[string]string{"email": "b@example.com", "email_verified": "true"})
+	w.passkey(app, disabled)
 	ok(t, w.EnableUser(t.Context(), scope, p.ID, disabled, false))
 	w.pass(3 * time.Hour)
 	rounds(disabled)

@@ -55,6 +55,12 @@ func (s *Service) respond(ctx context.Context, e entry, in Answer) (Outcome, err
 		return s.answerToken(ctx, e, in)
 	case setUpStep:
 		return s.finishSetUp(ctx, e, in)
+	case chooseStep:
+		return s.choose(ctx, e, in)
+	case passwordStep, srpStep:
+		return s.answerWay(ctx, e, in)
+	case passkeyStep:
+		return s.answerPasskey(ctx, e, in)
 	}
 	return Outcome{}, notOffered("The challenge " + in.Challenge)
 }
@@ -183,6 +189,10 @@ type challengeSession struct {
 	Issued            int64
 	Nonce             string
 	Hosted            bool // begun at the pages: it ends there, in a browser that is signed in
+
+	// Of choice-based sign-in, which may be about a shadow, whose Sub is nobody's.
+	Identity, Typed string          `json:",omitempty"`
+	Passkey         *passkeyRequest `json:",omitempty"`
 }
 
 // Steps of a sign-in, by their challenges. Of MFA_SETUP there are two sessions: before the software token works, and after.
@@ -311,7 +321,7 @@ func (s *Service) changeTemporary(ctx context.Context, e entry, in Answer) (Outc
 		if err := e.pool.save(tx, old, u); err != nil {
 			return err
 		}
-		verdict, g, err = s.next(tx, e, u, session)
+		verdict, g, err = s.next(tx, e, u, session, false)
 		return err
 	})
 	if err != nil {

@@ -25,11 +25,12 @@ const maxDeviceName = 1024 // bytes
 // MFAMode is the pool's mode: MFAOff, MFAOptional or MFAOn.
 func (s *Settings) MFAMode() string { return or(s.MFA, MFAOff) }
 
-// SetMFA sets the mode of a pool and returns it (SetUserPoolMfaConfig). An empty mode is the present one. tokens says whether
-// software tokens are a factor; nil: it was not said.
-func (s *Service) SetMFA(ctx context.Context, scope fleet.Scope, poolID, mode string, tokens *bool) (now string, err error) {
+// SetMFA sets the mode of a pool and returns the pool (SetUserPoolMfaConfig). An empty mode is the present one. tokens says whether
+// software tokens are a factor, passkeys what passkeys are made for; nil: it was not said.
+func (s *Service) SetMFA(ctx context.Context, scope fleet.Scope, poolID, mode string, tokens *bool, passkeys *PasskeySettings) (pool *Pool, err error) {
 	err = s.changePool(ctx, scope, poolID, func(p *Pool) error {
-		now = or(mode, p.MFAMode())
+		pool = p
+		now := or(mode, p.MFAMode())
 		asked := tokens != nil || mode != ""
 		with := tokens != nil && *tokens
 		switch {
@@ -39,26 +40,35 @@ func (s *Service) SetMFA(ctx context.Context, scope fleet.Scope, poolID, mode st
 			return invalid("Invalid MFA Configuration given. SMS MFA, Email MFA, or Software Token MFA must be enabled.")
 		}
 		p.MFA = now
-		return nil
+		if passkeys != nil {
+			p.Passkeys = *passkeys
+		}
+		return p.Passkeys.check()
 	})
-	return now, err
+	return pool, err
 }
 
-// MFAChoice is what a user, or an administrator for one, wants of software tokens.
-type MFAChoice struct{ Enabled, Preferred bool }
+// MFAChoice is what a user, or an administrator for one, wants of second factors. What was not said is nil.
+type MFAChoice struct {
+	Token    *TokenChoice // software tokens
+	Passkeys *bool        // a passkey that verifies its owner counts as both factors
+}
 
-// PreferMFA keeps the choice of the token's owner (SetUserMFAPreference); nil: none was made.
-func (s *Service) PreferMFA(ctx context.Context, token fleet.Secret, choice *MFAChoice) error {
+// TokenChoice is what somebody wants of software tokens.
+type TokenChoice struct{ Enabled, Preferred bool }
+
+// PreferMFA keeps the choice of the token's owner (SetUserMFAPreference).
+func (s *Service) PreferMFA(ctx context.Context, token fleet.Secret, choice MFAChoice) error {
 	who, err := s.authenticate(ctx, token)
-	if err != nil || choice == nil {
+	if err != nil || choice == (MFAChoice{}) {
 		return err
 	}
 	return s.changeSelf(ctx, who, choice.keep)
 }
 
 // PreferMFAFor keeps a choice for a user (AdminSetUserMFAPreference).
-func (s *Service) PreferMFAFor(ctx context.Context, scope fleet.Scope, poolID, username string, choice *MFAChoice) error {
-	if choice == nil {
+func (s *Service) PreferMFAFor(ctx context.Context, scope fleet.Scope, poolID, username string, choice MFAChoice) error {
+	if choice == (MFAChoice{}) {
 		_, _, err := s.userFor(ctx, scope, poolID, username)
 		return err
 	}
@@ -66,7 +76,19 @@ func (s *Service) PreferMFAFor(ctx context.Context, scope fleet.Scope, poolID, u
 	return err
 }
 
-func (c *MFAChoice) keep(tx *store.Tx, p *Pool, u *store.PoolUser) error {
+func (c MFAChoice) keep(tx *store.Tx, p *Pool, u *store.PoolUser) error {
+	if c.Token != nil {
+		if err := c.Token.keep(tx, p, u); err != nil {
+			return err
+		}
+	}
+	if c.Passkeys != nil {
+		return keepPasskeyChoice(tx, p, u, *c.Passkeys)
+	}
+	return nil
+}
+
+func (c *TokenChoice) keep(tx *store.Tx, p *Pool, u *store.PoolUser) error {
 	if c.Preferred && !c.Enabled {
 		return invalid("SoftwareTokenMfaSettings has PreferredMfa true and Enabled false: only what is enabled can be preferred.")
 	}

@@ -32,7 +32,7 @@ func (w *world) wrong(secret fleet.Secret) fleet.Secret {
 }
 
 // enrol gives a signed-in user a software token and lets a step pass, so that its next code is a new one.
-func (w *world) enrol(access fleet.Secret, choice *MFAChoice) fleet.Secret {
+func (w *world) enrol(access fleet.Secret, choice MFAChoice) fleet.Secret {
 	w.t.Helper()
 	secret, session, err := w.NewSoftwareToken(w.t.Context(), Enrolment{AccessToken: access})
 	if ok(w.t, err); session != "" {
@@ -79,7 +79,7 @@ func enrolled(t testing.TB, settings Settings) (w *world, p *Pool, c *Client, se
 	p = w.pool(settings)
 	c = w.client(p, ClientSettings{})
 	w.user(p, "ada", nil)
-	return w, p, c, w.enrol(w.tokens(c, "ada").Access, &MFAChoice{Enabled: true, Preferred: true})
+	return w, p, c, w.enrol(w.tokens(c, "ada").Access, MFAChoice{Token: &TokenChoice{Enabled: true, Preferred: true}})
 }
 
 func TestWhoHasEnabledASoftwareTokenIsAskedForItInEveryFlow(t *testing.T) {
@@ -256,7 +256,7 @@ func TestWhereEverybodyNeedsATokenTheSignInSetsItUp(t *testing.T) {
 	wantError(t, err, "NotAuthorizedException", "")
 	tokens := must(w.answerCode(c, again, "ada", w.code(secret, 0)))(t).Tokens
 	// Who switches it off is still asked: AWS answers success and goes on asking.
-	ok(t, w.PreferMFA(t.Context(), tokens.Access, &MFAChoice{}))
+	ok(t, w.PreferMFA(t.Context(), tokens.Access, MFAChoice{Token: &TokenChoice{}}))
 	wantChallenge(t, must(w.signIn(c, "ada", good))(t), "SOFTWARE_TOKEN_MFA", map[string]string{"USER_ID_FOR_SRP": "ada", "FRIENDLY_DEVICE_NAME": "phone"})
 }
 
@@ -302,21 +302,21 @@ func TestPreferencesAreKeptWhereAPersonHasAToken(t *testing.T) {
 	access := w.tokens(c, "ada").Access
 	_, _, err := w.NewSoftwareToken(t.Context(), Enrolment{AccessToken: access})
 	wantError(t, err, "SoftwareTokenMFANotFoundException", "Software Token MFA has not been enabled by the userPool")
-	must(w.SetMFA(t.Context(), scope, p.ID, MFAOptional, new(true)))(t)
-	on, off := &MFAChoice{Enabled: true, Preferred: true}, &MFAChoice{}
+	must(w.SetMFA(t.Context(), scope, p.ID, MFAOptional, new(true), nil))(t)
+	on, off := MFAChoice{Token: &TokenChoice{Enabled: true, Preferred: true}}, MFAChoice{Token: &TokenChoice{}}
 	wantError(t, w.PreferMFA(t.Context(), access, on), "InvalidParameterException", "User has not verified software token mfa")
 	ok(t, w.PreferMFA(t.Context(), access, off))
-	ok(t, w.PreferMFA(t.Context(), access, nil))
+	ok(t, w.PreferMFA(t.Context(), access, MFAChoice{}))
 	_, _, err = w.NewSoftwareToken(t.Context(), Enrolment{})
 	wantError(t, err, "InvalidParameterException", "")
-	secret := w.enrol(access, nil) // verified, and not asked for yet
+	secret := w.enrol(access, MFAChoice{}) // verified, and not asked for yet
 	if u := must(w.Self(t.Context(), access))(t); u.MFA != nil || u.PreferredMFA != "" {
 		t.Errorf("before the choice: %v %q", u.MFA, u.PreferredMFA)
 	}
 	w.tokens(c, "ada")
-	wantError(t, w.PreferMFAFor(t.Context(), scope, p.ID, "ada", &MFAChoice{Preferred: true}), "InvalidParameterException", "")
+	wantError(t, w.PreferMFAFor(t.Context(), scope, p.ID, "ada", MFAChoice{Token: &TokenChoice{Preferred: true}}), "InvalidParameterException", "")
 	wantError(t, w.PreferMFAFor(t.Context(), scope, p.ID, "eve", off), "UserNotFoundException", "")
-	wantError(t, w.PreferMFAFor(t.Context(), scope, p.ID, "eve", nil), "UserNotFoundException", "")
+	wantError(t, w.PreferMFAFor(t.Context(), scope, p.ID, "eve", MFAChoice{}), "UserNotFoundException", "")
 	ok(t, w.PreferMFAFor(t.Context(), scope, p.ID, "ada", on))
 	if u := must(w.Self(t.Context(), access))(t); len(u.MFA) != 1 || u.PreferredMFA != "SOFTWARE_TOKEN_MFA" {
 		t.Errorf("after the choice: %v %q", u.MFA, u.PreferredMFA)
@@ -337,7 +337,7 @@ func TestPreferencesAreKeptWhereAPersonHasAToken(t *testing.T) {
 	w.tokens(c, "ada")
 	// A pool without a second factor asks nobody.
 	ok(t, w.PreferMFA(t.Context(), access, on))
-	must(w.SetMFA(t.Context(), scope, p.ID, MFAOff, nil))(t)
+	must(w.SetMFA(t.Context(), scope, p.ID, MFAOff, nil, nil))(t)
 	w.tokens(c, "ada")
 }
 
@@ -357,17 +357,17 @@ func TestTheModeOfAPool(t *testing.T) {
 		{"ON", nil, "OFF", none}, {"OPTIONAL", no, "OFF", none}, {"OPTIONAL", yes, "OPTIONAL", ""}, {"", nil, "OPTIONAL", ""}, {"", no, "OPTIONAL", none},
 		{"ON", nil, "OPTIONAL", none}, {"ON", yes, "ON", ""}, {"", yes, "ON", ""}, {"OFF", nil, "OFF", ""},
 	} {
-		now, err := w.SetMFA(t.Context(), scope, p.ID, c.mode, c.tokens)
+		set, err := w.SetMFA(t.Context(), scope, p.ID, c.mode, c.tokens, nil)
 		if c.fail != "" {
 			wantError(t, err, "InvalidParameterException", c.fail)
-		} else if ok(t, err); now != c.now {
-			t.Errorf("%q answers %s", c.mode, now)
+		} else if ok(t, err); set.MFAMode() != c.now {
+			t.Errorf("%q answers %s", c.mode, set.MFAMode())
 		}
 		if got := must(w.Pool(t.Context(), scope, p.ID))(t).MFAMode(); got != c.now {
 			t.Errorf("%q leaves the pool %s, want %s", c.mode, got, c.now)
 		}
 	}
-	_, err := w.SetMFA(t.Context(), scope, p.ID+"x", "OFF", nil)
+	_, err := w.SetMFA(t.Context(), scope, p.ID+"x", "OFF", nil, nil)
 	wantError(t, err, "ResourceNotFoundException", "")
 }
 
@@ -408,7 +408,7 @@ func TestASecretInTheStoreOpensOnlyWhereItWasPut(t *testing.T) {
 	t.Parallel()
 	w, p, c, secret := enrolled(t, Settings{})
 	w.user(p, "eve", nil)
-	w.enrol(w.tokens(c, "eve").Access, &MFAChoice{Enabled: true})
+	w.enrol(w.tokens(c, "eve").Access, MFAChoice{Token: &TokenChoice{Enabled: true}})
 	subs := map[string]string{}
 	for _, name := range []string{"ada", "eve"} {
 		subs[name] = must(w.User(t.Context(), scope, p.ID, name))(t).Sub

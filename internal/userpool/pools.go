@@ -102,7 +102,7 @@ func (s *Service) Pools(ctx context.Context, scope fleet.Scope, token string, li
 }
 
 // UpdatePool replaces the changeable settings of a pool, so that what is not said returns to its default, but for the second factor and the
-// password policy: neither goes by being left out, as with AWS. An empty name keeps the old one, nil tags keep the old ones.
+// policies of passwords and sign-in: none goes by being left out, as with AWS. An empty name keeps the old one, nil tags keep the old ones.
 func (s *Service) UpdatePool(ctx context.Context, scope fleet.Scope, id, name string, settings Settings, tags map[string]string) error {
 	if err := checkTags(tags); err != nil {
 		return err
@@ -111,7 +111,10 @@ func (s *Service) UpdatePool(ctx context.Context, scope fleet.Scope, id, name st
 		settings := settings
 		settings.Schema, settings.CaseSensitive = p.Schema, p.CaseSensitive
 		settings.UsernameAttributes, settings.AliasAttributes = p.UsernameAttributes, p.AliasAttributes
-		settings.Tier, settings.MFA = or(settings.Tier, p.Tier), or(settings.MFA, p.MFA)
+		settings.Tier, settings.MFA, settings.Passkeys = or(settings.Tier, p.Tier), or(settings.MFA, p.MFA), p.Passkeys
+		if settings.FirstFactors == nil {
+			settings.FirstFactors = p.FirstFactors
+		}
 		if settings.Password == (PasswordPolicy{}) {
 			settings.Password = p.Password
 		}

@@ -47,7 +47,9 @@ type Settings struct {
 	AdminCreateOnly    bool     // nobody signs up by themselves
 	Recovery           []RecoveryOption
 	Tier               string
-	MFA                string // OFF (or empty), OPTIONAL, ON: whether people prove a software token beside their password
+	MFA                string   // OFF (or empty), OPTIONAL, ON: whether people prove a software token beside their password
+	FirstFactors       []string // what a sign-in may begin with (AllowedFirstAuthFactors); empty: the password alone
+	Passkeys           PasskeySettings
 
 	SMSVerificationMessage, EmailVerificationMessage, EmailVerificationSubject, SMSAuthenticationMessage string
 
@@ -101,6 +103,9 @@ func checkSettings(s *Settings) error {
 	}
 	if s.Tier == "" {
 		s.Tier = "ESSENTIALS"
+	}
+	if err := s.checkFirstFactors(); err != nil {
+		return err
 	}
 	if p := s.Password; p.MinLength < 6 || p.MinLength > 99 || p.History < 0 || p.History > 24 || p.TemporaryDays < 0 || p.TemporaryDays > 365 {
 		return invalid("The password policy is out of range: minimum length 6 to 99, history 0 to 24, temporary passwords 1 to 365 days.")

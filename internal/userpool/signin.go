@@ -22,6 +22,7 @@ type Outcome struct {
 	Challenge  string // empty: Tokens are set
 	Session    fleet.Secret
 	Parameters map[string]string // of the challenge; never nil
+	Available  []string          // challenges that a choice-based sign-in may go on with
 	Tokens     *Tokens
 	Cookie     fleet.Secret // of a browser, in place of tokens, where the sign-in was at the pages
 }
@@ -88,6 +89,8 @@ func (s *Service) initiate(ctx context.Context, e entry, in SignIn) (Outcome, er
 	switch flow {
 	case "USER_SRP_AUTH":
 		return s.offerSRP(ctx, e, in.Parameters)
+	case "USER_AUTH":
+		return s.userAuth(ctx, e, in.Parameters)
 	case "REFRESH_TOKEN_AUTH":
 		return s.refreshAuth(ctx, e, in.Parameters)
 	default:
@@ -107,14 +110,14 @@ func (e entry) allow(flow string) error {
 	switch {
 	case e.hosted && flow == "USER_PASSWORD_AUTH": // there is no other way to type a password into a page
 		return nil
-	case flow == "CUSTOM_AUTH" || flow == "USER_AUTH":
+	case flow == "CUSTOM_AUTH":
 		return notOffered("The flow " + flow)
 	case e.admin && flow == "USER_PASSWORD_AUTH", !e.admin && flow == "ADMIN_USER_PASSWORD_AUTH":
 		return invalid("Initiate Auth method not supported.")
 	case e.client.allows(flow):
 		return nil
-	case flow == "USER_SRP_AUTH":
-		return invalid("USER_SRP_AUTH is not enabled for the client.")
+	case flow == "USER_SRP_AUTH" || flow == "USER_AUTH":
+		return invalid(flow + " is not enabled for the client.")
 	case flow == "USER_PASSWORD_AUTH":
 		return invalid("USER_PASSWORD_AUTH flow not enabled for this client")
 	default:
@@ -140,6 +143,7 @@ type candidate struct {
 	identity string          // what SRP hashes
 	salt     []byte
 	verifier *big.Int
+	passkeys []string // ids that a shadow shows
 }
 
 // candidate finds a user by a typed name. For an unknown one it returns a shadow that cannot be told from a user, or
@@ -172,6 +176,7 @@ func (s *Service) candidate(ctx context.Context, e entry, name string) (candidat
 	}
 	folded := e.pool.fold(name)
 	c.salt, c.sub, c.verifier = shadow(secret, e.pool.ID, folded)
+	c.passkeys = shadowPasskeys(secret, e.pool.ID, folded)
 	// A real user of this name would show the name itself, unless the name can only be an alias.
 	c.identity = folded
 	if len(e.pool.UsernameAttributes) > 0 || len(e.pool.AliasAttributes) > 0 && (strings.Contains(name, "@") || strings.HasPrefix(name, "+")) {
@@ -247,7 +252,8 @@ func (s *Service) passwordAuth(ctx context.Context, e entry, parameters map[stri
 type attempt struct {
 	name    string          // as typed
 	user    *store.PoolUser // as read before the arithmetic; nil: nobody
-	proven  bool            // the password was right
+	proven  bool            // the password was right, or the signature of passkey
+	passkey *passkeyProof   // nil: it is about the password
 	nonce   string          // of a challenge that may be answered once; empty: none
 	expires time.Time       // of the challenge
 }
@@ -292,7 +298,15 @@ func (s *Service) decide(tx *store.Tx, e entry, a attempt, session newSessionIDs
 		if err != nil && !isNotFound(err) {
 			return nil, g, err
 		}
-		proven = proven && err == nil && user.PasswordSet.Equal(a.user.PasswordSet)
+		proven = proven && err == nil
+		if a.passkey == nil {
+			proven = proven && user.PasswordSet.Equal(a.user.PasswordSet)
+		} else if proven {
+			proven, err = a.passkey.holds(tx, p, user)
+			if err != nil {
+				return nil, g, err
+			}
+		}
 		if user.Status == ResetRequired {
 			proven = false // the old password no longer counts, and whatever was sent is answered alike
 		}
@@ -303,7 +317,7 @@ func (s *Service) decide(tx *store.Tx, e entry, a attempt, session newSessionIDs
 		if err != nil {
 			return nil, g, err
 		}
-		if outcome = provenAll; factor == tokenStep {
+		if outcome = provenAll; factor == tokenStep && !a.passkey.countsAsBoth() {
 			outcome = provenPart
 		}
 	}
@@ -315,14 +329,16 @@ func (s *Service) decide(tx *store.Tx, e entry, a attempt, session newSessionIDs
 		return lockedOut(), g, nil
 	case user.Status == ResetRequired:
 		return resetRequired(), g, nil
+	case !proven && a.passkey != nil:
+		return a.passkey.verdict(), g, nil
 	case !proven:
 		return wrongPassword(), g, nil
 	}
-	return s.next(tx, e, user, session)
+	return s.next(tx, e, user, session, a.passkey.countsAsBoth())
 }
 
-// next is the state machine after the password was right (identity spec 1.5).
-func (s *Service) next(tx *store.Tx, e entry, u store.PoolUser, session newSessionIDs) (verdict error, g grant, err error) {
+// next is the state machine after the first factor was right (identity spec 1.5); both: the second was, too.
+func (s *Service) next(tx *store.Tx, e entry, u store.PoolUser, session newSessionIDs, both bool) (verdict error, g grant, err error) {
 	switch {
 	case !u.Enabled:
 		return userDisabled(), g, nil
@@ -334,7 +350,7 @@ func (s *Service) next(tx *store.Tx, e entry, u store.PoolUser, session newSessi
 		return nil, grant{user: u, challenge: newPasswordStep}, nil
 	}
 	factor, token, err := e.pool.secondFactor(tx, u)
-	if err != nil || factor != "" {
+	if err != nil || factor != "" && !both {
 		return nil, grant{user: u, challenge: factor, device: token.Device}, err
 	}
 	g, err = s.begin(tx, e, u, session)

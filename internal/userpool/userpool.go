@@ -2,8 +2,9 @@
 // (identity spec section 1). It answers as Amazon Cognito does, down to the texts of its errors.
 //
 // Begin with Service. InitiateAuth and Respond (signin.go, challenge.go) are the way in for people; srp.go is the arithmetic
-// below them, tokens.go what comes out; mfa.go and tokenchallenge.go are the second factor, totp.go its codes. pools.go, clients.go,
-// users.go and groups.go are for administrators, signup.go and self.go for people who manage their own account.
+// below them, tokens.go what comes out; mfa.go and tokenchallenge.go are the second factor, totp.go its codes; userauth.go is sign-in by
+// choice, passkeychallenge.go that with a passkey, passkeys.go how people come by one. pools.go, clients.go, users.go and groups.go
+// are for administrators, signup.go and self.go for people who manage their own account.
 // authorize.go and oauthtoken.go are OAuth 2.0 behind the pages of package hosted, domains.go says where those are, browser.go who is
 // signed in there.
 //

@@ -274,7 +274,7 @@ func TestWhatIsNotOfferedIsRefused(t *testing.T) {
 		"InvalidParameterException", "not implemented")
 	w.fails("UpdateUserPoolClient", object{"UserPoolId": pool, "ClientId": client, "AnalyticsConfiguration": object{"ApplicationId": "c0ffee"}},
 		"InvalidParameterException", "not implemented")
-	w.fails("InitiateAuth", object{"ClientId": client, "AuthFlow": "USER_AUTH", "AuthParameters": object{"USERNAME": "ada"}}, "InvalidParameterException", "not offered")
+	w.fails("InitiateAuth", object{"ClientId": client, "AuthFlow": "USER_AUTH", "AuthParameters": object{"USERNAME": "ada"}}, "InvalidParameterException", "USER_AUTH is not enabled")
 	w.fails("RespondToAuthChallenge", object{"ClientId": client, "ChallengeName": "SMS_MFA", "ChallengeResponses": object{"USERNAME": "ada"}}, "InvalidParameterException", "not offered")
 }
 

@@ -2,7 +2,7 @@
 // wire's structs and the rules in internal/userpool and decides nothing itself.
 //
 // Begin with Service, the table of operations. signin.go and self.go hold the operations that anybody may call, who prove themselves
-// by a client, a session or an access token; mfa.go software tokens; pools.go, clients.go, hosted.go (domains, resource servers, looks of the
+// by a client, a session or an access token; mfa.go second factors, passkeys.go passkeys; pools.go, clients.go, hosted.go (domains, resource servers, looks of the
 // sign-in pages), users.go and groups.go those of administrators, providers.go
 // identity providers. model.gen.go is generated.
 package cognitoidp
@@ -64,6 +64,10 @@ func (a *api) publicRows() []wire.Row {
 		wire.Do("SetUserMFAPreference", a.setUserMFAPreference).Public(),
 		wire.Do("SetUserSettings", a.setUserSettings).Public(),
 		wire.Do("GetUserAuthFactors", a.getUserAuthFactors).Public(),
+		wire.Do("StartWebAuthnRegistration", a.startWebAuthnRegistration).Public(),
+		wire.Do("CompleteWebAuthnRegistration", a.completeWebAuthnRegistration).Public(),
+		wire.Do("ListWebAuthnCredentials", a.listWebAuthnCredentials).Public(),
+		wire.Do("DeleteWebAuthnCredential", a.deleteWebAuthnCredential).Public(),
 	}
 }
 
@@ -82,7 +86,7 @@ func (a *api) poolRows() []wire.Row {
 		wire.Do("AddCustomAttributes", a.addCustomAttributes).On(func(s fleet.Scope, in *AddCustomAttributesInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("GetUserPoolMfaConfig", a.getUserPoolMfaConfig).On(func(s fleet.Scope, in *GetUserPoolMfaConfigInput) []string { return pool(s, in.UserPoolId) }),
 		wire.Do("SetUserPoolMfaConfig", a.setUserPoolMfaConfig).On(func(s fleet.Scope, in *SetUserPoolMfaConfigInput) []string { return pool(s, in.UserPoolId) }).
-			Refuse("EmailMfaConfiguration", "SmsMfaConfiguration", "WebAuthnConfiguration"),
+			Refuse("EmailMfaConfiguration", "SmsMfaConfiguration"),
 		wire.Do("TagResource", a.tagResource).On(func(_ fleet.Scope, in *TagResourceInput) []string { return []string{in.ResourceArn} }).
 			Conditions(func(_ fleet.Scope, in *TagResourceInput) map[string][]string { return tagConditions(in.Tags) }),
 		wire.Do("UntagResource", a.untagResource).On(func(_ fleet.Scope, in *UntagResourceInput) []string { return []string{in.ResourceArn} }).

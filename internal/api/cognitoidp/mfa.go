@@ -13,8 +13,8 @@ func (a *api) getUserPoolMfaConfig(ctx context.Context, in *GetUserPoolMfaConfig
 	if err != nil {
 		return nil, err
 	}
-	mode := p.MFAMode()
-	return &GetUserPoolMfaConfigOutput{MfaConfiguration: &mode, SoftwareTokenMfaConfiguration: softwareTokens(mode)}, nil
+	return &GetUserPoolMfaConfigOutput{MfaConfiguration: new(p.MFAMode()), SoftwareTokenMfaConfiguration: softwareTokens(p.MFAMode()),
+		WebAuthnConfiguration: passkeySettings(p.Passkeys)}, nil
 }
 
 func (a *api) setUserPoolMfaConfig(ctx context.Context, in *SetUserPoolMfaConfigInput) (*SetUserPoolMfaConfigOutput, error) {
@@ -22,11 +22,25 @@ func (a *api) setUserPoolMfaConfig(ctx context.Context, in *SetUserPoolMfaConfig
 	if c := in.SoftwareTokenMfaConfiguration; c != nil {
 		tokens = new(wire.Value(c.Enabled))
 	}
-	mode, err := a.pools.SetMFA(ctx, scope(ctx), in.UserPoolId, wire.Value(in.MfaConfiguration), tokens)
+	var passkeys *userpool.PasskeySettings
+	if c := in.WebAuthnConfiguration; c != nil {
+		passkeys = &userpool.PasskeySettings{RelyingParty: wire.Value(c.RelyingPartyId), Verification: wire.Value(c.UserVerification),
+			Factor: wire.Value(c.FactorConfiguration)}
+	}
+	p, err := a.pools.SetMFA(ctx, scope(ctx), in.UserPoolId, wire.Value(in.MfaConfiguration), tokens, passkeys)
 	if err != nil {
 		return nil, err
 	}
-	return &SetUserPoolMfaConfigOutput{MfaConfiguration: &mode, SoftwareTokenMfaConfiguration: softwareTokens(mode)}, nil
+	return &SetUserPoolMfaConfigOutput{MfaConfiguration: new(p.MFAMode()), SoftwareTokenMfaConfiguration: softwareTokens(p.MFAMode()),
+		WebAuthnConfiguration: passkeySettings(p.Passkeys)}, nil
+}
+
+// passkeySettings shows what was set; nil if nothing was.
+func passkeySettings(s userpool.PasskeySettings) *WebAuthnConfigurationType {
+	if s == (userpool.PasskeySettings{}) {
+		return nil
+	}
+	return &WebAuthnConfigurationType{RelyingPartyId: text(s.RelyingParty), UserVerification: text(s.Verification), FactorConfiguration: text(s.Factor)}
 }
 
 // softwareTokens: they are the only second factor, so they are on when there is one.
@@ -81,19 +95,21 @@ func (a *api) adminSetUserMFAPreference(ctx context.Context, in *AdminSetUserMFA
 	return nil, a.pools.PreferMFAFor(ctx, scope(ctx), in.UserPoolId, in.Username, choice)
 }
 
-// mfaChoice reads what is wanted of software tokens. The other factors cannot be had; clients that switch them off pass.
-func mfaChoice(sms *SMSMfaSettingsType, email *EmailMfaSettingsType, passkey *WebAuthnMfaSettingsType, token *SoftwareTokenMfaSettingsType) (*userpool.MFAChoice, error) {
+// mfaChoice reads what is wanted of software tokens and passkeys. The other factors cannot be had; clients that switch them off pass.
+func mfaChoice(sms *SMSMfaSettingsType, email *EmailMfaSettingsType, passkey *WebAuthnMfaSettingsType, token *SoftwareTokenMfaSettingsType) (c userpool.MFAChoice, err error) {
 	switch {
 	case sms != nil && (wire.Value(sms.Enabled) || wire.Value(sms.PreferredMfa)):
-		return nil, noDelivery("SMS_MFA")
+		return c, noDelivery("SMS_MFA")
 	case email != nil && (wire.Value(email.Enabled) || wire.Value(email.PreferredMfa)):
-		return nil, noDelivery("EMAIL_OTP")
-	case passkey != nil && wire.Value(passkey.Enabled):
-		return nil, notOffered("WebAuthnMfaSettings with Enabled true")
-	case token == nil:
-		return nil, nil
+		return c, noDelivery("EMAIL_OTP")
 	}
-	return &userpool.MFAChoice{Enabled: wire.Value(token.Enabled), Preferred: wire.Value(token.PreferredMfa)}, nil
+	if token != nil {
+		c.Token = &userpool.TokenChoice{Enabled: wire.Value(token.Enabled), Preferred: wire.Value(token.PreferredMfa)}
+	}
+	if passkey != nil {
+		c.Passkeys = new(wire.Value(passkey.Enabled))
+	}
+	return c, nil
 }
 
 func noDelivery(factor string) error {
@@ -103,14 +119,14 @@ func noDelivery(factor string) error {
 // setUserSettings and adminSetUserSettings are the older way to ask for SMS as the second factor, which is not offered: no option is what
 // everybody has. Whose settings they are comes first, so that strangers hear of nobody.
 func (a *api) setUserSettings(ctx context.Context, in *SetUserSettingsInput) (*SetUserSettingsOutput, error) {
-	if err := a.pools.PreferMFA(ctx, in.AccessToken, nil); err != nil {
+	if err := a.pools.PreferMFA(ctx, in.AccessToken, userpool.MFAChoice{}); err != nil {
 		return nil, err
 	}
 	return nil, refuseOptions(in.MFAOptions)
 }
 
 func (a *api) adminSetUserSettings(ctx context.Context, in *AdminSetUserSettingsInput) (*AdminSetUserSettingsOutput, error) {
-	if err := a.pools.PreferMFAFor(ctx, scope(ctx), in.UserPoolId, in.Username, nil); err != nil {
+	if err := a.pools.PreferMFAFor(ctx, scope(ctx), in.UserPoolId, in.Username, userpool.MFAChoice{}); err != nil {
 		return nil, err
 	}
 	return nil, refuseOptions(in.MFAOptions)
@@ -137,6 +153,14 @@ func (a *api) getUserAuthFactors(ctx context.Context, in *GetUserAuthFactorsInpu
 	if err != nil {
 		return nil, err
 	}
-	return &GetUserAuthFactorsOutput{Username: u.Username, ConfiguredUserAuthFactors: []string{"PASSWORD"}, UserMFASettingList: u.MFA,
+	factors := []string{"PASSWORD"}
+	keys, _, err := a.pools.Passkeys(ctx, userpool.Holder{AccessToken: in.AccessToken}, "", 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) > 0 {
+		factors = append(factors, "WEB_AUTHN")
+	}
+	return &GetUserAuthFactorsOutput{Username: u.Username, ConfiguredUserAuthFactors: factors, UserMFASettingList: u.MFA,
 		PreferredMfaSetting: text(u.PreferredMFA)}, nil
 }

@@ -58,7 +58,7 @@ func TestSoftwareTokensOverTheWire(t *testing.T) {
 	same(t, "factors", []any{seen["UserMFASettingList"], seen["PreferredMfaSetting"]}, []any{[]string{"SOFTWARE_TOKEN_MFA"}, "SOFTWARE_TOKEN_MFA"})
 	w.do("AdminSetUserMFAPreference", object{"UserPoolId": pool, "Username": "ada", "SMSMfaSettings": object{"Enabled": false}})
 	for kind, text := range map[string]string{"SMSMfaSettings": "User does not have delivery config set to turn on SMS_MFA",
-		"EmailMfaSettings": "User does not have delivery config set to turn on EMAIL_OTP", "WebAuthnMfaSettings": "not offered"} {
+		"EmailMfaSettings": "User does not have delivery config set to turn on EMAIL_OTP", "WebAuthnMfaSettings": "WebAuthn MFA has not been enabled by the userPool"} {
 		w.fails("SetUserMFAPreference", object{"AccessToken": access, kind: object{"Enabled": true}}, "InvalidParameterException", text)
 		w.fails("AdminSetUserMFAPreference", object{"UserPoolId": pool, "Username": "ada", kind: object{"Enabled": true}}, "InvalidParameterException", text)
 	}

@@ -46,6 +46,7 @@ var Model = wire.Model{
 		{Name: "AdminUserGlobalSignOut"},
 		{Name: "AssociateSoftwareToken", Unsigned: true},
 		{Name: "ChangePassword", Unsigned: true},
+		{Name: "CompleteWebAuthnRegistration", Unsigned: true},
 		{Name: "ConfirmDevice", Unsigned: true},
 		{Name: "ConfirmForgotPassword", Unsigned: true},
 		{Name: "ConfirmSignUp", Unsigned: true},
@@ -64,6 +65,7 @@ var Model = wire.Model{
 		{Name: "DeleteUserPool", NoOutput: true},
 		{Name: "DeleteUserPoolClient", NoOutput: true},
 		{Name: "DeleteUserPoolDomain"},
+		{Name: "DeleteWebAuthnCredential", Unsigned: true},
 		{Name: "DescribeIdentityProvider"},
 		{Name: "DescribeResourceServer"},
 		{Name: "DescribeRiskConfiguration"},
@@ -97,6 +99,7 @@ var Model = wire.Model{
 		{Name: "ListUserPools"},
 		{Name: "ListUsers"},
 		{Name: "ListUsersInGroup"},
+		{Name: "ListWebAuthnCredentials", Unsigned: true},
 		{Name: "ResendConfirmationCode", Unsigned: true},
 		{Name: "RespondToAuthChallenge", Unsigned: true},
 		{Name: "RevokeToken", Unsigned: true},
@@ -108,6 +111,7 @@ var Model = wire.Model{
 		{Name: "SetUserSettings", Unsigned: true},
 		{Name: "SignUp", Unsigned: true},
 		{Name: "StartUserImportJob"},
+		{Name: "StartWebAuthnRegistration", Unsigned: true},
 		{Name: "StopUserImportJob"},
 		{Name: "TagResource"},
 		{Name: "UntagResource"},
@@ -170,6 +174,13 @@ var Model = wire.Model{
 		"UserPoolAddOnNotEnabledException":         400,
 		"UserPoolTaggingException":                 400,
 		"UsernameExistsException":                  400,
+		"WebAuthnChallengeNotFoundException":       400,
+		"WebAuthnClientMismatchException":          400,
+		"WebAuthnConfigurationMissingException":    400,
+		"WebAuthnCredentialNotSupportedException":  400,
+		"WebAuthnNotEnabledException":              400,
+		"WebAuthnOriginNotAllowedException":        400,
+		"WebAuthnRelyingPartyMismatchException":    400,
 	},
 	Shapes: map[string]wire.Shape{
 		"AWSAccountIdType":                              {Range: "..12", Pattern: `[0-9]+`},
@@ -338,6 +349,8 @@ var Model = wire.Model{
 		"VerifiedAttributeType":                         {Enum: []string{"phone_number", "email"}},
 		"VerifiedAttributesListType":                    {Elem: "VerifiedAttributeType"},
 		"VerifySoftwareTokenResponseType":               {Enum: []string{"SUCCESS", "ERROR"}},
+		"WebAuthnAuthenticatorTransportsList":           {Elem: "StringType"},
+		"WebAuthnCredentialsQueryLimitType":             {Range: "0..20"},
 	},
 }
 
@@ -720,6 +733,13 @@ type CodeDeliveryDetailsType struct {
 	Destination    *string `wire:"Destination" shape:"StringType"`
 }
 
+type CompleteWebAuthnRegistrationInput struct {
+	AccessToken fleet.Secret  `wire:"AccessToken,required" shape:"TokenModelType"`
+	Credential  wire.Document `wire:"Credential,required"`
+}
+
+type CompleteWebAuthnRegistrationOutput struct{}
+
 type CompromisedCredentialsActionsType struct {
 	EventAction string `wire:"EventAction,required" shape:"CompromisedCredentialsEventActionType"`
 }
@@ -954,6 +974,13 @@ type DeleteUserPoolDomainOutput struct{}
 type DeleteUserPoolInput struct {
 	UserPoolId string `wire:"UserPoolId,required" shape:"UserPoolIdType"`
 }
+
+type DeleteWebAuthnCredentialInput struct {
+	AccessToken  fleet.Secret `wire:"AccessToken,required" shape:"TokenModelType"`
+	CredentialId string       `wire:"CredentialId,required" shape:"StringType"`
+}
+
+type DeleteWebAuthnCredentialOutput struct{}
 
 type DescribeIdentityProviderInput struct {
 	ProviderName string `wire:"ProviderName,required" shape:"ProviderNameType"`
@@ -1410,6 +1437,17 @@ type ListUsersOutput struct {
 	Users           []UserType `wire:"Users"`
 }
 
+type ListWebAuthnCredentialsInput struct {
+	AccessToken fleet.Secret `wire:"AccessToken,required" shape:"TokenModelType"`
+	MaxResults  *int         `wire:"MaxResults" shape:"WebAuthnCredentialsQueryLimitType"`
+	NextToken   *string      `wire:"NextToken" shape:"PaginationKey"`
+}
+
+type ListWebAuthnCredentialsOutput struct {
+	Credentials []WebAuthnCredentialDescription `wire:"Credentials,required"`
+	NextToken   *string                         `wire:"NextToken" shape:"PaginationKey"`
+}
+
 type LogConfigurationType struct {
 	CloudWatchLogsConfiguration *CloudWatchLogsConfigurationType `wire:"CloudWatchLogsConfiguration"`
 	EventSource                 string                           `wire:"EventSource,required" shape:"EventSourceName"`
@@ -1691,6 +1729,14 @@ type StartUserImportJobInput struct {
 
 type StartUserImportJobOutput struct {
 	UserImportJob *UserImportJobType `wire:"UserImportJob"`
+}
+
+type StartWebAuthnRegistrationInput struct {
+	AccessToken fleet.Secret `wire:"AccessToken,required" shape:"TokenModelType"`
+}
+
+type StartWebAuthnRegistrationOutput struct {
+	CredentialCreationOptions wire.Document `wire:"CredentialCreationOptions,required"`
 }
 
 type StopUserImportJobInput struct {
@@ -2033,6 +2079,15 @@ type WebAuthnConfigurationType struct {
 	FactorConfiguration *string `wire:"FactorConfiguration" shape:"FactorConfigurationType"`
 	RelyingPartyId      *string `wire:"RelyingPartyId" shape:"RelyingPartyIdType"`
 	UserVerification    *string `wire:"UserVerification" shape:"UserVerificationType"`
+}
+
+type WebAuthnCredentialDescription struct {
+	AuthenticatorAttachment *string   `wire:"AuthenticatorAttachment" shape:"StringType"`
+	AuthenticatorTransports []string  `wire:"AuthenticatorTransports,required" shape:"WebAuthnAuthenticatorTransportsList"`
+	CreatedAt               time.Time `wire:"CreatedAt,required"`
+	CredentialId            string    `wire:"CredentialId,required" shape:"StringType"`
+	FriendlyCredentialName  string    `wire:"FriendlyCredentialName,required" shape:"StringType"`
+	RelyingPartyId          string    `wire:"RelyingPartyId,required" shape:"StringType"`
 }
 
 type WebAuthnMfaSettingsType struct {

@@ -113,13 +113,6 @@ func refusePoolMembers(in *UpdateUserPoolInput) error {
 	if c := in.SmsConfiguration; c != nil && c.EumsSms != nil && *c.EumsSms != (EumsSmsConfigurationType{}) {
 		return notOffered("SmsConfiguration.EumsSms")
 	}
-	if in.Policies != nil && in.Policies.SignInPolicy != nil {
-		for _, f := range in.Policies.SignInPolicy.AllowedFirstAuthFactors {
-			if f != "PASSWORD" {
-				return notOffered("The first factor " + f)
-			}
-		}
-	}
 	return nil
 }
 
@@ -141,6 +134,9 @@ func poolSettings(in *UpdateUserPoolInput) (userpool.Settings, error) {
 	}
 	if in.Policies != nil && in.Policies.PasswordPolicy != nil {
 		s.Password = passwordPolicyIn(in.Policies.PasswordPolicy)
+	}
+	if in.Policies != nil && in.Policies.SignInPolicy != nil {
+		s.FirstFactors = in.Policies.SignInPolicy.AllowedFirstAuthFactors
 	}
 	if c := in.AdminCreateUserConfig; c != nil {
 		if c.AllowAdminCreateUserOnly != nil {
@@ -228,7 +224,7 @@ func poolOut(p *userpool.Pool) *UserPoolType {
 		Id: new(p.ID), Name: new(p.Name), Arn: new(p.ARN()), CreationDate: new(p.Created), LastModifiedDate: new(p.Modified),
 		EstimatedNumberOfUsers: new(p.EstimatedUsers), Domain: text(p.Prefix), CustomDomain: text(p.HostName), MfaConfiguration: new(p.MFAMode()), UserPoolTier: new(p.Tier), UserPoolTags: p.Tags,
 		LambdaConfig: triggersOut(p.Triggers), DeletionProtection: new("INACTIVE"), SchemaAttributes: schemaOut(p.Schema),
-		Policies: &UserPoolPolicyType{SignInPolicy: &SignInPolicyType{AllowedFirstAuthFactors: []string{"PASSWORD"}},
+		Policies: &UserPoolPolicyType{SignInPolicy: &SignInPolicyType{AllowedFirstAuthFactors: p.AllowedFirstFactors()},
 			PasswordPolicy: &PasswordPolicyType{MinimumLength: new(p.Password.MinLength), RequireUppercase: new(p.Password.Upper),
 				RequireLowercase: new(p.Password.Lower), RequireNumbers: new(p.Password.Numbers), RequireSymbols: new(p.Password.Symbols),
 				TemporaryPasswordValidityDays: new(p.Password.TemporaryDays)}},

@@ -18,7 +18,7 @@ func (a *api) initiateAuth(ctx context.Context, in *InitiateAuthInput) (*Initiat
 	}
 	out := outcome(o)
 	return &InitiateAuthOutput{ChallengeName: out.ChallengeName, Session: out.Session, ChallengeParameters: out.ChallengeParameters,
-		AuthenticationResult: out.AuthenticationResult}, nil
+		AuthenticationResult: out.AuthenticationResult, AvailableChallenges: o.Available}, nil
 }
 
 func (a *api) adminInitiateAuth(ctx context.Context, in *AdminInitiateAuthInput) (*AdminInitiateAuthOutput, error) {
@@ -29,7 +29,7 @@ func (a *api) adminInitiateAuth(ctx context.Context, in *AdminInitiateAuthInput)
 	}
 	out := outcome(o)
 	return &AdminInitiateAuthOutput{ChallengeName: out.ChallengeName, Session: out.Session, ChallengeParameters: out.ChallengeParameters,
-		AuthenticationResult: out.AuthenticationResult}, nil
+		AuthenticationResult: out.AuthenticationResult, AvailableChallenges: o.Available}, nil
 }
 
 func (a *api) respondToAuthChallenge(ctx context.Context, in *RespondToAuthChallengeInput) (*RespondToAuthChallengeOutput, error) {

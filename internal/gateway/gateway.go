@@ -40,6 +40,7 @@ type Config struct {
 	Connections int             // MQTT connections at most; 0 and less: any number
 	Violations  admission.Rate  // that a certificate may commit, from each address; then its CONNECT waits
 	Filters     admission.Rate  // that a principal may subscribe to or unsubscribe from, from each address; then it waits
+	Rules       mqtt.Rules      // get messages beside their subscribers; nil: there are none
 	Limits      mqtt.Limits     // rates that clients may not exceed; zero: none
 	Denied      mqtt.Denied     // what 3.1.1 clients hear of a denied CONNECT and SUBSCRIBE
 	Work        *atomic.Int64   // counts handshakes and provisioning requests in work; nil: nobody asks
@@ -54,8 +55,6 @@ type Config struct {
 	// OnFull hears of each CONNECT that is refused because there are too many connections.
 	OnEnd  func(mqtt.Reason)
 	OnFull func()
-	// OnIngest hears of each message that Basic Ingest dropped, since there is no rule of that name.
-	OnIngest func()
 }
 
 // A Gateway serves any number of listeners.
@@ -97,20 +96,12 @@ func New(c Config) *Gateway {
 	g := &Gateway{Config: c, devices: map[store.Change]map[*deviceAccess]bool{}, claims: map[*claimAccess]bool{}, versions: map[versionKey]count{},
 		documents: documentCache{parsed: map[string]*policy.Document{}}, flows: newFlows(), arrivals: newArrivals(), conduct: newConduct(c.Clock)}
 	g.ctx, g.stop = context.WithCancel(context.Background())
-	g.broker = mqtt.New(mqtt.Config{Reserved: g.handlers(), Journal: journal{c.Store}, Limits: c.Limits, Denied: c.Denied, Ingest: g.ingested, Log: c.Log})
+	g.broker = mqtt.New(mqtt.Config{Reserved: g.handlers(), Journal: journal{c.Store}, Limits: c.Limits, Denied: c.Denied, Rules: c.Rules, Log: c.Log})
 	c.Store.Listen(g.changed)
 	g.wg.Go(g.expireClaims)
 	g.wg.Go(g.noteArrivals)
 	g.wg.Go(g.loadMessages)
 	return g
-}
-
-// ingested gets what clients publish for a rule alone. There are no rules yet: it is dropped (iot-core spec 6.11).
-func (g *Gateway) ingested(s fleet.Scope, rule string, m *mqtt.Message) {
-	g.Log.Debug("no rule of this name", "account", s.Account, "rule", rule, "topic", m.Topic)
-	if g.OnIngest != nil {
-		g.OnIngest()
-	}
 }
 
 // Broker gives the services that publish (events, HTTPS) the message core.

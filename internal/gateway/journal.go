@@ -92,19 +92,26 @@ func loaded(r store.Message) (*mqtt.Message, error) {
 	if r.Properties == "" {
 		return m, nil
 	}
-	m.Props = &mqtt.Properties{}
-	if err := json.Unmarshal([]byte(r.Properties), m.Props); err != nil {
+	var b beside
+	if err := json.Unmarshal([]byte(r.Properties), &b); err != nil {
 		return nil, fmt.Errorf("the properties of a stored message on %s: %w", r.Topic, err)
 	}
+	m.Props, m.Origin = b.Properties, b.Origin
 	return m, nil
 }
 
-func kept(m *mqtt.Message) (store.Message, error) {
+// beside is what is kept with a message in one column: its properties, and who published it where rules may still ask.
+type beside struct {
+	*mqtt.Properties
+	Origin *mqtt.Origin `json:",omitempty"`
+}
+
+func kept(m *mqtt.Message, origin *mqtt.Origin) (store.Message, error) {
 	r := store.Message{Topic: m.Topic, Payload: m.Payload, QoS: int(m.QoS), Expires: m.Expires}
-	if m.Props == nil {
+	if m.Props == nil && origin == nil {
 		return r, nil
 	}
-	b, err := json.Marshal(m.Props)
+	b, err := json.Marshal(beside{m.Props, origin})
 	r.Properties = string(b)
 	return r, err
 }
@@ -134,7 +141,7 @@ func write(tx *store.Tx, c *mqtt.Change) error {
 	case mqtt.DropSubscription:
 		return tx.DeleteMessageFilter(s, c.Subscription.Client, c.Subscription.Filter)
 	case mqtt.PutMessage:
-		r, err := kept(c.Message.Message)
+		r, err := kept(c.Message.Message, c.Message.Origin())
 		if err != nil {
 			return err
 		}
@@ -143,7 +150,7 @@ func write(tx *store.Tx, c *mqtt.Change) error {
 	case mqtt.DropMessage:
 		return tx.DeleteMessage(s, c.Message.Owner, c.Message.Number)
 	case mqtt.PutRetained:
-		r, err := kept(c.Retained.Message)
+		r, err := kept(c.Retained.Message, nil)
 		if err != nil {
 			return err
 		}

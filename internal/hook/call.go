@@ -17,6 +17,10 @@ type Call struct {
 	Event           []byte // JSON
 	Timeout         time.Duration
 	Hide            map[string]string // values that errors must not show
+
+	// Alone says that nobody waits for the answer: a function that runs here has all of its own timeout, up to Timeout, and one that
+	// fails is called again the next time all the same.
+	Alone bool
 }
 
 // Raised is the error of a handler. Message is its own text, which its author writes for whoever caused the event.
@@ -36,14 +40,21 @@ func (s *Service) Call(ctx context.Context, c Call) ([]byte, error) {
 	}); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(f.Timeout, c.Timeout))
+	timeout := min(f.Timeout, c.Timeout)
+	if c.Alone && f.Kind == fleet.Local {
+		timeout = c.Timeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	circuit := s.circuits.of(c.Scope, f)
-	if err := circuit.enter(s.Clock.Now()); err != nil {
+	state := s.circuits.of(c.Scope, f)
+	if c.Alone { // its failures must not keep devices away that the same function lets in
+		state = new(circuit)
+	}
+	if err := state.enter(s.Clock.Now()); err != nil {
 		return nil, fmt.Errorf("%s %s: %w", f.Kind, place(f), err)
 	}
 	answer, _, err := s.ask(ctx, f, t, request{scope: c.Scope, body: c.Event, service: c.Service, source: c.Source, hide: c.Hide})
-	circuit.leave(s.Clock.Now(), err)
+	state.leave(s.Clock.Now(), err)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", f.Kind, place(f), err)
 	}

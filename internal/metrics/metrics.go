@@ -22,6 +22,7 @@ type Sources struct {
 	Connections  func() int                     // MQTT connections that are open
 	Messages     func() (received, sent uint64) // MQTT messages so far
 	Stored       func() (bytes int64, dropped uint64)
+	Ruled        func() int64 // bytes of messages that wait for rules
 	Traces       func() Traces
 	KeyPool      func() KeyPool
 	Pending      func() int                  // connections of which nothing is known yet
@@ -58,6 +59,8 @@ type Metrics struct {
 	handshakeTime *prometheus.HistogramVec
 	ended         *prometheus.CounterVec
 	ruleless      prometheus.Counter
+	ruled         *prometheus.CounterVec
+	actionTime    *prometheus.HistogramVec
 	flows         *prometheus.CounterVec
 	flowTime      *prometheus.HistogramVec
 	requests      *prometheus.CounterVec
@@ -102,6 +105,8 @@ func New(s Sources) *Metrics {
 	m.handshakeTime = histogram("imprint_handshake_duration_seconds", "Time of a TLS handshake, network included.", slow, "outcome")
 	m.ended = counter("imprint_mqtt_disconnections_total", "MQTT connections that ended, by reason.", "reason")
 	m.ruleless = counter("imprint_rule_not_found_total", "Messages of Basic Ingest that were dropped: there is no rule of that name.").WithLabelValues()
+	m.ruled = counter("imprint_rule_messages_total", "Messages that a topic rule has finished with or had no room for, by outcome (done, filtered, failed, dropped).", "outcome")
+	m.actionTime = histogram("imprint_rule_action_duration_seconds", "Time of an action of a topic rule, its tries included, by action and outcome (ok, failed).", slow, "action", "outcome")
 	m.flows = counter("imprint_flows_total", "Steps of provisioning by kind (claim, create, register), outcome (ok, refused, failed) and error code.", "kind", "outcome", "code")
 	m.flowTime = histogram("imprint_flow_duration_seconds", "Time from the request of a step to its answer.", slow, "kind", "outcome")
 	m.requests = counter("imprint_api_requests_total", "Requests to AWS services by service, operation and HTTP status.", "service", "operation", "status")
@@ -155,6 +160,7 @@ func (m *Metrics) sources(s Sources) {
 		_, sent := s.Messages()
 		return float64(sent)
 	})
+	gauge("imprint_rule_waiting_bytes", "Messages that wait for topic rules.", func() float64 { return float64(s.Ruled()) })
 	gauge("imprint_traces_bytes", "What traces take in the store, as of the last minute.", func() float64 { return float64(s.Traces().Bytes) })
 	counter("imprint_traces_sampled_total", "Traces that were left out since like ones were told.", func() float64 { return float64(s.Traces().Sampled) })
 	counter("imprint_traces_dropped_total", "Traces that found the queue full.", func() float64 { return float64(s.Traces().Dropped) })
@@ -256,6 +262,14 @@ func (m *Metrics) Handshake(cause string, took time.Duration) {
 
 // RuleNotFound counts a message of Basic Ingest that no rule takes.
 func (m *Metrics) RuleNotFound() { m.ruleless.Inc() }
+
+// RuleMessage counts a message that a rule has finished with, or had no room for. outcome is a word of package rule.
+func (m *Metrics) RuleMessage(outcome string) { m.ruled.WithLabelValues(outcome).Inc() }
+
+// RuleAction counts an action of a rule. action and outcome are words of package rule.
+func (m *Metrics) RuleAction(action, outcome string, took time.Duration) {
+	m.actionTime.WithLabelValues(action, outcome).Observe(took.Seconds())
+}
 
 // Contained counts certificates that lost their power with the claim that they came from.
 func (m *Metrics) Contained(certificates int) { m.contained.Add(float64(certificates)) }

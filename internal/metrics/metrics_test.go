@@ -20,6 +20,7 @@ func used() *Metrics {
 		Connections:  func() int { return 3 },
 		Messages:     func() (received, sent uint64) { return 5, 7 },
 		Stored:       func() (bytes int64, dropped uint64) { return 13, 17 },
+		Ruled:        func() int64 { return 19 },
 		Traces:       func() Traces { return Traces{Bytes: 10, Dropped: 11, Sampled: 12, Old: 13, Surplus: 14} },
 		KeyPool:      func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
 		Pending:      func() int { return 9 },
@@ -39,6 +40,8 @@ func used() *Metrics {
 	m.Handshake("timeout", 10*time.Second)
 	m.Ended("CLIENT_INITIATED_DISCONNECT")
 	m.RuleNotFound()
+	m.RuleMessage("filtered")
+	m.RuleAction("LambdaAction", "failed", time.Millisecond)
 	m.Flow("register", "", false, time.Millisecond)
 	m.Flow("register", "AccessDenied", false, time.Millisecond)
 	m.Flow("claim", "InternalFailureException", true, time.Millisecond)
@@ -72,6 +75,9 @@ func TestWhatIsObservedIsShown(t *testing.T) {
 		`imprint_mqtt_disconnections_total{reason="CLIENT_INITIATED_DISCONNECT"} 1`,
 		`imprint_mqtt_connections 3`,
 		`imprint_rule_not_found_total 1`,
+		`imprint_rule_messages_total{outcome="filtered"} 1`,
+		`imprint_rule_action_duration_seconds_count{action="LambdaAction",outcome="failed"} 1`,
+		`imprint_rule_waiting_bytes 19`,
 		`imprint_mqtt_messages_received_total 5`,
 		`imprint_mqtt_messages_sent_total 7`,
 		`imprint_mqtt_stored_bytes 13`,

@@ -46,6 +46,7 @@ type conn struct {
 	keepTicks int64                    // one and a half keep-alives
 	lastSeen  atomic.Int64             // tick of the last packet
 	busy      atomic.Bool              // the reader waits for us, not for the client
+	from      *Origin                  // of what the client publishes, made with the first message
 	aliases   []string                 // topic aliases of the client, by number - 1
 	requests  atomic.Pointer[requests] // reserved requests, made with the first one
 
@@ -273,7 +274,10 @@ func (c *conn) sendWill() {
 	if c.willLife > 0 {
 		m.Expires = c.b.now().Add(c.willLife)
 	}
-	c.sess.space.publish(&m, nil, nil)
+	m.Origin = c.origin()
+	if err := c.sess.space.publish(&m, nil, nil); err != nil {
+		c.b.log.Debug("publishing a will", "topic", m.Topic, "error", err)
+	}
 }
 
 // notify reports e of this connection to its owner.

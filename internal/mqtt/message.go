@@ -14,6 +14,7 @@ type Message struct {
 	Retain  bool
 	Props   *Properties // nil: none
 	Expires time.Time   // zero: never (message expiry interval)
+	Origin  *Origin     // for rules; nil: the service itself
 }
 
 // Properties are those of an MQTT 5 PUBLISH that travel with the message; towards 3.1.1 subscribers they are dropped.

@@ -46,9 +46,8 @@ type Config struct {
 	// Limits are rates that clients may not exceed.
 	Limits Limits
 
-	// Ingest, if set, gets what clients publish to $aws/rules/RULE/rest (iot-core spec 6.11), which reaches no subscriber: m has its
-	// whole topic. The publisher's PUBACK follows.
-	Ingest func(s fleet.Scope, rule string, m *Message)
+	// Rules, if set, get messages beside their subscribers, and alone what is published to $aws/rules/RULE/rest (iot-core spec 6.11).
+	Rules Rules
 
 	// Journal keeps persistent sessions and retained messages through a restart; nil: nothing is kept.
 	Journal Journal
@@ -246,7 +245,7 @@ func (b *Broker) Announce(scope fleet.Scope, m *Message) error {
 	return b.publish(b.ctx, scope, m, nil)
 }
 
-// Heard reports whether a session, connected or kept, subscribes to topic. It spares those who announce what nobody wants to hear the work.
+// Heard reports whether a session, connected or kept, subscribes to topic, or a rule selects it. It spares those who announce what nobody wants to hear the work.
 // A scope whose sessions are not read yet may hold one that does.
 func (b *Broker) Heard(scope fleet.Scope, topic string) bool {
 	s := b.space(scope)
@@ -255,7 +254,11 @@ func (b *Broker) Heard(scope fleet.Scope, topic string) bool {
 	}
 	hits := s.tree.match(topic, nil)
 	defer hits.free()
-	return len(hits.list) > 0
+	if len(hits.list) > 0 {
+		return true
+	}
+	work, err := s.work(&Message{Topic: topic})
+	return work != nil || err != nil
 }
 
 func (b *Broker) publish(ctx context.Context, scope fleet.Scope, m *Message, w *wait) error {
@@ -269,9 +272,8 @@ func (b *Broker) publish(ctx context.Context, scope fleet.Scope, m *Message, w *
 	if err != nil {
 		return err
 	}
-	if rule, ok := ingested(m.Topic); ok {
-		b.ingest(scope, rule, m)
-		return nil
+	if ingested(m.Topic) {
+		return s.ingest(m, w)
 	}
 	return s.publish(m, nil, w)
 }

@@ -34,14 +34,20 @@ func (c *conn) publish(p *packet) error {
 	if p.life > 0 {
 		m.Expires = c.b.now().Add(p.life)
 	}
+	m.Origin = c.origin()
 	if m.Topic[0] == '$' {
 		return c.publishReserved(p)
 	}
-	if m.QoS == 0 {
-		return c.overLimit(p, c.sess.space.publish(m, c.sess, nil))
+	return c.accept(p, func(w *wait) error { return c.sess.space.publish(m, c.sess, w) })
+}
+
+// accept routes a message and acknowledges it, as soon as it is safe.
+func (c *conn) accept(p *packet, route func(*wait) error) error {
+	if p.message.QoS == 0 {
+		return c.overLimit(p, route(nil))
 	}
 	var w wait
-	if err := c.sess.space.publish(m, c.sess, &w); err != nil {
+	if err := route(&w); err != nil {
 		return c.overLimit(p, err)
 	}
 	if w.t != nil {
@@ -50,6 +56,15 @@ func (c *conn) publish(p *packet) error {
 		c.puback(p, codeSuccess, "")
 	}
 	return nil
+}
+
+// origin tells rules who publishes; nil without rules.
+func (c *conn) origin() *Origin {
+	if c.from == nil && c.b.cfg.Rules != nil {
+		by := c.client.Load()
+		c.from = &Origin{Client: by.ID, Principal: by.Principal, Address: by.Address}
+	}
+	return c.from
 }
 
 // resolveAlias replaces a topic alias by the topic that it stands for, or learns it (MQTT 5.0 section 3.3.2.3.4). From here on
@@ -113,7 +128,7 @@ func (c *conn) drop(p *packet) error {
 func (c *conn) publishReserved(p *packet) error {
 	m := p.message
 	h := c.b.handler(m.Topic)
-	rule, ingested := ingested(m.Topic)
+	ingested := ingested(m.Topic)
 	if h == nil && !ingested {
 		return clientError(codeTopicInvalid, "nothing can be published to the reserved topic %s", m.Topic)
 	}
@@ -121,26 +136,11 @@ func (c *conn) publishReserved(p *packet) error {
 		return clientError(codeTopicInvalid, "a message on the reserved topic %s cannot be retained", m.Topic)
 	}
 	if ingested {
-		c.b.ingest(c.id.Scope, rule, m)
-		c.puback(p, codeSuccess, "")
-		return nil
+		return c.accept(p, func(w *wait) error { return c.sess.space.ingest(m, w) })
 	}
 	c.puback(p, codeSuccess, "")
 	c.request(h, m)
 	return nil
-}
-
-// ingested returns the rule that a topic of Basic Ingest names.
-func ingested(topic string) (rule string, ok bool) {
-	rest, ok := strings.CutPrefix(topic, "$aws/rules/")
-	rule, _, _ = strings.Cut(rest, "/")
-	return rule, ok && rule != ""
-}
-
-func (b *Broker) ingest(s fleet.Scope, rule string, m *Message) {
-	if b.cfg.Ingest != nil {
-		b.cfg.Ingest(s, rule, m)
-	}
 }
 
 // handler returns the handler with the longest prefix of topic, nil if there is none.

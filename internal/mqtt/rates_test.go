@@ -9,7 +9,6 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
-	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 )
 
@@ -201,35 +200,6 @@ func TestAMemberTakesTwentyWaitingMessagesPerSecondOfItsGroup(t *testing.T) {
 		want(t, "of the second", waiting(b), 20)
 		time.Sleep(3 * time.Second)
 		want(t, "the rest", waiting(a)+waiting(b), 10)
-	})
-}
-
-func TestBasicIngestReachesItsRuleAndNobodyElse(t *testing.T) {
-	t.Parallel()
-	both(t, func(t *testing.T, v byte) {
-		got := make(chan string, 10)
-		s := serve(t, Config{Ingest: func(_ fleet.Scope, rule string, m *Message) { got <- rule + " " + m.Topic + " " + string(m.Payload) }})
-		p := &peer{publish: map[string]error{"$aws/rules/no/a": denied("no way")}}
-		c := s.dial(p, v).Connected("c")
-		c.Subscribe("#", "$aws/#", "a/b")
-		want(t, "PUBACK", c.Publish("$aws/rules/meters/a/b", "1", 1).ReasonCode, 0)
-		want(t, "ingested", <-got, "meters $aws/rules/meters/a/b 1")
-		c.Publish("$aws/rules/meters/1/2/3/4/5/6/7/8", "its first three levels do not count", 1)
-		want(t, "ingested", <-got, "meters $aws/rules/meters/1/2/3/4/5/6/7/8 its first three levels do not count")
-		if err := s.Publish(t.Context(), testScope, &Message{Topic: "$aws/rules/meters", Payload: []byte("2")}); err != nil {
-			t.Fatal(err)
-		}
-		want(t, "ingested", <-got, "meters $aws/rules/meters 2")
-		c.Quiet()
-		c.Send(c.PublishPacket("$aws/rules/no/a", "x", 0))
-		c.WantDisconnect(codeNotAuthorized)
-		c = s.dial(p, v).Connected("c")
-		c.Send(c.PublishPacket("$aws/rules/", "no rule", 0))
-		c.WantDisconnect(codeTopicInvalid)
-		c = s.dial(p, v).Connected("c")
-		c.Send(c.PublishPacket("$aws/rules/r/a", "kept", 0))
-		c.Quiet()
-		want(t, "ingested", <-got, "r $aws/rules/r/a kept")
 	})
 }
 

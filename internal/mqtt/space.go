@@ -27,6 +27,7 @@ type space struct {
 	open     atomic.Int64 // connections
 	subs     atomic.Int64 // subscriptions
 	stored   atomic.Int64 // bytes of messages in the queues of sessions
+	ruled    atomic.Int64 // number of the last message that was given to rules at QoS 1
 }
 
 func newSpace(b *Broker, scope fleet.Scope) *space {
@@ -147,10 +148,14 @@ func (s *space) keepMessage(owner string, o *outgoing, w *wait) *entry {
 	return s.keep(Change{Kind: PutMessage, Message: SavedMessage{Owner: owner, Number: o.number, QoS: o.qos, Retain: o.retain, Message: o.message}}, w)
 }
 
-// publish routes a message to the sessions that subscribe to its topic, and keeps it if it is to be retained. from is the
+// publish routes a message to the sessions that subscribe to its topic and to rules, and keeps it if it is to be retained. from is the
 // publisher's session, nil for ours. When it returns every session has the message, in the order of the publisher's calls, and w
-// waits for those that must survive a power cut.
+// waits for those that must survive a power cut. Rules that have no room miss it: a slow one must not hold up anybody else.
 func (s *space) publish(m *Message, from *session, w *wait) error {
+	work, err := s.work(m)
+	if err != nil {
+		return err
+	}
 	if m.Retain && m.Topic[0] != '$' {
 		if err := s.retained.set(m, s.b.now(), w); err != nil {
 			return err
@@ -165,6 +170,12 @@ func (s *space) publish(m *Message, from *session, w *wait) error {
 		}
 	}
 	hits.free()
+	if work == nil {
+		return nil
+	}
+	if err := s.begin(work, m, w); err != nil && fleet.KindOf(err) != fleet.KindLimit {
+		return err
+	}
 	return nil
 }
 
@@ -183,15 +194,15 @@ func (s *space) load(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("reading the sessions of account %s: %w", s.scope.Account, err)
 		}
-		s.restore(saved)
+		s.resume(s.restore(saved))
 	}
 	s.loaded.Store(true)
 	return nil
 }
 
 // restore makes everything as it was. Whoever was connected when the power went has the whole time of their session again, since
-// nobody knows when that was (iot-core spec 6.6: never shorter).
-func (s *space) restore(saved *Saved) {
+// nobody knows when that was (iot-core spec 6.6: never shorter). It returns what rules have not finished with.
+func (s *space) restore(saved *Saved) (left []SavedMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.b.now()
@@ -220,6 +231,11 @@ func (s *space) restore(saved *Saved) {
 	}
 	groups := s.tree.groups()
 	for _, r := range saved.Messages {
+		if r.Owner == rulesOwner {
+			left = append(left, r)
+			s.ruled.Store(max(s.ruled.Load(), r.Number))
+			continue
+		}
 		o := outgoing{message: r.Message, number: r.Number, qos: r.QoS, retain: r.Retain}
 		if sess := s.sessions[r.Owner]; sess != nil {
 			sess.queue, sess.lastNumber = append(sess.queue, o), r.Number
@@ -236,6 +252,7 @@ func (s *space) restore(saved *Saved) {
 	for _, r := range saved.Retained {
 		s.retained.restore(&r, now)
 	}
+	return left
 }
 
 // restore adds a subscription that the session had.

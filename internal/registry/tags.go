@@ -52,6 +52,8 @@ func taggable(tx *store.Tx, s fleet.Scope, arn string) (resource string, err err
 		_, err = tx.BillingGroup(s, a.Name())
 	case "policy":
 		_, err = tx.Policy(s, a.Name())
+	case "rule":
+		_, err = tx.TopicRule(s, a.Name())
 	case "provisioningtemplate":
 		_, err = tx.Template(s, a.Name())
 	case "rolealias":

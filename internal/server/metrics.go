@@ -18,6 +18,7 @@ func (s *Server) newMetrics() *metrics.Metrics {
 		Connections: func() int { return s.gateway.Broker().Connections() },
 		Messages:    func() (received, sent uint64) { return s.gateway.Broker().Messages() },
 		Stored:      func() (bytes int64, dropped uint64) { return s.gateway.Broker().Stored() },
+		Ruled:       func() int64 { return s.rules.Waiting() },
 		Traces: func() metrics.Traces {
 			sampled, dropped := s.recorder.Lost()
 			return metrics.Traces{Bytes: s.traces.bytes.Load(), Sampled: sampled, Dropped: dropped, Old: s.traces.old.Load(), Surplus: s.traces.surplus.Load()}

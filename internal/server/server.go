@@ -32,6 +32,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/pki/keymaker"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/registry"
+	"github.com/imprint-iot/imprint/internal/rule"
 	"github.com/imprint-iot/imprint/internal/sigv4"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/telemetry"
@@ -67,6 +68,7 @@ type Server struct {
 	runner     *function.Runner
 	functions  *lambda.Service
 	hooks      *hook.Service
+	rules      *rule.Service
 	provision  *provision.Service
 	gateway    *gateway.Gateway
 	verifier   *sigv4.Verifier
@@ -253,9 +255,10 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})
+	s.rules = s.newRules()
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, Violations: s.strangers.violations(), Filters: rate(s.strangers.budgets.Subscriptions, 2), OnFull: func() { s.metrics.Refused(budgetConnections) },
-		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnEnd: s.countEnd, OnIngest: s.metrics.RuleNotFound, Limits: s.cfg.limits(), Denied: s.cfg.denied(),
+		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnEnd: s.countEnd, Rules: s.rules, Limits: s.cfg.limits(), Denied: s.cfg.denied(),
 		Home: s.site.Scope, HostNames: s.site.names(), Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
 	return nil

@@ -32,6 +32,11 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 	errs = append(errs, shutDown(ctx, s.http))
 	flows.Wait()
+	if s.rules != nil { // whoever publishes from here on is heard at QoS 1 after the next start
+		resting, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+		s.rules.Close(resting)
+		cancel()
+	}
 	if s.gateway != nil {
 		telling, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
 		defer cancel()

@@ -45,12 +45,11 @@ func (tx *Tx) MessageSessions(s fleet.Scope, after string, limit int) ([]Message
 		s.Account, s.Region, after, limit)
 }
 
-// MessageScopes lists the scopes that have kept anything of their MQTT clients.
+// MessageScopes lists the scopes that have kept anything of their MQTT clients, or that may have messages that rules have not finished
+// with.
 func (tx *Tx) MessageScopes() ([]fleet.Scope, error) {
-	return all(tx, func(r scanner) (s fleet.Scope, err error) {
-		err = r.Scan(&s.Account, &s.Region)
-		return s, err
-	}, `SELECT account, region FROM mqtt_sessions UNION SELECT account, region FROM mqtt_retained`)
+	return all(tx, scanScope, `SELECT account, region FROM mqtt_sessions UNION SELECT account, region FROM mqtt_retained
+		UNION SELECT account, region FROM topic_rules`)
 }
 
 // A MessageFilter is one subscription of a session.

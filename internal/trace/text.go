@@ -15,7 +15,7 @@ func (r Record) Text() string {
 	case OK:
 		fmt.Fprintf(&b, " succeeded in %v\n", r.Took.Round(time.Millisecond))
 	default:
-		if r.Kind == Disconnect {
+		if r.Kind == Disconnect || r.Kind == Rule {
 			fmt.Fprintf(&b, ": %s\n", r.Cause)
 		} else {
 			fmt.Fprintf(&b, " was %s: %s\n", r.Outcome, r.Cause)

@@ -205,11 +205,29 @@ func RefusedMember(name, of string) error {
 func (r *row) refuse(in any) error {
 	v := reflect.ValueOf(in).Elem()
 	for _, name := range r.refused {
-		if fv := v.FieldByName(name); !fv.IsZero() {
+		if sets(v, strings.Split(name, ".")) {
 			return RefusedMember(name, r.name)
 		}
 	}
 	return nil
+}
+
+// sets reports whether a value has the member at the end of a path, in any element of the lists on its way.
+func sets(v reflect.Value, path []string) bool {
+	switch {
+	case len(path) == 0:
+		return !v.IsZero()
+	case v.Kind() == reflect.Pointer:
+		return !v.IsNil() && sets(v.Elem(), path)
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			if sets(v.Index(i), path) {
+				return true
+			}
+		}
+		return false
+	}
+	return sets(v.FieldByName(path[0]), path[1:])
 }
 
 const (

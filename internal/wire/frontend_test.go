@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -200,6 +201,40 @@ func TestATableMustFitItsModel(t *testing.T) {
 			}()
 			NewService(restModel, rows, nil)
 		}()
+	}
+}
+
+// TestRefusedMembersAreFoundWhereverTheyAre: also in structures within, and in elements of lists.
+func TestRefusedMembersAreFoundWhereverTheyAre(t *testing.T) {
+	t.Parallel()
+	type inner struct{ Color, Size *string }
+	type input struct {
+		One  *inner
+		List []inner
+	}
+	row := &row{name: "Paint", refused: []string{"One.Color", "List.Color"}}
+	for _, name := range row.refused {
+		if !has(reflect.TypeFor[input](), strings.Split(name, ".")) {
+			t.Errorf("%s is not found", name)
+		}
+	}
+	for _, name := range []string{"One.Shape", "Two.Color", "One.Color.Hue"} {
+		if has(reflect.TypeFor[input](), strings.Split(name, ".")) {
+			t.Errorf("%s is found", name)
+		}
+	}
+	red := inner{Color: new("red")}
+	for _, c := range []struct {
+		in   input
+		want string
+	}{
+		{input{}, ""}, {input{One: &inner{Size: new("1")}, List: []inner{{}, {Size: new("2")}}}, ""},
+		{input{One: &red}, "One.Color"}, {input{List: []inner{{}, red}}, "List.Color"},
+	} {
+		err := row.refuse(&c.in)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), "Member "+c.want+" of Paint") {
+			t.Errorf("%+v: %v, want %q", c.in, err, c.want)
+		}
 	}
 }
 

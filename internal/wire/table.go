@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,7 +84,8 @@ func (o *Op[In, Out]) Public() *Op[In, Out] { o.row.public = true; return o }
 // NoPermission marks an operation that every signed caller may use.
 func (o *Op[In, Out]) NoPermission() *Op[In, Out] { o.row.noPermission = true; return o }
 
-// Refuse lists input members, by their Go field names, that this version does not offer: a request that sets one is refused with
+// Refuse lists input members, by their Go field names, that this version does not offer; those of structures within as
+// "Member.Nested", lists being passed through: a request that sets one is refused with
 // a sentence that says so, instead of being obeyed in part.
 func (o *Op[In, Out]) Refuse(fields ...string) *Op[In, Out] {
 	o.row.refused = append(o.row.refused, fields...)
@@ -149,7 +151,7 @@ func (s *Service) add(r *row) {
 		bad("the row says public: %t, the model says unsigned: %t", r.public, r.op.Unsigned)
 	}
 	for _, f := range r.refused {
-		if _, ok := r.in.FieldByName(f); !ok {
+		if !has(r.in, strings.Split(f, ".")) {
 			bad("refused member %s is no field of %s", f, r.in)
 		}
 	}
@@ -164,6 +166,18 @@ func (s *Service) add(r *row) {
 	r.input = sync.OnceValue(func() *plan { return s.codec.plan(r.in, "") })
 	r.output = sync.OnceValue(func() *plan { return s.codec.plan(r.out, "") })
 	s.rows[r.name] = r
+}
+
+// has reports whether a structure has the member at the end of a path, see Refuse.
+func has(t reflect.Type, path []string) bool {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if len(path) == 0 || t.Kind() != reflect.Struct {
+		return len(path) == 0
+	}
+	f, ok := t.FieldByName(path[0])
+	return ok && has(f.Type, path[1:])
 }
 
 // access is the question to IAM for a request of caller c.

@@ -19,6 +19,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/registry"
+	"github.com/imprint-iot/imprint/internal/rule"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/store/storetest"
 	"github.com/imprint-iot/imprint/internal/wire"
@@ -89,7 +90,8 @@ func newWorld(t *testing.T) *world {
 	api := &API{Store: db,
 		Registry:  registry.New(registry.Config{Store: db, Authority: ca, Keys: keys(), Host: "iot.lan"}),
 		Provision: provision.New(provision.Config{Store: db, Authority: ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: permits{}, Clock: clock}),
-		Roles:     permits{}}
+		Roles:     permits{},
+		Rules:     rule.New(rule.Config{Store: db, Permissions: permits{}, Clock: clock})}
 	w.front = &wire.Frontend{Services: []*wire.Service{api.Service()}, Clock: clock, Log: slog.New(slog.DiscardHandler),
 		Authenticate: func(_ context.Context, r *http.Request, _ []byte, _ *wire.Service) (*fleet.Caller, error) {
 			s := fleet.Scope{Account: r.Header.Get("Account"), Region: "us-east-1"}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/registry"
+	"github.com/imprint-iot/imprint/internal/rule"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
@@ -21,6 +22,7 @@ type API struct {
 	Registry  *registry.Service
 	Provision Provisioner
 	Roles     Roles
+	Rules     *rule.Service
 }
 
 // Roles says whether a caller may hand a role to a service (iam:PassRole).
@@ -49,7 +51,7 @@ var errorCodes = wire.ErrorTable{
 // Service returns the table of operations.
 func (a *API) Service() *wire.Service {
 	return wire.NewService(Model, slices.Concat(a.thingRows(), a.groupRows(), a.certificateRows(), a.policyRows(), a.accountRows(),
-		a.provisioningRows(), a.roleAliasRows(), a.transferRows()), errorCodes)
+		a.provisioningRows(), a.roleAliasRows(), a.transferRows(), a.topicRuleRows()), errorCodes)
 }
 
 // read and write run f in a transaction, in the caller's scope.

@@ -371,7 +371,5 @@ func TestAccountWideOperations(t *testing.T) {
 		{do: "PATCH /event-configurations", body: `{"eventConfigurations":{"THING":{"Enabled":true}}}`},
 		{do: "PATCH /event-configurations", body: `{"eventConfigurations":{"NOTHING":{"Enabled":true}}}`, want: inv},
 		{do: "GET /event-configurations", text: `{"creationDate":17…"THING":{"Enabled":true}…"lastModifiedDate":17`},
-
-		{do: "POST /rules/r", body: `{"sql":"SELECT * FROM 'a'","actions":[]}`, want: inv, text: "CreateTopicRule"},
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -91,7 +92,8 @@ const (
 
 func (a *API) publish(ctx context.Context, in *PublishInput) (*PublishOutput, error) {
 	caller := fleet.CallerFrom(ctx)
-	m := &mqtt.Message{Topic: in.Topic, Payload: in.Payload, QoS: byte(wire.Value(in.Qos)), Retain: wire.Value(in.Retain)}
+	m := &mqtt.Message{Topic: in.Topic, Payload: in.Payload, QoS: byte(wire.Value(in.Qos)), Retain: wire.Value(in.Retain),
+		Origin: &mqtt.Origin{Principal: caller.UserID, Address: caller.SourceIP}}
 	if err := a.complete(m, in); err != nil {
 		return nil, err
 	}
@@ -102,9 +104,19 @@ func (a *API) publish(ctx context.Context, in *PublishInput) (*PublishOutput, er
 		}
 	}
 	if err := a.Broker.Publish(ctx, caller.Scope, m); err != nil {
-		return nil, err
+		return nil, throttled(err)
 	}
 	return &PublishOutput{Message: new("OK"), TraceId: new(fleet.RequestID(ctx))}, nil
+}
+
+// throttled says of what has no room now, retained messages or those for a rule, that it may have later: how large a message may be was looked
+// at before.
+func throttled(err error) error {
+	var e *fleet.Error
+	if errors.As(err, &e) && e.Kind == fleet.KindLimit {
+		return &fleet.Error{Kind: fleet.KindThrottled, Resource: e.Resource, Name: e.Name, Msg: e.Msg}
+	}
+	return err
 }
 
 // complete checks the message and sets its MQTT 5 properties.

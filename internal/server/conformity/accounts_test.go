@@ -12,7 +12,7 @@ import (
 )
 
 // refusals are what a stranger is told: the same as of what nobody has.
-var refusals = []string{"ResourceNotFoundException", "NoSuchEntity", "AccessDenied", "AccessDeniedException", "ForbiddenException"}
+var refusals = []string{"ResourceNotFoundException", "NoSuchEntity", "AccessDenied", "AccessDeniedException", "ForbiddenException", "UnauthorizedException"}
 
 // otherwise are the operations that answer a stranger in another way, and how: "" is success, in the stranger's own account.
 var otherwise = map[attempt]string{
@@ -22,6 +22,7 @@ var otherwise = map[attempt]string{
 	{"iot", "DeleteBillingGroup"}:            "",                        // idempotent
 	{"iot", "DeleteThing"}:                   "",                        // idempotent
 	{"iot", "DeleteThingGroup"}:              "",                        // idempotent
+	{"iot", "DeleteTopicRule"}:               "",                        // idempotent
 	{"iot", "UpdateEventConfigurations"}:     "",                        // has no resource
 	{"iot", "UpdateProvisioningTemplate"}:    "InvalidRequestException", // the role belongs to another account
 	{"iotdata", "Publish"}:                   "",                        // to the stranger's own subscribers

@@ -195,6 +195,11 @@ func encodeREST(t testing.TB, req *http.Request, op wire.Operation, typ reflect.
 		case "header":
 			req.Header.Set(name, fmt.Sprint(v))
 		case "payload":
+			if structure, ok := v.(object); ok {
+				req.Header.Set("Content-Type", "application/json")
+				body = encodeJSON(t, structure)
+				continue
+			}
 			body = []byte(fmt.Sprint(v))
 		default:
 			rest[name] = v

@@ -156,6 +156,9 @@ func (a *tenant) furnishRegistry() {
 	a.do("iot", "TransferCertificate", object{"certificateId": offered, "targetAwsAccount": "999999999999", "transferMessage": a.private})
 	a.do("iot", "UpdateEventConfigurations", object{"eventConfigurations": object{"THING": object{"Enabled": true}}})
 	a.do("iotdata", "Publish", object{"topic": "lamps/kept", "payload": a.private, "retain": true})
+	function := object{"lambda": object{"functionArn": a.arn("lambda", "function:lampcheck")}}
+	payload := object{"sql": "SELECT * FROM '" + a.private + "'", "actions": []any{function}}
+	a.do("iot", "CreateTopicRule", object{"ruleName": "lamprule", "topicRulePayload": payload})
 	pair, err := tls.X509KeyPair([]byte(made.dig("certificatePem")), []byte(made.dig("keyPair", "PrivateKey")))
 	must(a.t, err)
 	a.device = pair
@@ -173,6 +176,7 @@ func (a *tenant) furnishRegistry() {
 		"ThingTypeProperties": object{"thingTypeDescription": "changed"}, "UpdateThingGroup.ThingGroupProperties": object{"thingGroupDescription": "changed"},
 		"BillingGroupProperties": object{"billingGroupDescription": "changed"}, "CreateBillingGroup.BillingGroupProperties": absent{}, "CreateThingType.ThingTypeProperties": absent{},
 		"RoleAlias": "keeper", "TargetAwsAccount": "999999999999", "CancelCertificateTransfer.CertificateId": offered,
+		"RuleName": "lamprule", "TopicRulePayload": object{"sql": "SELECT * FROM 'changed'", "actions": []any{}}, "ListTopicRules.Topic": absent{}, "ListTopicRules.RuleDisabled": absent{},
 		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic, "GetRetainedMessage.Topic": "lamps/kept",
 	})
 }

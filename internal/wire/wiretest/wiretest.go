@@ -35,8 +35,11 @@ func Unread(dir string, c wire.Coverage) ([]string, error) {
 	}
 	var unread []string
 	for _, op := range c.Implemented {
-		top := func(field string) bool { return slices.Contains(op.Refused, field) }
-		unread = append(unread, r.unread(op.Operation, op.Input, top, map[reflect.Type]bool{})...)
+		refused := func(path string) bool {
+			_, member, _ := strings.Cut(path, ".")
+			return slices.Contains(op.Refused, member)
+		}
+		unread = append(unread, r.unread(op.Operation, op.Input, refused, map[reflect.Type]bool{})...)
 	}
 	slices.Sort(unread)
 	return slices.Compact(unread), nil
@@ -56,7 +59,7 @@ func (r *reads) unread(path string, t reflect.Type, refused func(string) bool, s
 	defer delete(seen, t)
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if _, ok := f.Tag.Lookup("wire"); !ok || refused != nil && refused(f.Name) {
+		if _, ok := f.Tag.Lookup("wire"); !ok || refused(path+"."+f.Name) {
 			continue
 		}
 		if !r.fields[t.Name()+"."+f.Name] {
@@ -64,7 +67,7 @@ func (r *reads) unread(path string, t reflect.Type, refused func(string) bool, s
 			continue
 		}
 		if s := structOf(f.Type); s != nil {
-			list = append(list, r.unread(path+"."+f.Name, s, nil, seen)...)
+			list = append(list, r.unread(path+"."+f.Name, s, refused, seen)...)
 		}
 	}
 	return list

@@ -77,7 +77,7 @@ flood: build
 	cd test/compat && $(GO) run ./bench -only floods -seconds 5 -rounds 3 -out ../../build/flood.json -bin ../../bin
 
 soak: build fuzz-bugs
-	IMPRINT_SOAK=10m $(GO) test -count=1 -v -timeout 2h -run Soak ./internal/userpool
+	IMPRINT_SOAK=10m $(GO) test -count=1 -v -timeout 2h -run Soak ./internal/userpool ./internal/store
 	cd test/compat && IMPRINT_SOAK=10m $(GO) test -count=1 -v -timeout 6h -run Soak . ./power ./oracle
 	@sh scripts/fuzz "$(GO)" 10m
 

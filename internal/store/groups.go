@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -16,9 +15,7 @@ func scanGroup(s scanner) (g fleet.ThingGroup, err error) {
 	if err := s.Scan(&g.Name, &g.ID, &g.Parent, &path, &g.Description, &attributes, &g.Version, &created); err != nil {
 		return g, err
 	}
-	if path != "" {
-		g.Path = strings.Split(strings.TrimSuffix(path, "/"), "/")
-	}
+	g.Path = pathOf(path)
 	g.Created = fromMillis(created)
 	return g, fromJSON(attributes, &g.Attributes)
 }
@@ -33,6 +30,14 @@ func groupPath(path []string, name string) string {
 		b.WriteString(name + "/")
 	}
 	return b.String()
+}
+
+// pathOf is the inverse of groupPath without a name.
+func pathOf(path string) []string {
+	if path == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(path, "/"), "/")
 }
 
 // Group returns a thing group. It fails with KindNotFound.
@@ -83,11 +88,14 @@ type GroupFilter struct {
 	Prefix string            // names that begin so
 }
 
-// Groups lists the thing groups that pass f, by name.
+// Groups lists the thing groups that pass f, by name; all that are below a group in the order of the tree.
 func (tx *Tx) Groups(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingGroup, string, error) {
-	lo, hi := prefixRange(f.Prefix)
-	where := `g.account = ? AND g.region = ? AND g.name >= ? AND g.name < ? AND g.name > ?`
-	args := []any{s.Account, s.Region, lo, hi, p.After}
+	if f.Under != nil && !f.Depth1 && f.Prefix == "" {
+		groups, err := tx.below(s, *f.Under, p.After, pageLimit(p), "")
+		groups, next := cutPage(p, groups, treeKey)
+		return groups, next, err
+	}
+	where, args := prefixPage(p, f.Prefix, "g.name")
 	switch {
 	case f.Under != nil && f.Depth1:
 		where += ` AND g.parent = ?`
@@ -99,10 +107,25 @@ func (tx *Tx) Groups(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingG
 	case f.Depth1:
 		where += ` AND g.parent = ''`
 	}
-	groups, err := all(tx, scanGroup, `SELECT `+groupColumns+` FROM thing_groups g WHERE `+where+` ORDER BY g.name LIMIT ?`,
-		append(args, pageLimit(p))...)
+	groups, err := all(tx, scanGroup, `SELECT `+groupColumns+` FROM thing_groups g WHERE g.account = ? AND g.region = ? AND `+where+` ORDER BY g.name LIMIT ?`,
+		append(append([]any{s.Account, s.Region}, args...), pageLimit(p))...)
 	groups, next := cutPage(p, groups, func(g fleet.ThingGroup) string { return g.Name })
 	return groups, next, err
+}
+
+// treeKey is where a group stands in the order of the tree: path and name with a tab between, which neither can hold.
+func treeKey(g fleet.ThingGroup) string { return groupPath(g.Path, "") + "\t" + g.Name }
+
+// below lists the groups under a group in the order of the tree, from behind the one with the key after on, "" for all; only further
+// narrows them.
+func (tx *Tx) below(s fleet.Scope, under fleet.ThingGroup, after string, limit int64, only string) ([]fleet.ThingGroup, error) {
+	lo, hi := prefixRange(groupPath(under.Path, under.Name))
+	where, args := `g.path >= ?`, []any{lo}
+	if path, name, later := strings.Cut(after, "\t"); later { // one lower bound, see prefixPage
+		where, args = `(g.path, g.name) > (?, ?)`, []any{path, name}
+	}
+	return all(tx, scanGroup, `SELECT `+groupColumns+` FROM thing_groups g WHERE g.account = ? AND g.region = ? AND `+where+` AND g.path < ?`+only+`
+		ORDER BY g.path, g.name LIMIT ?`, append(append([]any{s.Account, s.Region}, args...), hi, limit)...)
 }
 
 // CountChildGroups returns how many groups have parent as their parent.
@@ -142,30 +165,59 @@ func (tx *Tx) GroupsOf(s fleet.Scope, thing string, p fleet.Page) ([]fleet.Thing
 	return groups, next, err
 }
 
-// Members lists the things of a group, and of its descendants if recursive, each once, by name.
-func (tx *Tx) Members(s fleet.Scope, group fleet.ThingGroup, recursive bool, p fleet.Page) ([]string, string, error) {
-	groups := []string{group.Name}
-	if recursive {
-		below, _, err := tx.Groups(s, GroupFilter{Under: &group}, fleet.Page{})
+// Members lists the things of a group by name. If recursive, those of its descendants follow, group by group in the order of the tree:
+// a thing is in one group of a tree.
+func (tx *Tx) Members(s fleet.Scope, group fleet.ThingGroup, recursive bool, p fleet.Page) (things []string, next string, err error) {
+	if !recursive {
+		things, err = tx.membersOf(s, group.Name, p.After, pageLimit(p))
+		things, next = cutPage(p, things, self)
+		return things, next, err
+	}
+	// A key is that of the group and the thing's name with a tab between.
+	at, thing := group, ""
+	if i := strings.LastIndex(p.After, "\t"); i >= 0 {
+		thing = p.After[i+1:]
+		path, name, _ := strings.Cut(p.After[:i], "\t")
+		at.Name, at.Path = name, pathOf(path)
+	}
+	var keys []string
+	add := func(g fleet.ThingGroup, after string) error {
+		more, err := tx.membersOf(s, g.Name, after, pageLimit(p)-int64(len(things)))
+		for _, t := range more {
+			things, keys = append(things, t), append(keys, treeKey(g)+"\t"+t)
+		}
+		return err
+	}
+	if err := add(at, thing); err != nil {
+		return nil, "", err
+	}
+	if room := pageLimit(p) - int64(len(things)); room > 0 {
+		after := ""
+		if at.Name != group.Name {
+			after = treeKey(at)
+		}
+		rest, err := tx.below(s, group, after, room, ` AND EXISTS (SELECT 1 FROM thing_group_members m WHERE m.account = g.account AND m.region = g.region AND m.grp = g.name)`)
 		if err != nil {
 			return nil, "", err
 		}
-		for _, g := range below {
-			groups = append(groups, g.Name)
+		for _, g := range rest {
+			if int64(len(things)) >= pageLimit(p) {
+				break
+			}
+			if err := add(g, ""); err != nil {
+				return nil, "", err
+			}
 		}
 	}
-	var things []string
-	for _, g := range groups { // one index walk per group in place of a sort of all members
-		t, err := all(tx, scanString, `SELECT thing FROM thing_group_members WHERE account = ? AND region = ? AND grp = ? AND thing > ?
-			ORDER BY thing LIMIT ?`, s.Account, s.Region, g, p.After, pageLimit(p))
-		if err != nil {
-			return nil, "", err
-		}
-		things = append(things, t...)
+	if p.Limit > 0 && len(things) > p.Limit {
+		return things[:p.Limit], keys[p.Limit-1], nil
 	}
-	slices.Sort(things)
-	things, next := cutPage(p, slices.Compact(things), self)
-	return things, next, nil
+	return things, "", nil
+}
+
+func (tx *Tx) membersOf(s fleet.Scope, group, after string, limit int64) ([]string, error) {
+	return all(tx, scanString, `SELECT thing FROM thing_group_members WHERE account = ? AND region = ? AND grp = ? AND thing > ? ORDER BY thing LIMIT ?`,
+		s.Account, s.Region, group, after, limit)
 }
 
 const billingGroupColumns = `name, id, description, version, created`
@@ -204,10 +256,9 @@ func (tx *Tx) DeleteBillingGroup(s fleet.Scope, name string) error {
 
 // BillingGroups lists the billing groups whose name begins with prefix, by name.
 func (tx *Tx) BillingGroups(s fleet.Scope, prefix string, p fleet.Page) ([]fleet.BillingGroup, string, error) {
-	lo, hi := prefixRange(prefix)
-	groups, err := all(tx, scanBillingGroup, `SELECT `+billingGroupColumns+` FROM billing_groups
-		WHERE account = ? AND region = ? AND name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?`,
-		s.Account, s.Region, lo, hi, p.After, pageLimit(p))
+	where, args := prefixPage(p, prefix, "name")
+	groups, err := all(tx, scanBillingGroup, `SELECT `+billingGroupColumns+` FROM billing_groups WHERE account = ? AND region = ? AND `+where+` ORDER BY name LIMIT ?`,
+		append(append([]any{s.Account, s.Region}, args...), pageLimit(p))...)
 	groups, next := cutPage(p, groups, func(g fleet.BillingGroup) string { return g.Name })
 	return groups, next, err
 }

@@ -171,12 +171,12 @@ func (tx *Tx) CountPolicies(s fleet.Scope, target string) (n int, err error) {
 	return n, err
 }
 
-// effectivePolicies leads from the few targets to their policies. CROSS JOIN makes SQLite keep that order: the other way round it
-// would walk all that a popular policy is attached to.
+// effectivePolicies leads from the few targets to their policies, and from a group to its parent. CROSS JOIN makes SQLite keep that order:
+// the other way round it would walk all that a popular policy is attached to, and all groups.
 const effectivePolicies = `WITH RECURSIVE up (grp) AS (
 		SELECT grp FROM thing_group_members WHERE account = ? AND region = ? AND thing = ?
 		UNION
-		SELECT g.parent FROM up JOIN thing_groups g ON g.account = ? AND g.region = ? AND g.name = up.grp WHERE g.parent <> ''
+		SELECT g.parent FROM up CROSS JOIN thing_groups g WHERE g.account = ? AND g.region = ? AND g.name = up.grp AND g.parent <> ''
 	), targets (target) AS (SELECT ? UNION SELECT 'thinggroup/' || grp FROM up)
 	SELECT p.name, v.document, MIN(a.target) FROM targets t CROSS JOIN policy_attachments a CROSS JOIN policies p CROSS JOIN policy_versions v
 	WHERE a.account = ? AND a.region = ? AND a.target = t.target
@@ -210,7 +210,7 @@ func (tx *Tx) PoliciesUnder(s fleet.Scope, group string, p fleet.Page) ([]string
 	list, err := all(tx, scanString, `WITH RECURSIVE up (grp) AS (
 			SELECT name FROM thing_groups WHERE account = ? AND region = ? AND name = ?
 			UNION
-			SELECT g.parent FROM up JOIN thing_groups g ON g.account = ? AND g.region = ? AND g.name = up.grp WHERE g.parent <> ''
+			SELECT g.parent FROM up CROSS JOIN thing_groups g WHERE g.account = ? AND g.region = ? AND g.name = up.grp AND g.parent <> ''
 		)
 		SELECT DISTINCT a.policy FROM up CROSS JOIN policy_attachments a
 		WHERE a.account = ? AND a.region = ? AND a.target = 'thinggroup/' || up.grp`+keyset+order+` LIMIT ?`,

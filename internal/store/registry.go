@@ -62,3 +62,13 @@ func self(s string) string { return s }
 // prefixRange returns the bounds lo <= s < hi of the strings that begin with prefix, for names and values that are ASCII:
 // the last code point is above all that may follow.
 func prefixRange(prefix string) (lo, hi string) { return prefix, prefix + "\U0010ffff" }
+
+// prefixPage continues a list by name of what begins with prefix, as a condition on the column. There is one lower bound only: of two,
+// SQLite may go by the one that has the whole list before the page in it.
+func prefixPage(p fleet.Page, prefix, column string) (where string, args []any) {
+	lo, hi := prefixRange(prefix)
+	if p.After < lo || p.After == "" {
+		return column + " >= ? AND " + column + " < ?", []any{lo, hi}
+	}
+	return column + " > ? AND " + column + " < ?", []any{p.After, hi}
+}

@@ -117,38 +117,105 @@ type ThingFilter struct {
 	Prefix    bool   // Value is only the beginning
 }
 
+// scanned is how many things a page looks at to find those that have both an attribute and a type: there is no index of both. Where
+// more have either, a page may have fewer things than it has room for, and another behind it.
+const scanned = 1000
+
 // Things lists things that pass f, by name; where f asks for a range of values, by value and name.
 func (tx *Tx) Things(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet.Thing, next string, err error) {
-	from, key := `things t`, func(t fleet.Thing) string { return t.Name }
-	where, order := `t.account = ? AND t.region = ? AND t.name > ?`, `t.name`
-	args := []any{s.Account, s.Region}
+	if f.Attribute != "" && f.Type != "" {
+		return tx.thingsByBoth(s, f, p)
+	}
+	q := f.query(s, p)
+	things, err = q.run(tx, pageLimit(p))
+	things, next = cutPage(p, things, q.key)
+	return things, next, err
+}
+
+// A thingQuery is a page of things by one index. key is what the page behind it begins after.
+type thingQuery struct {
+	from, where, order string
+	args               []any
+	key                func(fleet.Thing) string
+}
+
+func (q thingQuery) run(tx *Tx, limit int64) ([]fleet.Thing, error) {
+	return all(tx, scanThing, fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY %s LIMIT ?`, thingColumns, q.from, q.where, q.order), append(q.args, limit)...)
+}
+
+// query goes by the attribute, if f has one; then the type is left to the caller.
+func (f ThingFilter) query(s fleet.Scope, p fleet.Page) thingQuery {
+	q := thingQuery{from: `things t`, where: `t.account = ? AND t.region = ? AND t.name > ?`, order: `t.name`, args: []any{s.Account, s.Region},
+		key: func(t fleet.Thing) string { return t.Name }}
+	if f.Attribute != "" {
+		q.from = `thing_attributes a JOIN things t ON t.account = a.account AND t.region = a.region AND t.name = a.thing`
+	}
 	switch {
 	case f.Attribute == "":
-		args = append(args, p.After)
-	case f.Value != "" && !f.Prefix:
-		from = `thing_attributes a JOIN things t ON t.account = a.account AND t.region = a.region AND t.name = a.thing`
-		where, order = `a.account = ? AND a.region = ? AND a.name = ? AND a.value = ? AND a.thing > ?`, `a.thing`
-		args = append(args, f.Attribute, f.Value, p.After)
-	default: // a key is value and name with a tab between, which neither can hold
-		from = `thing_attributes a JOIN things t ON t.account = a.account AND t.region = a.region AND t.name = a.thing`
-		where = `a.account = ? AND a.region = ? AND a.name = ? AND a.value >= ? AND a.value < ? AND (a.value, a.thing) > (?, ?)`
-		order = `a.value, a.thing`
-		lo, hi := prefixRange(f.Value)
-		value, thing, later := strings.Cut(p.After, "\t")
-		if later {
-			lo = value
+		q.args = append(q.args, p.After)
+		if f.Type != "" { // the second condition lets the partial index serve
+			q.where += ` AND t.thing_type = ? AND t.thing_type <> ''`
+			q.args = append(q.args, f.Type)
 		}
-		args = append(args, f.Attribute, lo, hi, value, thing)
-		key = func(t fleet.Thing) string { return t.Attributes[f.Attribute] + "\t" + t.Name }
+	case f.Value != "" && !f.Prefix:
+		q.where, q.order = `a.account = ? AND a.region = ? AND a.name = ? AND a.value = ? AND a.thing > ?`, `a.thing`
+		q.args = append(q.args, f.Attribute, f.Value, p.After)
+	default: // a key is value and name with a tab between, which neither can hold
+		lo, hi := prefixRange(f.Value)
+		q.where, q.order = `a.account = ? AND a.region = ? AND a.name = ? AND a.value < ?`, `a.value, a.thing`
+		q.args = append(q.args, f.Attribute, hi)
+		if value, thing, later := strings.Cut(p.After, "\t"); later { // one lower bound, see prefixPage
+			q.where += ` AND (a.value, a.thing) > (?, ?)`
+			q.args = append(q.args, value, thing)
+		} else {
+			q.where += ` AND a.value >= ?`
+			q.args = append(q.args, lo)
+		}
+		q.key = func(t fleet.Thing) string { return t.Attributes[f.Attribute] + "\t" + t.Name }
 	}
-	if f.Type != "" { // the second condition lets the partial index serve
-		where += ` AND t.thing_type = ? AND t.thing_type <> ''`
-		args = append(args, f.Type)
+	return q
+}
+
+// thingsByBoth goes by the type if few things have it, else by the attribute.
+func (tx *Tx) thingsByBoth(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet.Thing, next string, err error) {
+	q, most := f.query(s, p), int64(scanned)
+	if p.Limit <= 0 {
+		most = noLimit
 	}
-	things, err = all(tx, scanThing, fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY %s LIMIT ?`, thingColumns, from, where, order),
-		append(args, pageLimit(p))...)
-	things, next = cutPage(p, things, key)
-	return things, next, err
+	typed := ThingFilter{Type: f.Type}.query(s, fleet.Page{})
+	found, err := typed.run(tx, scanned+1)
+	if err != nil {
+		return nil, "", err
+	}
+	if len(found) <= scanned {
+		slices.SortFunc(found, func(a, b fleet.Thing) int { return strings.Compare(q.key(a), q.key(b)) })
+	} else if found, err = q.run(tx, most); err != nil {
+		return nil, "", err
+	} else if int64(len(found)) == most {
+		next = q.key(found[most-1])
+	}
+	for _, t := range found {
+		if t.Type != f.Type || !f.has(t) || q.key(t) <= p.After {
+			continue
+		}
+		if things = append(things, t); p.Limit > 0 && len(things) > p.Limit {
+			things, next = cutPage(p, things, q.key)
+			return things, next, nil
+		}
+	}
+	return things, next, nil
+}
+
+// has reports whether a thing has the attribute that f asks for.
+func (f ThingFilter) has(t fleet.Thing) bool {
+	v, ok := t.Attributes[f.Attribute]
+	switch {
+	case !ok:
+		return false
+	case f.Prefix:
+		return strings.HasPrefix(v, f.Value)
+	}
+	return f.Value == "" || v == f.Value
 }
 
 // ThingsOfTypeExist reports whether any thing has the type.
@@ -202,10 +269,9 @@ func (tx *Tx) DeleteThingType(s fleet.Scope, name string) error {
 
 // ThingTypes lists the thing types whose name begins with prefix, by name.
 func (tx *Tx) ThingTypes(s fleet.Scope, prefix string, p fleet.Page) ([]fleet.ThingType, string, error) {
-	lo, hi := prefixRange(prefix)
-	types, err := all(tx, scanThingType, `SELECT `+thingTypeColumns+` FROM thing_types
-		WHERE account = ? AND region = ? AND name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?`,
-		s.Account, s.Region, lo, hi, p.After, pageLimit(p))
+	where, args := prefixPage(p, prefix, "name")
+	types, err := all(tx, scanThingType, `SELECT `+thingTypeColumns+` FROM thing_types WHERE account = ? AND region = ? AND `+where+` ORDER BY name LIMIT ?`,
+		append(append([]any{s.Account, s.Region}, args...), pageLimit(p))...)
 	types, next := cutPage(p, types, func(t fleet.ThingType) string { return t.Name })
 	return types, next, err
 }

@@ -82,7 +82,8 @@ func (s *Service) load(ctx context.Context, scope fleet.Scope, c fleet.FunctionC
 	return nil
 }
 
-// folders are the extracted zip files, by their digest. What a power cut left is of no use: the folder is emptied at each start.
+// folders are the extracted zip files, by their digest. What a power cut left is of no use: their folder is removed at each start, and
+// made with the first one.
 type folders struct {
 	dir string
 	mu  sync.Mutex
@@ -98,9 +99,9 @@ type folder struct {
 
 func openFolders(dir string) (*folders, error) {
 	if err := os.RemoveAll(dir); err != nil {
-		return nil, fmt.Errorf("emptying the folder of functions: %w", err)
+		return nil, fmt.Errorf("removing the folder of functions: %w", err)
 	}
-	return &folders{dir: dir, m: map[string]*folder{}}, os.MkdirAll(dir, 0o700)
+	return &folders{dir: dir, m: map[string]*folder{}}, nil
 }
 
 // A loader writes the zip file of a code.
@@ -139,6 +140,9 @@ func (f *folders) fill(one *folder, c fleet.FunctionCode, load loader) {
 
 // make makes a folder, from a zip file that lies beside it meanwhile and not in memory.
 func (f *folders) make(ctx context.Context, path string, c fleet.FunctionCode, load loader) error {
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+		return err
+	}
 	data, err := os.CreateTemp(f.dir, ".zip-")
 	if err != nil {
 		return err

@@ -15,8 +15,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-
-	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // KeyType is an algorithm with its size.
@@ -80,12 +78,17 @@ var (
 	_ KeyStore  = (*MemoryKeys)(nil)
 	_ LeafStore = (*MemoryKeys)(nil)
 	_ KeyStore  = Succession{}
-
-	keyName = fleet.NewPattern(`^[a-z0-9-]{1,64}$`)
 )
 
 // ValidKeyName reports whether a key may have that name: 1 to 64 characters of a-z, 0-9 and hyphen.
-func ValidKeyName(name string) bool { return keyName.MatchString(name) }
+func ValidKeyName(name string) bool { return len(name) <= 64 && consistsOf(name, lettersAndDigits+"-") }
+
+const lettersAndDigits = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+// consistsOf reports whether a text is not empty and has no other characters than these.
+func consistsOf(text, characters string) bool {
+	return text != "" && strings.Trim(text, characters) == ""
+}
 
 func badName(name string) error {
 	return fmt.Errorf("key name %q: 1 to 64 characters of a-z, 0-9 and hyphen", name)

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // Server certificates live 90 days and are renewed after two thirds of that, with a new key.
@@ -220,7 +218,16 @@ func namesOf(cert *x509.Certificate) []string {
 	return append(slices.Clone(cert.DNSNames), ips...)
 }
 
-var dnsName = fleet.NewPattern(`^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
+// isDNSName reports whether a name consists of labels of 1 to 63 characters of a-z, 0-9 and _, with hyphens inside, of which a star may
+// stand in front. A regular expression that says so takes a start a tenth of a millisecond to compile.
+func isDNSName(name string) bool {
+	for label := range strings.SplitSeq(strings.TrimPrefix(name, "*."), ".") {
+		if len(label) > 63 || !consistsOf(label, lettersAndDigits+"_-") || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // checkNames returns the names in their normal form, those that are always there added, DNS names first.
 func checkNames(names []string) ([]string, error) {
@@ -233,7 +240,7 @@ func checkNames(names []string) ([]string, error) {
 			continue
 		}
 		n = strings.ToLower(strings.TrimSuffix(n, "."))
-		if len(n) > 253 || !dnsName.MatchString(n) {
+		if len(n) > 253 || !isDNSName(n) {
 			return nil, fmt.Errorf("server name %q is neither a DNS name (in its ASCII form) nor an IP address", n)
 		}
 		if !slices.Contains(dns, n) {

@@ -144,7 +144,7 @@ func (s *Server) renew(ctx context.Context) {
 
 // serverNames are those of the server's certificate: its own, and the host names on which user pools have their sign-in pages.
 func (s *Server) serverNames(ctx context.Context) (names []string, err error) {
-	err = s.db.View(ctx, func(tx *store.Tx) error {
+	err = s.db.Tx(ctx, func(tx *store.Tx) error { // by the writer, as openSite
 		names, err = tx.CustomPoolDomains()
 		return err
 	})

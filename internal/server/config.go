@@ -246,7 +246,8 @@ type listeners struct{ https, mqtt, devices, metrics net.Listener }
 func openSite(ctx context.Context, db *store.DB, cfg Config) (site, listeners, error) {
 	fixed := map[string]string{}
 	names := []string{"host", "region", "account", "https-port", "mqtt-port"}
-	err := db.View(ctx, func(tx *store.Tx) error {
+	// By the writer: a start that reads waits until a second connection has read the schema.
+	err := db.Tx(ctx, func(tx *store.Tx) error {
 		for _, name := range names {
 			v, err := tx.Setting(name)
 			if err != nil {

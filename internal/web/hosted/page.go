@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/userpool"
@@ -19,7 +20,8 @@ import (
 //go:embed templates
 var files embed.FS
 
-var pages = template.Must(template.ParseFS(files, "templates/page.html"))
+// pages is parsed when the first page is shown, not while a service starts.
+var pages = sync.OnceValue(func() *template.Template { return template.Must(template.ParseFS(files, "templates/page.html")) })
 
 // A page is what the one template shows: a sentence, forms, links.
 type page struct {
@@ -91,7 +93,7 @@ func (v *visit) show(status int, p *page) {
 		}
 	}
 	var out bytes.Buffer
-	if err := pages.Execute(&out, p); err != nil {
+	if err := pages().Execute(&out, p); err != nil {
 		v.log(err)
 		http.Error(v.w, "internal error", http.StatusInternalServerError)
 		return

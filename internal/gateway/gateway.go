@@ -2,7 +2,7 @@
 // handshake who is there (a registered certificate, or a temporary claim), holds each connection to its policies, serves the
 // reserved provisioning topics, and ends connections whose right has ended.
 //
-// Begin with Gateway and ServeMQTT here. identity.go says who is let in and strangers.go what was wrong with the rest, access.go and claim.go what they may do, provisioning.go speaks the
+// Begin with Gateway and ServeMQTT here. identity.go says who is let in, newcomer.go who is registered by their first connection, strangers.go what was wrong with the rest, access.go and claim.go what they may do, provisioning.go speaks the
 // provisioning topics, presence.go tells the fleet who came and went, drain.go ends in order. Messages themselves are internal/mqtt's business.
 package gateway
 
@@ -43,15 +43,20 @@ type Config struct {
 	Rules       mqtt.Rules      // get messages beside their subscribers; nil: there are none
 	Limits      mqtt.Limits     // rates that clients may not exceed; zero: none
 	Denied      mqtt.Denied     // what 3.1.1 clients hear of a denied CONNECT and SUBSCRIBE
-	Work        *atomic.Int64   // counts handshakes and provisioning requests in work; nil: nobody asks
-	Clock       fleet.Clock
-	Log         *slog.Logger
+	// HoldFirstConnect: a device that its CA's template provisions at its first connection goes on with that, and is not sent away to connect
+	// again, as AWS does.
+	HoldFirstConnect bool
+	Work             *atomic.Int64 // counts handshakes and provisioning requests in work; nil: nobody asks
+	Clock            fleet.Clock
+	Log              *slog.Logger
 
 	// OnHandshake, if set, hears of each TLS handshake: cause is "" when it succeeded, else one of the causes in identity.go.
 	// OnRequest hears of each request on a reserved topic: kind as in package trace, code as sent, "" when it was accepted.
 	// OnEnd hears why an MQTT connection ended.
 	OnHandshake func(cause string, took time.Duration)
 	OnRequest   func(kind, code, traceID string, took time.Duration)
+	// OnFirstConnection hears of each connection with a certificate that waited for its activation: outcome is one of those in newcomer.go.
+	OnFirstConnection func(outcome string, took time.Duration)
 	// OnFull hears of each CONNECT that is refused because there are too many connections.
 	OnEnd  func(mqtt.Reason)
 	OnFull func()
@@ -249,9 +254,12 @@ func (g *Gateway) handshake(tc *tls.Conn, a *arrival) bool {
 func (g *Gateway) serveDevice(tc *tls.Conn, a *arrival) {
 	a.noteTLS(tc)
 	g.holdBack(a)
-	if a.who.claim != nil {
+	switch {
+	case a.who.claim != nil:
 		g.ended(a, g.serveClaim(tc, a))
-	} else {
+	case a.who.newcomer != nil:
+		g.ended(a, g.serveNewcomer(tc, a))
+	default:
 		g.ended(a, g.serveCertificate(tc, a))
 	}
 }

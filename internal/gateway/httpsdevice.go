@@ -26,6 +26,7 @@ type HTTPSDevice struct {
 
 // deviceTLS is for HTTPS with a certificate, which is looked at during the handshake as for MQTT.
 func (g *Gateway) deviceTLS(a *arrival) *tls.Config {
+	a.https = true
 	c := g.mqttTLS(a)
 	c.NextProtos = []string{alpnHTTPCert, "http/1.1"}
 	return c

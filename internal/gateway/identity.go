@@ -17,6 +17,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/pki"
+	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
@@ -42,6 +43,7 @@ type arrival struct {
 	device  bool     // it comes by HTTPS, with a certificate
 	// unknownName is the server name that the client asked for, if it is none of ours.
 	unknownName string
+	https       bool   // it speaks HTTPS, not MQTT
 	thing       string // the thing that the certificate stands for whatever the client id is
 
 	once sync.Once
@@ -60,6 +62,8 @@ type identity struct {
 	facts     *pki.Facts
 	claim     *fleet.Claim // nil: a registered certificate
 	renews    *renewal     // nil: a claim, or a certificate that has not expired
+
+	newcomer *provision.Newcomer // nil: the certificate is no stranger's
 }
 
 func (i identity) arn() string { return i.scope.IoT("cert", i.principal) }
@@ -200,10 +204,7 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 	if len(registered) > 0 {
 		return g.admitCertificate(a, i, leaf, registered)
 	}
-	v := g.Authority.VerifyLeaf(leaf.Raw, g.Clock.Now())
-	a.trace.Step("certificate", "%s", v.Reason)
-	a.trace.SetCure("register the certificate, or provision the device anew: this service knows a certificate by its fingerprint, and this one was never registered or has been deleted")
-	return i, a.refuse(causeUnregistered, "the certificate is not registered (%s)", v.Reason)
+	return g.admitUnknown(a, i, leaf)
 }
 
 func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificate, registered []store.ScopedCertificate) (identity, error) {
@@ -220,6 +221,8 @@ func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificat
 	a.trace.Step("certificate", "registered in account %s, %s", c.Scope.Account, c.Status)
 	now := g.Clock.Now()
 	switch {
+	case c.Status == fleet.PendingActivation && c.CAID != "" && !a.https:
+		return g.admitWaiting(a, i, leaf, c)
 	case c.Status == fleet.PendingActivation:
 		a.trace.SetCure("register the thing with the ownership token that came with the certificate, then reconnect")
 		return i, a.refuse(causePending, "the certificate was issued but never registered (PENDING_ACTIVATION)")

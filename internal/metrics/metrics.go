@@ -72,6 +72,7 @@ type Metrics struct {
 	group         prometheus.Histogram
 	refused       *prometheus.CounterVec
 	slowed        *prometheus.CounterVec
+	firstTime     *prometheus.HistogramVec
 	hookTime      *prometheus.HistogramVec
 	functionTime  *prometheus.HistogramVec
 	workers       prometheus.Gauge
@@ -118,6 +119,7 @@ func New(s Sources) *Metrics {
 	m.group = histogram("imprint_store_commit_group_size", "Write transactions that share a commit.", []float64{1, 2, 4, 8, 16, 32, 64}).WithLabelValues().(prometheus.Histogram)
 	m.refused = counter("imprint_refusals_total", "Work of strangers that was refused, by budget.", "budget")
 	m.slowed = counter("imprint_slowed_total", "Work of strangers that had to wait for everybody else's, by budget.", "budget")
+	m.firstTime = histogram("imprint_first_connection_duration_seconds", "Time to register and provision a device whose certificate a customer's CA has signed, by outcome (provisioned, waits, failed).", slow, "outcome")
 	m.hookTime = histogram("imprint_hook_duration_seconds", "Time of a pre-provisioning hook by kind (local, webhook, lambda, rule) and outcome (allowed, denied, failed, broken).", slow, "kind", "outcome")
 	m.functionTime = histogram("imprint_function_duration_seconds", "Time of the handler of a function that runs here, by outcome (answered, error, timeout, canceled, refused) and start (cold, warm).", slow, "outcome", "start")
 	m.workers = prometheus.NewGauge(prometheus.GaugeOpts{Name: "imprint_function_processes", Help: "Processes of functions, those that wait for work included."})
@@ -307,6 +309,11 @@ func (m *Metrics) Commit(group int, took time.Duration, err error) {
 	m.commits.WithLabelValues(okOrError(err)).Inc()
 	m.commitTime.Observe(took.Seconds())
 	m.group.Observe(float64(group))
+}
+
+// FirstConnection counts a connection with a certificate that a customer's CA has signed and that waited for its activation.
+func (m *Metrics) FirstConnection(outcome string, took time.Duration) {
+	m.firstTime.WithLabelValues(outcome).Observe(took.Seconds())
 }
 
 // Hook counts a call of a pre-provisioning hook. kind and outcome are words of package hook.

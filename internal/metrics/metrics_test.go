@@ -30,6 +30,7 @@ func used() *Metrics {
 	})
 	m.Handshake("", time.Millisecond)
 	m.Refused("requests")
+	m.FirstConnection("provisioned", time.Millisecond)
 	m.Hook("webhook", "allowed", 2*time.Millisecond)
 	m.Message("EMAIL", "sent")
 	m.Trigger("PreSignUp", "answered", time.Millisecond)

@@ -95,6 +95,9 @@ func (c *conn) authorize(ctx context.Context, p *connectPacket) *End {
 // refusal turns the error of an Access into the end of a connection. The text of our own errors is for the log only, so it stays
 // out of what the client gets.
 func refusal(err error) End {
+	if how, ok := errors.AsType[End](err); ok {
+		return how
+	}
 	switch fleet.KindOf(err) {
 	case fleet.KindDenied:
 		return End{Reason: AuthError, Code: codeNotAuthorized, Text: err.Error()}
@@ -108,6 +111,9 @@ func refusal(err error) End {
 func (c *conn) refuse(err error) error {
 	how := err.(End)
 	code := how.Code
+	if code == codeSuccess { // nothing is to be said
+		return how
+	}
 	if c.version != 5 {
 		switch code {
 		case codeClientID:

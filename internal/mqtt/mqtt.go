@@ -68,7 +68,8 @@ type Denied struct {
 // should answer from memory: the broker holds locks of the connection's session meanwhile.
 //
 // A nil error allows. A *fleet.Error of kind KindDenied refuses, and its text becomes the reason string of MQTT 5 answers, as does
-// that of kind KindThrottled, which says that a quota is used up; any other error is ours and ends the connection as a server error.
+// that of kind KindThrottled, which says that a quota is used up; an End is how the connection ends, without a word if it has no Code; any
+// other error is ours and ends the connection as a server error.
 type Access interface {
 	// Connect is called once, before the other methods. The will has been found well-formed and is asked for separately through
 	// Publish, after Connect has allowed.

@@ -434,3 +434,9 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return a
 }
+
+// Holds reports whether a public key is that of one of our roots or issuers, present or past. Whoever can have a certificate issued here could
+// else pass it off as their own CA.
+func (a *Authority) Holds(key crypto.PublicKey) bool {
+	return slices.ContainsFunc(a.all(), func(c *ca) bool { return samePublicKey(c.cert.PublicKey, key) })
+}

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -58,32 +57,6 @@ func CheckRegistrable(cert *x509.Certificate) error {
 	}
 	if fault := keyFault(cert.PublicKey); fault != "" {
 		return badCertificate("its public key %s", fault)
-	}
-	return nil
-}
-
-// checkCA refuses what may not be registered as a CA (provisioning spec 7.1): no CA, not valid at now, or not registrable.
-func checkCA(cert *x509.Certificate, now time.Time) error {
-	switch {
-	case !cert.BasicConstraintsValid || !cert.IsCA:
-		return badCertificate("is not a CA: its basicConstraints must say CA:TRUE")
-	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0:
-		return badCertificate("is not a CA: its keyUsage lacks keyCertSign")
-	case now.After(cert.NotAfter):
-		return badCertificate("expired at %s", stamp(cert.NotAfter))
-	case now.Before(cert.NotBefore):
-		return badCertificate("is not valid before %s", stamp(cert.NotBefore))
-	}
-	return CheckRegistrable(cert)
-}
-
-// checkSignedBy refuses a certificate that ca did not sign. Neither validity nor the CA's own standing is looked at.
-func checkSignedBy(cert, ca *x509.Certificate) error {
-	if !bytes.Equal(cert.RawIssuer, ca.RawSubject) {
-		return badCertificate("its issuer is %q, not the CA %q", cert.Issuer, ca.Subject)
-	}
-	if err := ca.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
-		return badCertificate("is not signed by the CA %q: %v", ca.Subject, err)
 	}
 	return nil
 }

@@ -75,35 +75,3 @@ func TestWhichCertificatesMayBeRegistered(t *testing.T) {
 	sha1.SignatureAlgorithm = x509.SHA1WithRSA // Go makes none any more
 	wantInvalid(t, CheckRegistrable(sha1), certCode, "is signed with SHA1-RSA")
 }
-
-func TestWhichCAsMayBeRegistered(t *testing.T) {
-	t.Parallel()
-	key := ecKey(t, elliptic.P256())
-	if err := checkCA(selfSigned(t, key, nil), testNow); err != nil {
-		t.Error(err)
-	}
-	if err := checkCA(selfSigned(t, key, func(c *x509.Certificate) { c.KeyUsage = 0 }), testNow); err != nil {
-		t.Error(err)
-	}
-	wantInvalid(t, checkCA(selfSigned(t, key, func(c *x509.Certificate) { c.IsCA = false }), testNow), certCode, "CA:TRUE")
-	wantInvalid(t, checkCA(selfSigned(t, key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), testNow), certCode, "lacks keyCertSign")
-	wantInvalid(t, checkCA(selfSigned(t, key, nil), testNow.Add(2*time.Hour)), certCode, "expired at 2026-11-21T13:00:00Z")
-	wantInvalid(t, checkCA(selfSigned(t, key, nil), testNow.Add(-2*time.Hour)), certCode, "not valid before")
-	wantInvalid(t, checkCA(selfSigned(t, ecKey(t, elliptic.P224()), nil), testNow), certCode, "curve P-224")
-}
-
-func TestACertificateIsSignedByItsCA(t *testing.T) {
-	t.Parallel()
-	key := ecKey(t, elliptic.P256())
-	ca, namesake := selfSigned(t, key, nil), selfSigned(t, ecKey(t, elliptic.P256()), nil)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(8), RawSubject: defaultSubject, NotAfter: testNow}, ca, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf := parseLeaf(t, der)
-	if err := checkSignedBy(leaf, ca); err != nil {
-		t.Error(err)
-	}
-	wantInvalid(t, checkSignedBy(leaf, namesake), certCode, `is not signed by the CA "CN=Plant CA,O=Example"`)
-	wantInvalid(t, checkSignedBy(ca, leaf), certCode, "its issuer is")
-}

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -77,19 +78,31 @@ func (p *Service) bringCertificate(ctx context.Context, caller *fleet.Caller, c 
 		if err != nil {
 			return err
 		}
-		id := fleet.CertificateID(cert.Raw)
-		err = p.Store.View(ctx, func(tx *store.Tx) error {
-			_, err := tx.Certificate(caller.Scope, id)
-			return err
-		})
-		if err != nil && fleet.KindOf(err) == fleet.KindNotFound {
-			err = fleet.Invalid("certificate", id, "is not registered, and no registered CA has signed it: register it first with RegisterCertificateWithoutCA")
-		}
-		if err != nil {
+		if err := pki.CheckRegistrable(cert); err != nil {
 			return err
 		}
-		c.ID = id
+		return p.Store.View(ctx, func(tx *store.Tx) error { return foreign(tx, caller.Scope, c, cert) })
 	}
+	return nil
+}
+
+// foreign finds the record of a certificate that was issued elsewhere, or makes one if a registered CA has signed it.
+func foreign(tx *store.Tx, s fleet.Scope, c *template.Certificate, cert *x509.Certificate) error {
+	id := fleet.CertificateID(cert.Raw)
+	_, err := tx.Certificate(s, id)
+	if err == nil {
+		c.ID = id
+		return nil
+	}
+	if fleet.KindOf(err) != fleet.KindNotFound {
+		return err
+	}
+	ca, err := registry.SigningCA(tx, s, cert, c.CAPEM)
+	if err != nil {
+		return err
+	}
+	record := registry.NewForeign(tx.Now(), cert, ca, fleet.Inactive)
+	c.Issued = &record
 	return nil
 }
 

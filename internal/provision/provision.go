@@ -4,7 +4,7 @@
 // Begin with Service.Register in register.go: it is the whole flow on one page. create.go makes the certificates before it,
 // token.go binds both steps together, claim.go and templates.go are the control plane, inline.go is RegisterThing over HTTPS.
 // Who may ask is decided in requester.go, what a device may that renews its own certificate in renewal.go, and what a refusal looks
-// like on MQTT in refusal.go. contain.go undoes what a stolen claim did, report.go tells what it did. Guards: limits.go bounds what one
+// like on MQTT in refusal.go. Devices whose certificates a customer's CA has signed come in by justintime.go; customerca.go registers such CAs. contain.go undoes what a stolen claim did, report.go tells what it did. Guards: limits.go bounds what one
 // claim may do, rates.go how fast, takeover.go and approvals.go who gets a thing that another device has; roll.go renews bootstrap
 // certificates.
 //
@@ -89,11 +89,12 @@ type Config struct {
 type Limits struct {
 	PendingPerClaim     int // certificates that a temporary claim may leave unregistered (64)
 	PendingPerBootstrap int // … that a registered certificate used as a claim may (10,000)
+	PendingPerCA        int // … that were signed by one CA of a customer and wait for their activation (10,000)
 	Templates           int // templates per scope (256, as in AWS)
 }
 
 func (l Limits) withDefaults() Limits {
-	for field, value := range map[*int]int{&l.PendingPerClaim: 64, &l.PendingPerBootstrap: 10_000, &l.Templates: 256} {
+	for field, value := range map[*int]int{&l.PendingPerClaim: 64, &l.PendingPerBootstrap: 10_000, &l.PendingPerCA: 10_000, &l.Templates: 256} {
 		if *field == 0 {
 			*field = value
 		}
@@ -114,12 +115,18 @@ type Service struct {
 	parsed parsedTemplates
 	bound  boundTemplates
 	rates  *rates
+
+	patience patience
 }
 
 // New returns a Service.
 func New(cfg Config) *Service {
 	cfg.Limits = cfg.Limits.withDefaults()
-	return &Service{Config: cfg, rates: newRates(cfg.Rates, cfg.Clock)}
+	p := &Service{Config: cfg, rates: newRates(cfg.Rates, cfg.Clock)}
+	if cfg.Store != nil { // of a test that needs none
+		cfg.Store.Listen(p.mended)
+	}
+	return p
 }
 
 // sweepChunk is how many rows one transaction of Sweep touches, so that a registration never waits long behind it.

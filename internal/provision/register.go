@@ -1,11 +1,13 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -32,6 +34,8 @@ type registration struct {
 	params   map[string]string // as the device sent them
 	hash     string            // of params
 	owner    ownership
+	service  map[string]string // pseudo parameters
+	ca       string            // id of the CA that vouches for a device which connects for the first time (justintime.go); "": there is a token
 
 	loaded    fleet.Template    // as it was before the hook
 	evaluated map[string]string // params after the hook
@@ -62,6 +66,7 @@ func (g *registration) run(ctx context.Context, token string) (out *Registered, 
 	if g.owner, err = g.openToken(g.Requester, token); err != nil {
 		return nil, err
 	}
+	g.service = map[string]string{template.CertificateID: g.owner.certificate}
 	g.Trace.Fact("certificateId", g.owner.certificate)
 	if err := g.rates.admit(g.Requester, opRegister); err != nil {
 		return nil, err
@@ -227,11 +232,11 @@ func cause(err error) string {
 }
 
 func (g *registration) evaluate(t fleet.Template) (*template.Desired, error) {
-	tm, err := g.parsed.parse(t.Body, template.Fleet)
+	tm, err := g.parsed.parse(t.Body, template.KindOf(t.Type))
 	if err != nil {
 		return nil, err
 	}
-	return tm.Evaluate(g.evaluated, map[string]string{template.CertificateID: g.owner.certificate})
+	return tm.Evaluate(g.evaluated, g.service)
 }
 
 // commit does everything that must be true at one moment: it looks again at whatever may have changed while the hook was
@@ -273,6 +278,11 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 	if err != nil {
 		return nil, err
 	}
+	return g.enact(tx, st, t, pem)
+}
+
+// enact is what all flows share: evaluate, resolve, apply (provisioning spec 4.9).
+func (g *registration) enact(tx *store.Tx, st standing, t fleet.Template, pem string) (_ *Registered, err error) {
 	if g.key, err = pki.KeyID(pem); err != nil {
 		return nil, err
 	}
@@ -282,7 +292,7 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 			return nil, err
 		}
 	}
-	g.Trace.Step("evaluate", "version %d of %s: %s", t.Default, t.Name, summary(d))
+	g.Trace.Step("evaluate", "%s: %s", whichText(t), summary(d))
 	snap, err := registry.Snapshot(tx, g.Scope, d)
 	if err != nil {
 		return nil, err
@@ -313,7 +323,7 @@ func (g *registration) write(tx *store.Tx, st standing) (*Registered, error) {
 
 // resolve adds to the snapshot what the guards ask for and plans what to write. The plan is never nil: it has the decisions that were made.
 func (g *registration) resolve(tx *store.Tx, snap *template.Snapshot, t fleet.Template, d *template.Desired, st standing) (*template.Plan, error) {
-	snap.Requester, snap.HookAllowed, snap.ClaimSerials = g.arn(), t.Hook != nil, st.limits.Serials
+	snap.Requester, snap.HookAllowed, snap.ClaimSerials, snap.Vouched = g.arn(), t.Hook != nil, st.limits.Serials, g.ca != ""
 	things, own, err := g.ownThings(tx)
 	if err != nil {
 		return &template.Plan{}, err
@@ -341,7 +351,7 @@ func sameHook(a, b *fleet.Hook) bool { return a == nil && b == nil || a != nil &
 
 // checkRole checks that the template's role trusts the service and has every permission that the plan takes.
 func (g *registration) checkRole(tx *store.Tx, role string, plan *template.Plan) error {
-	caller, err := g.Permissions.AssumeForService(tx, g.Scope, role, iotService, templateARN(g.Scope, g.template))
+	caller, err := g.Permissions.AssumeForService(tx, g.Scope, role, iotService, g.source())
 	if err != nil {
 		g.Trace.Step("role", "%s: %v", role, err)
 		g.Trace.SetCure(`let the trust policy of %s allow sts:AssumeRole to {"Service": %q}`, role, iotService)
@@ -358,6 +368,14 @@ func (g *registration) checkRole(tx *store.Tx, role string, plan *template.Plan)
 	return nil
 }
 
+// source is the ARN of what the service acts for when it assumes the role.
+func (g *registration) source() string {
+	if g.template == "" {
+		return g.Scope.IoT("cacert", g.ca)
+	}
+	return templateARN(g.Scope, g.template)
+}
+
 // record spends the token.
 func (g *registration) record(tx *store.Tx, st standing, t fleet.Template, d *template.Desired, trail fleet.Trail) (*Registered, error) {
 	out := &Registered{DeviceConfiguration: d.Configuration}
@@ -366,17 +384,20 @@ func (g *registration) record(tx *store.Tx, st standing, t fleet.Template, d *te
 	}
 	g.Trace.Fact("thing", out.ThingName)
 	return out, tx.PutRegistration(g.Scope, store.Registration{Certificate: g.owner.certificate, Thing: out.ThingName, Template: t.Name, Version: t.Default,
-		Principal: g.PrincipalID, Installer: st.installer, Parameters: g.hash, Key: g.key, Configuration: d.Configuration,
-		Created: tx.Now(), ReplayUntil: replayUntil(g.owner, tx.Now()), Trail: trail})
+		Principal: cmp.Or(g.ca, g.PrincipalID), Installer: st.installer, Parameters: g.hash, Key: g.key, Configuration: d.Configuration,
+		Created: tx.Now(), ReplayUntil: g.replayUntil(tx.Now()), Trail: trail})
 }
 
 // replayUntil is how long a lost answer can be had again: while its token is good, and for an hour if a device that lost power asks for its
 // certificate anew.
-func replayUntil(o ownership, now time.Time) time.Time {
-	if until := now.Add(fleet.TokenLifetime); until.After(o.expires) {
+func (g *registration) replayUntil(now time.Time) time.Time {
+	if g.ca != "" { // nobody waits for an answer
+		return time.Time{}
+	}
+	if until := now.Add(fleet.TokenLifetime); until.After(g.owner.expires) {
 		return until.Truncate(time.Second)
 	}
-	return o.expires
+	return g.owner.expires
 }
 
 // hashParameters is the same for the same parameters. What a device claims to be a pseudo parameter is ignored, here too.
@@ -393,6 +414,14 @@ func hashParameters(params map[string]string) string {
 	}
 	h := sha256.Sum256(b)
 	return hex.EncodeToString(h[:])
+}
+
+// whichText says what was evaluated.
+func whichText(t fleet.Template) string {
+	if t.Name == "" {
+		return "the template in the CA's registrationConfig"
+	}
+	return fmt.Sprintf("version %d of %s", t.Default, t.Name)
 }
 
 // summary says in a line what a template came to.

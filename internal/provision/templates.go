@@ -194,9 +194,19 @@ func (c TemplateChange) apply(tx *store.Tx, s fleet.Scope, t *fleet.Template) er
 	return checkTemplate(t)
 }
 
-// DeleteTemplate removes a template with its versions; claims for it stop working at once. It fails with KindNotFound.
+// DeleteTemplate removes a template with its versions; claims for it stop working at once. It fails with KindNotFound, and with KindInUse
+// while a CA provisions with it.
 func (p *Service) DeleteTemplate(ctx context.Context, s fleet.Scope, name string) error {
-	return p.Store.Tx(ctx, func(tx *store.Tx) error { return tx.DeleteTemplate(s, name) })
+	return p.Store.Tx(ctx, func(tx *store.Tx) error {
+		cas, _, err := tx.CAs(s, name, fleet.Page{Limit: 1})
+		if err == nil && len(cas) > 0 {
+			err = fleet.InUse("provisioning template", name, "is in the registrationConfig of the CA certificate %s: give that another one first", cas[0].ID)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.DeleteTemplate(s, name)
+	})
 }
 
 // CreateTemplateVersion adds a body to a template. Errors are of KindInvalid, KindNotFound and KindVersionsLimit.

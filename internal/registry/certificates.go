@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -72,22 +73,29 @@ func newCertificate(now time.Time, id, text string, status fleet.CertificateStat
 // RegisterWithoutCA registers a certificate that somebody else issued. It can connect with the right server name only
 // (iot-core spec 3.5). status is ACTIVE, INACTIVE, REVOKED, or "" for INACTIVE.
 func RegisterWithoutCA(tx *store.Tx, s fleet.Scope, text string, status fleet.CertificateStatus) (fleet.Certificate, error) {
+	return registerForeign(tx, s, text, status, func(*x509.Certificate) (fleet.CA, error) { return fleet.CA{Mode: fleet.ModeSNIOnly}, nil })
+}
+
+// registerForeign registers a certificate that we have not issued. signer says which CA has, as far as that is known.
+func registerForeign(tx *store.Tx, s fleet.Scope, text string, status fleet.CertificateStatus, signer func(*x509.Certificate) (fleet.CA, error)) (c fleet.Certificate, err error) {
 	if status == "" {
 		status = fleet.Inactive
 	}
 	if err := checkSettable(status); err != nil {
-		return fleet.Certificate{}, err
+		return c, err
 	}
 	cert, err := pki.ParseCertificatePEM(text)
 	if err != nil {
-		return fleet.Certificate{}, err
+		return c, err
 	}
 	if err := pki.CheckRegistrable(cert); err != nil {
-		return fleet.Certificate{}, err
+		return c, err
 	}
-	c := newCertificate(tx.Now(), fleet.CertificateID(cert.Raw), pki.CertificatePEM(cert.Raw), status, cert.NotBefore, cert.NotAfter)
-	c.Mode = fleet.ModeSNIOnly
-	c.Origin.Requester = "" // a registered certificate is nobody's request
+	ca, err := signer(cert)
+	if err != nil {
+		return c, err
+	}
+	c = NewForeign(tx.Now(), cert, ca, status)
 	if err := tx.CreateCertificate(s, c); err != nil {
 		if fleet.KindOf(err) == fleet.KindExists {
 			err = exists(c.ID, s.IoT("cert", c.ID), "The certificate is already provisioned or registered")
@@ -95,6 +103,13 @@ func RegisterWithoutCA(tx *store.Tx, s fleet.Scope, text string, status fleet.Ce
 		return fleet.Certificate{}, err
 	}
 	return c, nil
+}
+
+// NewForeign makes the record of a certificate that somebody else has signed: a customer's CA, or one of which only the mode is known.
+func NewForeign(now time.Time, cert *x509.Certificate, ca fleet.CA, status fleet.CertificateStatus) fleet.Certificate {
+	c := newCertificate(now, fleet.CertificateID(cert.Raw), pki.CertificatePEM(cert.Raw), status, cert.NotBefore, cert.NotAfter)
+	c.Mode, c.CAID = ca.Mode, ca.ID
+	return c
 }
 
 // checkSettable checks that a status is one that users may ask for.

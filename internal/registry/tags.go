@@ -58,6 +58,8 @@ func taggable(tx *store.Tx, s fleet.Scope, arn string) (resource string, err err
 		_, err = tx.Template(s, a.Name())
 	case "rolealias":
 		_, err = tx.RoleAlias(s, a.Name())
+	case "cacert":
+		_, err = tx.CA(s, a.Name())
 	case "thing", "cert":
 		err = fleet.Invalid("resource", arn, "cannot be tagged; things and certificates have no tags")
 	default:

@@ -47,12 +47,13 @@ type Config struct {
 	KeyHelper string `help:"Socket of a key helper (imprint-pkcs11) in which the keys of new roots and issuers are made and stay (default: sealed files in the data folder)." type:"path" placeholder:"SOCKET"`
 
 	Delivery
-	AWSNames        bool     `name:"aws-names" help:"Also answer for host names of AWS, to which the site's DNS must lead here, for old apps that have them built in. Browsers that trust the root for it (imprint ca --aws-names) take this server for AWS." placeholder:""`
-	CORSOrigins     []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
-	Limits          string   `help:"Rates and numbers that MQTT clients may not exceed: aws (those of AWS) or none." enum:"none,aws" default:"none" placeholder:"PROFILE"`
-	TemplateLint    string   `help:"Which provisioning templates are refused: aws (those that AWS refuses) or errors (also those in which lint finds an error)." enum:"aws,errors" default:"aws" placeholder:"LEVEL"`
-	DeniedConnect   string   `help:"What an MQTT 3.1.1 client hears of a CONNECT that its policy denies: CONNACK with return code 5 or 7, or none." enum:"5,7,none" default:"5" placeholder:"CODE"`
-	DeniedSubscribe string   `help:"What becomes of an MQTT 3.1.1 connection after the SUBACK for a filter that its policy denies: close or keep." enum:"close,keep" default:"close" placeholder:"WHAT"`
+	AWSNames         bool     `name:"aws-names" help:"Also answer for host names of AWS, to which the site's DNS must lead here, for old apps that have them built in. Browsers that trust the root for it (imprint ca --aws-names) take this server for AWS." placeholder:""`
+	CORSOrigins      []string `name:"cors-origins" help:"Origins whose pages may call the API from a browser, or *." placeholder:"URL"`
+	Limits           string   `help:"Rates and numbers that MQTT clients may not exceed: aws (those of AWS) or none." enum:"none,aws" default:"none" placeholder:"PROFILE"`
+	TemplateLint     string   `help:"Which provisioning templates are refused: aws (those that AWS refuses) or errors (also those in which lint finds an error)." enum:"aws,errors" default:"aws" placeholder:"LEVEL"`
+	DeniedConnect    string   `help:"What an MQTT 3.1.1 client hears of a CONNECT that its policy denies: CONNACK with return code 5 or 7, or none." enum:"5,7,none" default:"5" placeholder:"CODE"`
+	HoldFirstConnect bool     `help:"Let a device that the template of its CA provisions at its first connection go on with that; without it the connection ends and the device connects again, as on AWS." placeholder:""`
+	DeniedSubscribe  string   `help:"What becomes of an MQTT 3.1.1 connection after the SUBACK for a filter that its policy denies: close or keep." enum:"close,keep" default:"close" placeholder:"WHAT"`
 
 	TrustedAddresses []string `help:"Addresses and networks that no budget by address holds for." placeholder:"NET"`
 	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`

@@ -258,7 +258,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.rules = s.newRules()
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, Violations: s.strangers.violations(), Filters: rate(s.strangers.budgets.Subscriptions, 2), OnFull: func() { s.metrics.Refused(budgetConnections) },
-		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnEnd: s.countEnd, Rules: s.rules, Limits: s.cfg.limits(), Denied: s.cfg.denied(),
+		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnFirstConnection: s.metrics.FirstConnection, HoldFirstConnect: s.cfg.HoldFirstConnect, OnEnd: s.countEnd, Rules: s.rules, Limits: s.cfg.limits(), Denied: s.cfg.denied(),
 		Home: s.site.Scope, HostNames: s.site.names(), Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
 	return nil

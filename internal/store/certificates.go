@@ -100,6 +100,7 @@ func (tx *Tx) DeleteCertificate(s fleet.Scope, id string) error {
 		`DELETE FROM successions WHERE account = ? AND region = ? AND certificate = ?`:           id,
 		`DELETE FROM successions WHERE account = ? AND region = ? AND successor = ?`:             id,
 		`DELETE FROM certificate_transfers WHERE account = ? AND region = ? AND certificate = ?`: id,
+		`DELETE FROM first_connections WHERE account = ? AND region = ? AND certificate = ?`:     id,
 	} {
 		if _, err := tx.exec(q, s.Account, s.Region, key); err != nil {
 			return err

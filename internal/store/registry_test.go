@@ -24,10 +24,10 @@ var (
 // registryFiles hold the queries of the registry, registryTables its tables.
 var (
 	registryFiles = []string{"things.go", "groups.go", "principals.go", "certificates.go", "policies.go", "tags.go", "endpoints.go", "successions.go", "containments.go",
-		"orphans.go", "expiry.go"}
+		"orphans.go", "expiry.go", "cas.go"}
 	registryTables = []string{"things", "thing_attributes", "thing_types", "thing_groups", "thing_group_members", "billing_groups", "certificates",
 		"thing_principals", "policies", "policy_versions", "policy_attachments", "tags", "endpoints", "event_configurations", "successions", "certificate_use",
-		"containments", "registrations"}
+		"containments", "registrations", "ca_certificates", "registration_codes", "first_connections"}
 )
 
 // marker stands in everything that belongs to the first scope; name is shared by both.
@@ -69,6 +69,9 @@ func populate(tx *Tx, s fleet.Scope) error {
 		_, err := tx.AttachPolicy(s, shared, target)
 		steps = append(steps, err)
 	}
+	_, err = tx.CreateRegistrationCode(s, marker)
+	steps = append(steps, err, tx.CreateCA(s, fleet.CA{ID: shared, PEM: marker, Subject: shared, Created: now, Version: 1, Config: fleet.RegistrationConfig{Template: shared}}),
+		tx.PutFirstConnection(s, shared, FirstConnection{Reason: marker, Tried: now}))
 	_, err = tx.AddToGroup(s, shared, shared)
 	steps = append(steps, err)
 	_, err = tx.CertificateUsed(s, shared, now)

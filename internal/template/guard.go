@@ -41,12 +41,12 @@ type Approval struct {
 }
 
 // rule is the rule that holds: without a word in the template, AWS's where a hook has decided, since hooks are AWS's way to
-// keep strangers off; else none gets a thing that is taken.
-func (s Settings) rule(hookAllowed bool) Reprovision {
+// keep strangers off, or a CA vouches for the device; else none gets a thing that is taken.
+func (s Settings) rule(snap Snapshot) Reprovision {
 	switch {
 	case s.Reprovision != "":
 		return s.Reprovision
-	case hookAllowed:
+	case snap.HookAllowed || snap.Vouched:
 		return ReprovisionAWS
 	}
 	return ReprovisionDeny
@@ -64,7 +64,7 @@ func Contested(snap Snapshot, d *Desired) (rule Reprovision, contested bool) {
 			return "", false
 		}
 	}
-	return d.Settings.rule(snap.HookAllowed), true
+	return d.Settings.rule(snap), true
 }
 
 // Renews reports whether the requester is a principal of the desired thing: a device that renews its certificate.
@@ -116,6 +116,9 @@ func (r *resolver) guard() error {
 }
 
 func (r *resolver) whyAWS() string {
+	if r.d.Settings.Reprovision == "" && r.snap.Vouched {
+		return "the CA that has signed the certificate vouches for the device, and the template says nothing else"
+	}
 	if r.d.Settings.Reprovision == "" {
 		return "a hook has allowed the device, and the template says nothing else"
 	}

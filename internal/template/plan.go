@@ -23,10 +23,12 @@ type Snapshot struct {
 	// claims, bootstrap certificates and callers whom IAM has authorised.
 	RequesterThings []string
 
-	// HookAllowed: a hook has allowed what is desired. SameKey and Approval are for whoever is Contested: whether the certificate's
+	// HookAllowed: a hook has allowed what is desired. Vouched: the CA of the certificate's customer stands for what is desired, since all of it
+	// is made of what the CA has signed. SameKey and Approval are for whoever is Contested: whether the certificate's
 	// public key is that of a certificate that the thing has or had, and what an operator said of thing and key.
 	// ClaimSerials are serial numbers or thing names that the requester's claim is bound to; nil: it is bound to none.
 	HookAllowed  bool
+	Vouched      bool
 	ClaimSerials []string
 	SameKey      bool
 	Approval     *Approval

@@ -121,7 +121,7 @@ func (r *resolver) renewal() error {
 		return nil
 	}
 	if !slices.Contains(r.snap.RequesterThings, t.Name) {
-		if r.d.Settings.rule(r.snap.HookAllowed) == ReprovisionAWS {
+		if r.d.Settings.rule(r.snap) == ReprovisionAWS {
 			return nil
 		}
 		return r.refuse("principals", &fleet.Error{Kind: fleet.KindDenied, Resource: "thing", Name: t.Name, Msg: fmt.Sprintf(

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/wire"
@@ -76,9 +77,25 @@ func (a *API) describeCertificate(ctx context.Context, in *DescribeCertificateIn
 		if err != nil {
 			return err
 		}
+		why, err := provision.WhyPending(tx, s, c)
+		if err != nil {
+			return err
+		}
+		out.Explain = inHeader(why)
 		return showTransfer(tx, s, out.CertificateDescription)
 	})
 	return &out, err
+}
+
+// inHeader is a sentence as the value of a header, nil if there is nothing to say. Clients of AWS see members that they know; headers all of
+// them can show.
+func inHeader(text string) *string {
+	return wire.Optional(strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, text))
 }
 
 func (a *API) updateCertificate(ctx context.Context, in *UpdateCertificateInput) (*UpdateCertificateOutput, error) {

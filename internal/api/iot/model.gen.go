@@ -1969,6 +1969,7 @@ type DescribeCertificateInput struct {
 
 type DescribeCertificateOutput struct {
 	CertificateDescription *CertificateDescription `wire:"certificateDescription"`
+	Explain                *string                 `wire:"x-imprint-explain,header" shape:"Message"`
 }
 
 type DescribeCertificateProviderInput struct {

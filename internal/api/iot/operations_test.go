@@ -342,7 +342,7 @@ func TestCertificates(t *testing.T) {
 		{do: "POST /certificate/register-no-ca", body: `{"certificatePem":"nonsense"}`, want: cva},
 		{do: "POST /certificate/register-no-ca", body: `{"certificatePem":$OWN,"status":"PENDING_TRANSFER"}`, want: inv},
 		{do: "GET /certificates/$OWNID", text: `"certificateMode":"SNI_ONLY"…"status":"ACTIVE"`},
-		{do: "POST /certificate/register", body: `{"certificatePem":$OWN}`, want: inv, text: "RegisterCertificate"},
+		{do: "POST /certificate/register", body: `{"certificatePem":$OWN}`, want: cva, text: "No CA that is registered here has signed the certificate"},
 	})
 }
 

@@ -18,6 +18,8 @@ type Provisioner interface {
 	CreateTemplateVersion(ctx context.Context, s fleet.Scope, name, body string, setDefault bool) (fleet.TemplateVersion, error)
 	DeleteTemplateVersion(ctx context.Context, s fleet.Scope, name string, id int) error
 	CreateClaim(ctx context.Context, caller *fleet.Caller, template string) (*provision.IssuedClaim, error)
+	RegisterCA(ctx context.Context, caller *fleet.Caller, n provision.NewCA) (fleet.CA, error)
+	UpdateCA(ctx context.Context, caller *fleet.Caller, id string, c provision.CAChange) error
 	RegisterInline(ctx context.Context, caller *fleet.Caller, body string, parameters map[string]string) (*provision.InlineResult, error)
 }
 

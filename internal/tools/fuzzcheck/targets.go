@@ -27,6 +27,8 @@ var targets = []target{
 		bug{"name.go", "if !ok || strings.ContainsFunc(text, unicode.IsControl) {", "if !ok && strings.ContainsFunc(text, unicode.IsControl) {"}},
 	{"internal/pki", "FuzzParseFacts", []string{"facts.go"},
 		bug{"facts.go", "if strings.ContainsAny(v, \"*$+?#\") ||", "if strings.ContainsAny(v, \"*$+?\") ||"}},
+	{"internal/pki", "FuzzCustomerCA", []string{"customerca.go", "registered.go ParseCertificatePEM CheckRegistrable"},
+		bug{"customerca.go", "if len(names) != 1 || subtle", "if len(names) == 1 && subtle"}},
 	{"internal/provision", "FuzzOpenToken", []string{"token.go Service.openToken"},
 		bug{"token.go", "if err != nil || len(b) < 73 || b[0] != tokenVersion {", "if b[0] != tokenVersion || err != nil {"}},
 

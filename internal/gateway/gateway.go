@@ -36,6 +36,7 @@ type Config struct {
 	Recorder    *trace.Recorder
 	Home        fleet.Scope     // traces of strangers are kept here
 	HostNames   []string        // names under which clients may reach us; an unknown server name is refused
+	OwnNames    bool            // each account has endpoint names of its own: HostNames are Home's then
 	Door        *admission.Door // for strangers; nil: open to all
 	Connections int             // MQTT connections at most; 0 and less: any number
 	Violations  admission.Rate  // that a certificate may commit, from each address; then its CONNECT waits

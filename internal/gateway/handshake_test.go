@@ -286,7 +286,7 @@ func TestAStrangersRegistrationTakesNoDeviceAway(t *testing.T) {
 			})
 		}
 		register(tenant, mode)
-		register(here, fleet.ModeSNIOnly)
+		register(fleet.Scope{Account: "222222222222", Region: "us-east-1"}, fleet.ModeSNIOnly)
 		s.tx(func(tx *store.Tx) error {
 			if _, err := registry.CreatePolicy(tx, tenant, string(mode), document(allow("iot:*")), nil); err != nil {
 				return err

@@ -208,9 +208,15 @@ func (g *Gateway) identify(a *arrival, st tls.ConnectionState) (identity, error)
 }
 
 func (g *Gateway) admitCertificate(a *arrival, i identity, leaf *x509.Certificate, registered []store.ScopedCertificate) (identity, error) {
-	c, found, err := g.choose(i.sni, registered)
+	c, found, err := g.choose(i.sni, leaf, registered)
 	if err != nil {
 		return i, err
+	}
+	if !found && c.Scope != (fleet.Scope{}) && !a.https { // others have registered it
+		as, err := g.admitNewcomer(a, i, provision.Place{Scope: c.Scope}, leaf)
+		if err == nil || fleet.KindOf(err) != fleet.KindDenied {
+			return as, err
+		}
 	}
 	if !found {
 		a.trace.SetCure("connect to the full endpoint name that DescribeEndpoint gives, with SNI")
@@ -278,25 +284,42 @@ func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (ident
 
 // choose finds the registration that a connection is for (provisioning spec 7.5). One that needs no server name has it, unless the
 // server name is another account's: whoever registers a stranger's certificate in an account of their own must not get its
-// device, nor keep it away. Of those that do need a name the server name decides. An installation with one name for all
-// accounts gives that name to each of them (registry.Service.Endpoint): there, whoever came first has the device.
-func (g *Gateway) choose(sni string, registered []store.ScopedCertificate) (c store.ScopedCertificate, found bool, err error) {
+// device, nor keep it away. Of those that do need a name the server name decides. scope is set, and found not, where the certificate belongs
+// to an account that has not registered it yet.
+func (g *Gateway) choose(sni string, leaf *x509.Certificate, registered []store.ScopedCertificate) (c store.ScopedCertificate, found bool, err error) {
 	if len(registered) == 1 && registered[0].Mode != fleet.ModeSNIOnly {
 		return registered[0], true, nil
 	}
+	in := func(scope fleet.Scope) (store.ScopedCertificate, bool) {
+		at := slices.IndexFunc(registered, func(r store.ScopedCertificate) bool { return r.Scope == scope })
+		if at < 0 {
+			return store.ScopedCertificate{Scope: scope}, false
+		}
+		return registered[at], true
+	}
 	if sni != "" && !g.isHost(sni) {
 		scope, known, err := g.scopeOf(sni)
-		at := slices.IndexFunc(registered, func(r store.ScopedCertificate) bool { return r.Scope == scope })
-		if err != nil || !known || at < 0 {
+		if err != nil || !known {
 			return c, false, err
 		}
-		return registered[at], true, nil
+		c, found = in(scope)
+		return c, found, nil
 	}
 	if at := slices.IndexFunc(registered, func(r store.ScopedCertificate) bool { return r.Mode != fleet.ModeSNIOnly }); at >= 0 {
 		return registered[at], true, nil
 	}
 	if !g.isHost(sni) {
 		return c, false, nil
+	}
+	// The name is one that all accounts have (registry.Service.Endpoint). Anybody can register anybody's certificate with SNI_ONLY, so who has
+	// proven to hold the key of its CA comes first, then the account that the name belongs to. Where accounts have names of their own, that
+	// is all; else whoever came first has the device.
+	if owner, proven, err := g.Provision.Owner(g.ctx, g.Home.Region, leaf); err != nil || proven {
+		c, found = in(owner)
+		return c, found, err
+	}
+	if c, found = in(g.Home); found || g.OwnNames {
+		return c, found, nil
 	}
 	return slices.MinFunc(registered, func(a, b store.ScopedCertificate) int { return a.Created.Compare(b.Created) }), true, nil
 }

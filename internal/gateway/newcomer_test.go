@@ -185,12 +185,14 @@ func TestWhoIsNotRegisteredByAConnection(t *testing.T) {
 	p := s.plant(plantBody)
 	forged := p.made("lamp-1")
 	forged.PrivateKey = newKey(t)
-	inactive := func() { check(t, s.prov.UpdateCA(t.Context(), s.ann, p.id, provision.CAChange{Status: fleet.Inactive})) }
+	inactive := func() {
+		check(t, s.prov.UpdateCA(t.Context(), s.ann, p.id, provision.CAChange{Status: fleet.Inactive}))
+	}
 	for _, c := range []struct {
 		name, alert, cause, cure string
-		d                  device
-		config             func(*tls.Config)
-		before             func()
+		d                        device
+		config                   func(*tls.Config)
+		before                   func()
 	}{
 		{"without the key", "", "does not hold the key", "of one pair", forged, nil, nil},
 		{"of a stranger", "bad certificate", "not registered", "register the certificate", s.stranger(s.now, s.now.Add(time.Hour)), nil, nil},
@@ -225,4 +227,118 @@ func TestOverHTTPSNobodyIsRegistered(t *testing.T) {
 	if alert := s.refusal(s.https, s.config(d, withALPN(alpnHTTPCert))); alert != "bad certificate" {
 		t.Errorf("alert %q", alert)
 	}
+}
+
+// register registers a device without a CA in an account that allows it everything.
+func (s *site) register(scope fleet.Scope, d device) {
+	s.t.Helper()
+	s.pass(time.Second)
+	s.tx(func(tx *store.Tx) error {
+		if _, err := registry.RegisterWithoutCA(tx, scope, pki.CertificatePEM(d.Certificate.Certificate[0]), fleet.Active); err != nil {
+			return err
+		}
+		if _, err := registry.CreatePolicy(tx, scope, "of-"+d.id[:8], document(allow("iot:*")), nil); err != nil {
+			return err
+		}
+		return registry.AttachPolicy(tx, scope, "of-"+d.id[:8], scope.IoT("cert", d.id))
+	})
+}
+
+// account is where the service has put a device that connects under a name.
+func (s *site) account(d device, name string) string {
+	s.t.Helper()
+	c := s.openWith(5, s.config(d, withName(name))).Connected("a")
+	defer c.Disconnect()
+	for _, scope := range []fleet.Scope{here, tenant, stranger} {
+		if state, err := s.gw.broker.Client(s.t.Context(), scope, "a"); err == nil && state.Connected {
+			return scope.Account
+		}
+	}
+	return "none"
+}
+
+var (
+	tenant   = fleet.Scope{Account: "111111111111", Region: "us-east-1"}
+	stranger = fleet.Scope{Account: "222222222222", Region: "us-east-1"}
+)
+
+// TestWhoRegistersSomebodysCertificateFirstDoesNotGetItsDevice where all accounts share one name.
+func TestWhoRegistersSomebodysCertificateFirstDoesNotGetItsDevice(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.policy("all", allow("iot:*"))
+	p := s.plant(plantBody)
+
+	d := p.made("lamp-1") // its CA is proven to be here's
+	s.register(stranger, d)
+	p.turnedAway(d)
+	if got := s.account(d, "iot.lan"); got != here.Account {
+		t.Errorf("a device of a proven CA is in account %s", got)
+	}
+
+	own := s.stranger(s.now.Add(-time.Hour), s.now.Add(time.Hour)) // nothing is known of its CA
+	s.register(stranger, own)
+	if got := s.account(own, "iot.lan"); got != stranger.Account {
+		t.Errorf("a device that one account alone has registered is in account %s", got)
+	}
+	s.register(here, own)
+	if got := s.account(own, "iot.lan"); got != here.Account {
+		t.Errorf("a device that the account of the name has registered, too, is in account %s", got)
+	}
+}
+
+func TestWhereAccountsHaveNamesOfTheirOwnTheHostsNameIsTheFirstAccounts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, func(c *Config) { c.OwnNames = true })
+	prefix, err := s.reg.EndpointPrefix(t.Context(), tenant)
+	check(t, err)
+	d := s.stranger(s.now.Add(-time.Hour), s.now.Add(time.Hour))
+	s.register(tenant, d)
+	if alert := s.refusal(s.mqtt, s.config(d)); alert != "bad certificate" {
+		t.Errorf("under the host's name: alert %q", alert)
+	}
+	s.wantTrace("SNI", "DescribeEndpoint")
+	if got := s.account(d, prefix+"-ats.iot.us-east-1.iot.lan"); got != tenant.Account {
+		t.Errorf("under the tenant's name it is in account %s", got)
+	}
+	s.register(here, d)
+	if got := s.account(d, "iot.lan"); got != here.Account {
+		t.Errorf("under the host's name it is in account %s", got)
+	}
+}
+
+func TestOneCAInSeveralAccounts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := &plant{site: s, key: newKey(t)}
+	p.cert = p.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "Plant CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, p.key)
+	names := map[fleet.Scope]string{}
+	for _, scope := range []fleet.Scope{tenant, stranger} {
+		s.tx(func(tx *store.Tx) error {
+			ca, err := registry.NewCA(p.cert)
+			check(t, err)
+			ca.Mode, ca.Status, ca.Auto = fleet.ModeSNIOnly, fleet.Active, true
+			_, err = registry.RegisterCA(tx, scope, ca, nil)
+			return err
+		})
+		prefix, err := s.reg.EndpointPrefix(t.Context(), scope)
+		check(t, err)
+		names[scope] = prefix + "-ats.iot.us-east-1.iot.lan"
+	}
+	d := p.made("lamp-1")
+	for scope, name := range names { // each account gets a registration of its own
+		p.turnedAway(d, withName(name))
+		check(t, s.db.View(t.Context(), func(tx *store.Tx) error {
+			c, err := tx.Certificate(scope, d.id)
+			if err == nil && (c.Status != fleet.PendingActivation || c.Mode != fleet.ModeSNIOnly) {
+				t.Errorf("registered %s, %s", c.Status, c.Mode)
+			}
+			return err
+		}))
+	}
+	other := p.made("lamp-2")
+	if alert := s.refusal(s.mqtt, s.config(other)); alert != "bad certificate" {
+		t.Errorf("under the host's name: alert %q", alert)
+	}
+	s.wantTrace("SNI_ONLY", "endpoint")
 }

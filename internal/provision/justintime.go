@@ -76,8 +76,31 @@ func (p *Service) Newcomer(ctx context.Context, at Place, leaf *x509.Certificate
 	return n, why
 }
 
-// maxSigners bounds how many CAs of one subject are asked about a stranger's certificate.
-const maxSigners = 16
+// Owner finds the account of a region that has proven to hold the key of the CA which has signed a certificate: it has registered the CA in
+// mode DEFAULT, which one account alone can.
+func (p *Service) Owner(ctx context.Context, region string, leaf *x509.Certificate) (owner fleet.Scope, found bool, err error) {
+	var cas []store.ScopedCA
+	err = p.Store.View(ctx, func(tx *store.Tx) error {
+		cas, err = tx.CAsBySubject("", region, pki.NameID(leaf.RawIssuer))
+		return err
+	})
+	for _, c := range cas[:min(len(cas), maxSigners)] {
+		if c.Mode != fleet.ModeDefault {
+			continue
+		}
+		ca, err := pki.ParseCertificatePEM(c.PEM)
+		if err != nil {
+			return owner, false, err
+		}
+		if pki.MayHaveSigned(ca, leaf) && pki.CheckSignedBy(leaf, ca) == nil {
+			return c.Scope, true, nil
+		}
+	}
+	return owner, false, err
+}
+
+// maxSigners bounds how many CAs of one subject are asked about a stranger's certificate. An account has ten at most (registry.RegisterCA).
+const maxSigners = 64
 
 // NotSigned is why a certificate is a stranger's that no registered CA has signed.
 const NotSigned = "no registered CA has signed it"

@@ -228,7 +228,9 @@ func TestWhyACertificateWaitsIsKept(t *testing.T) {
 			if err == nil || provisioned || f.status(cert.ID) != fleet.PendingActivation {
 				t.Fatalf("provisioned %v, %v", provisioned, err)
 			}
-			why := func() string { return view(f, func(tx *store.Tx) (string, error) { return WhyPending(tx, here, cert) }) }
+			why := func() string {
+				return view(f, func(tx *store.Tx) (string, error) { return WhyPending(tx, here, cert) })
+			}
 			if !strings.Contains(why(), c.want) || !strings.Contains(why(), "(trace ") {
 				t.Errorf("it waits since %q, want %q in it", why(), c.want)
 			}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -148,7 +149,18 @@ func (s *Server) serverNames(ctx context.Context) (names []string, err error) {
 		names, err = tx.CustomPoolDomains()
 		return err
 	})
-	return append(s.site.names(), names...), err
+	return slices.Concat(s.site.names(), s.endpointNames(), names), err
+}
+
+// endpointNames are the patterns of the accounts' endpoint names (registry.Service.Endpoint).
+func (s *Server) endpointNames() (names []string) {
+	if s.cfg.EndpointDomain == "" {
+		return nil
+	}
+	for _, service := range []string{"iot", "credentials.iot", "jobs.iot"} {
+		names = append(names, "*."+service+"."+s.site.Scope.Region+"."+s.cfg.EndpointDomain)
+	}
+	return names
 }
 
 // domainsChanged has renew look at the names again.

@@ -42,6 +42,8 @@ type Config struct {
 	Region    string `help:"AWS region to be." first:"us-east-1" placeholder:"REGION"`
 	Account   string `help:"Id of the first account, 12 digits." first:"000000000000" placeholder:"ID"`
 
+	EndpointDomain string `help:"Domain below which each account has endpoint names of its own, as on AWS: PREFIX-ats.iot.REGION.DOMAIN and so on. DNS must lead *.iot.REGION.DOMAIN, *.credentials.iot.REGION.DOMAIN and *.jobs.iot.REGION.DOMAIN here. Without it all accounts share the host's name." placeholder:"DOMAIN"`
+
 	DatabaseURL
 	MasterKey
 	KeyHelper string `help:"Socket of a key helper (imprint-pkcs11) in which the keys of new roots and issuers are made and stay (default: sealed files in the data folder)." type:"path" placeholder:"SOCKET"`

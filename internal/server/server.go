@@ -251,7 +251,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.identities = identitypool.New(identitypool.Config{Store: s.db, Tokens: s.userpools, Sessions: s.iam, Key: key,
 		Issuers: s.issuers, RoleIssuers: s.cfg.IdentityRoles, IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
 	s.iam.SetTokens(webIdentities{s})
-	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host, CredentialHost: cmp.Or(gateway.CredentialHost(s.site.Host), s.site.Host)})
+	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Host: s.site.Host, BaseDomain: s.cfg.EndpointDomain, CredentialHost: cmp.Or(gateway.CredentialHost(s.site.Host), s.site.Host)})
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})
@@ -259,7 +259,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, Violations: s.strangers.violations(), Filters: rate(s.strangers.budgets.Subscriptions, 2), OnFull: func() { s.metrics.Refused(budgetConnections) },
 		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnFirstConnection: s.metrics.FirstConnection, HoldFirstConnect: s.cfg.HoldFirstConnect, OnEnd: s.countEnd, Rules: s.rules, Limits: s.cfg.limits(), Denied: s.cfg.denied(),
-		Home: s.site.Scope, HostNames: s.site.names(), Clock: s.clock, Log: s.log})
+		Home: s.site.Scope, OwnNames: s.cfg.EndpointDomain != "", HostNames: s.site.names(), Clock: s.clock, Log: s.log})
 	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
 	return nil
 }

@@ -25,11 +25,7 @@ func scanCA(s scanner) (c fleet.CA, err error) {
 
 // CA returns a customer's CA. It fails with KindNotFound.
 func (tx *Tx) CA(s fleet.Scope, id string) (fleet.CA, error) {
-	c, found, err := one(tx, scanCA, `SELECT `+caColumns+` FROM ca_certificates a WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
-	if err == nil && !found {
-		err = fleet.NotFound("CA certificate", id)
-	}
-	return c, err
+	return find(tx, "CA certificate", id, scanCA, `SELECT `+caColumns+` FROM ca_certificates a WHERE account = ? AND region = ? AND id = ?`, s.Account, s.Region, id)
 }
 
 // A ScopedCA is a CA with where it is registered.

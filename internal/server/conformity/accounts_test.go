@@ -20,6 +20,7 @@ var otherwise = map[attempt]string{
 	{"iam", "SimulateCustomPolicy"}:          "",                        // has no resource
 	{"imprint", "DeprovisionThing"}:          "",                        // idempotent
 	{"iot", "DeleteBillingGroup"}:            "",                        // idempotent
+	{"iot", "DeleteRegistrationCode"}:        "",                        // has no resource
 	{"iot", "DeleteThing"}:                   "",                        // idempotent
 	{"iot", "DeleteThingGroup"}:              "",                        // idempotent
 	{"iot", "DeleteTopicRule"}:               "",                        // idempotent

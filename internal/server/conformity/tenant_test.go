@@ -10,6 +10,7 @@ import (
 	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
@@ -17,6 +18,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"maps"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +87,7 @@ func newTenant(s *site, admin sigv4.Credentials, account string) *tenant {
 	a := &tenant{site: s, admin: admin, account: account, private: "privateof" + account, values: values{"AccountId": account}}
 	a.furnishIAM()
 	a.furnishRegistry()
+	a.furnishCA()
 	a.furnishUserPool()
 	a.furnishIdentityPool()
 	a.furnishHooks()
@@ -166,7 +169,7 @@ func (a *tenant) furnishRegistry() {
 		"ThingName": "lamp", "ThingArn": a.arn("iot", "thing/lamp"), "ThingTypeName": "lights",
 		"ThingGroupName": "garden", "ThingGroupArn": a.arn("iot", "thinggroup/garden"), "ParentGroup": "garden", "ParentGroupName": "garden",
 		"BillingGroupName": "bulbs", "BillingGroupArn": a.arn("iot", "billinggroup/bulbs"), "ListThings.ThingTypeName": absent{},
-		"PolicyVersionId": "2", "CertificateId": made.dig("certificateId"), "ClaimId": made.dig("certificateId"), "CaCertificateId": made.dig("certificateId"),
+		"PolicyVersionId": "2", "CertificateId": made.dig("certificateId"), "ClaimId": made.dig("certificateId"),
 		"CertificatePem": made.dig("certificatePem"), "RegisterCertificateWithoutCA.Status": "ACTIVE", "NewStatus": "INACTIVE", "Principal": certificate, "Target": certificate,
 		"TemplateName": "lamps", "TemplateNames": []any{"lamps"}, "TemplateBody": emptyBody, "ProvisioningRoleArn": a.arn("iam", "role/keeper"),
 		"DescribeProvisioningTemplateVersion.VersionId": 2, "DeleteProvisioningTemplateVersion.VersionId": 2, "DefaultVersionId": 2,
@@ -179,6 +182,30 @@ func (a *tenant) furnishRegistry() {
 		"RuleName": "lamprule", "TopicRulePayload": object{"sql": "SELECT * FROM 'changed'", "actions": []any{}}, "ListTopicRules.Topic": absent{}, "ListTopicRules.RuleDisabled": absent{},
 		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic, "GetRetainedMessage.Topic": "lamps/kept",
 	})
+}
+
+// furnishCA gives the tenant a CA of its own and a certificate that it has signed.
+func (a *tenant) furnishCA() {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(a.t, err)
+	sign := func(c, by *x509.Certificate) string {
+		c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, c, by, key.Public(), key)
+		must(a.t, err)
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Plant of " + a.account}, IsCA: true, BasicConstraintsValid: true}
+	text := sign(ca, ca)
+	code := a.do("iot", "GetRegistrationCode", object{}).dig("registrationCode")
+	made := a.do("iot", "RegisterCACertificate", object{"caCertificate": text, "verificationCertificate": sign(&x509.Certificate{Subject: pkix.Name{CommonName: code}}, ca),
+		"setAsActive": true, "allowAutoRegistration": true, "registrationConfig": object{"templateBody": emptyBody, "roleArn": a.arn("iam", "role/keeper")},
+		"tags": []any{object{"Key": "of", "Value": a.private}}})
+	leaf := sign(&x509.Certificate{Subject: pkix.Name{CommonName: "lamp"}}, ca)
+	a.do("iot", "RegisterCertificate", object{"certificatePem": leaf})
+	id := made.dig("certificateId")
+	maps.Copy(a.values, values{"CaCertificateId": id, "DescribeCACertificate.CertificateId": id, "UpdateCACertificate.CertificateId": id, "DeleteCACertificate.CertificateId": id,
+		"NewAutoRegistrationStatus": "DISABLE", "RegisterCACertificate.CaCertificate": text, "RegisterCACertificate.CertificateMode": "SNI_ONLY", "RegisterCertificate.CertificatePem": leaf,
+		"RegisterCertificate.Status": "ACTIVE"})
 }
 
 func (a *tenant) furnishHooks() {

@@ -79,6 +79,8 @@ type Metrics struct {
 	contained     prometheus.Counter
 	messages      *prometheus.CounterVec
 	triggerTime   *prometheus.HistogramVec
+	hosted        *prometheus.CounterVec
+	hostedTime    *prometheus.HistogramVec
 
 	codes words
 }
@@ -127,6 +129,8 @@ func New(s Sources) *Metrics {
 	m.contained = counter("imprint_contained_certificates_total", "Certificates that lost their power with the claim that they came from.").WithLabelValues()
 	m.messages = counter("imprint_messages_total", "Attempts to send messages to users by medium (EMAIL, SMS) and outcome (sent, failed, refused).", "medium", "outcome")
 	m.triggerTime = histogram("imprint_trigger_duration_seconds", "Time of a trigger of a user pool by trigger and outcome (answered, refused, unreadable, failed).", slow, "trigger", "outcome")
+	m.hosted = counter("imprint_hosted_requests_total", "Requests to the sign-in pages of user pools and the endpoints of OAuth beside them, by path below the domain and HTTP status.", "path", "status")
+	m.hostedTime = histogram("imprint_hosted_request_duration_seconds", "Time from such a request to its answer.", slow, "path")
 	m.complete = sync.OnceFunc(func() {
 		m.sources(s)
 		m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -260,6 +264,12 @@ func (m *Metrics) Handshake(cause string, took time.Duration) {
 	}
 	m.handshakes.WithLabelValues(outcome, m.codes.bound(cause)).Inc()
 	m.handshakeTime.WithLabelValues(outcome).Observe(took.Seconds())
+}
+
+// Hosted counts a request to the sign-in pages. path is one of theirs, or a word of ours.
+func (m *Metrics) Hosted(path string, status int, took time.Duration) {
+	m.hosted.WithLabelValues(path, strconv.Itoa(status)).Inc()
+	m.hostedTime.WithLabelValues(path).Observe(took.Seconds())
 }
 
 // RuleNotFound counts a message of Basic Ingest that no rule takes.

@@ -36,6 +36,7 @@ func used() *Metrics {
 	m.Trigger("PreSignUp", "answered", time.Millisecond)
 	m.Function("answered", true, 2*time.Millisecond)
 	m.Processes(3)
+	m.Hosted("/login", 200, time.Millisecond)
 	m.Slowed("handshakes")
 	m.Handshake("revoked", time.Millisecond)
 	m.Handshake("timeout", 10*time.Second)

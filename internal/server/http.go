@@ -57,7 +57,7 @@ func (s *Server) handler() http.Handler {
 	front := &wire.Frontend{Services: services, Observe: s.traceSignIns(s.countRequests(services)), Authenticate: s.authenticate, Vouch: s.vouch, Authorize: s.authorize, Scope: s.site.Scope,
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
-	pages := hosted.New(hosted.Config{Pools: s.userpools, CORS: front.CORS, Log: s.log})
+	pages := hosted.New(hosted.Config{Pools: s.userpools, CORS: front.CORS, Log: s.log, Observe: s.metrics.Hosted})
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
 		return s.caller(r.Context(), r, nil, gateway.WebSocketSigningNames)
 	}})

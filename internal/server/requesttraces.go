@@ -10,6 +10,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/sigv4"
 	"github.com/imprint-iot/imprint/internal/trace"
+	"github.com/imprint-iot/imprint/internal/userpool"
 	"github.com/imprint-iot/imprint/internal/wire"
 )
 
@@ -36,6 +37,12 @@ var requestCures = []requestCure{
 	{"NotAuthorizedException", "Token expired", "refresh the Id token, then ask again: it is good for an hour, if the client says nothing else"},
 	{"NotAuthorizedException", "Invalid login token", "send the Id token, not the access token, as the user pool gave it; sign in again if it is an old one"},
 	{"NotAuthorizedException", "Incorrect username or password", "type name and password again, or set a new one (AdminSetUserPassword, ForgotPassword)"},
+	{"NotAuthorizedException", "Password attempts exceeded", "wait: after five failures each further one doubles the wait, up to 15 minutes; AdminSetUserPassword ends it"},
+	{"NotAuthorizedException", "User is disabled", "AdminEnableUser lets them sign in again"},
+	{"NotAuthorizedException", "Temporary password has expired", "send a new one (AdminCreateUser with MessageAction RESEND)"},
+	{"UserNotConfirmedException", "", "let them enter the code of their sign-up (ConfirmSignUp), or confirm them (AdminConfirmSignUp)"},
+	{"PasswordResetRequiredException", "", "let them set a new password with the code that was sent to them (ForgotPassword sends another)"},
+	{"CodeMismatchException", "Invalid code received", "enter the code that the authenticator app shows now; check the clock of the phone, or give a new start with imprint user reset-token"},
 	{"ExpiredTokenException", "", "sign in again: the token has ended, or the person was signed out"},
 }
 
@@ -117,9 +124,35 @@ func (s *Server) traceSignIns(next func(wire.Event)) func(wire.Event) {
 	}
 }
 
-// signIn has the unsigned operations by which somebody proves who they are.
-var signIn = map[string]bool{"InitiateAuth": true, "RespondToAuthChallenge": true, "GetTokensFromRefreshToken": true, "GetId": true,
-	"GetCredentialsForIdentity": true, "GetOpenIdToken": true, "AssumeRoleWithWebIdentity": true}
+// signIn has the unsigned operations by which somebody proves who they are. The steps of a sign-in to a user pool are not among them:
+// signInRefused knows whose it is.
+var signIn = map[string]bool{"GetTokensFromRefreshToken": true, "GetId": true, "GetCredentialsForIdentity": true, "GetOpenIdToken": true,
+	"AssumeRoleWithWebIdentity": true}
+
+// signInRefused leaves the trace of a sign-in to a user pool that was refused, by the API or at the pages.
+func (s *Server) signInRefused(ctx context.Context, r userpool.RefusedSignIn) {
+	e := refusal(r.Err)
+	if e == nil {
+		return
+	}
+	if r.Scope == (fleet.Scope{}) {
+		r.Scope = s.site.Scope
+	}
+	t := s.requestTrace(ctx, r.Scope)
+	if c := fleet.CallerFrom(ctx); c != nil {
+		t.Fact("sourceIp", c.SourceIP)
+	}
+	t.Fact("user", r.User)
+	t.Fact("userPool", r.Pool)
+	t.Fact("client", r.Client)
+	where := "cognito-idp"
+	if r.Pages {
+		where = "pages"
+	}
+	t.Step(where, "%s", r.Step)
+	t.SetCure("%s", cureOfRequest(e))
+	s.recorder.Finish(t, e)
+}
 
 func (s *Server) requestTrace(ctx context.Context, scope fleet.Scope) *trace.Trace {
 	t := trace.New(scope, trace.Request, s.clock)

@@ -139,10 +139,16 @@ func (w *world) target() (*Pool, *Client) {
 	return p, app
 }
 
+// watched is a service that tells of refused sign-ins, as the server's does, and has no budgets.
+func watched(c *Config) {
+	c.FailuresPerMinute, c.SignUpsPerMinute = -1, -1
+	c.OnSignInRefused = func(context.Context, RefusedSignIn) {}
+}
+
 // TestNobodyLearnsByTextWhoExists: every answer to a stranger is the same, at first, after each other and when it was too much.
 func TestNobodyLearnsByTextWhoExists(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *Config) { c.FailuresPerMinute, c.SignUpsPerMinute = -1, -1 })
+	w := newWorld(t, watched)
 	p, app := w.target()
 	same := func(d drill, known string) {
 		t.Helper()
@@ -184,7 +190,7 @@ func TestNobodyLearnsByWorkWhoExists(t *testing.T) {
 	powers := 0
 	onPower = func() { powers++ }
 	defer func() { onPower = func() {} }()
-	w := newWorld(t, func(c *Config) { c.FailuresPerMinute, c.SignUpsPerMinute = -1, -1 })
+	w := newWorld(t, watched)
 	_, app := w.target()
 	for _, name := range []string{known, unknown} { // codes are under way; the first statements of a store may be more
 		for _, d := range append([]drill{forgot}, guesses...) {

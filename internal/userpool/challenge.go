@@ -26,6 +26,7 @@ type Answer struct {
 func (s *Service) Respond(ctx context.Context, in Answer) (Outcome, error) {
 	e, err := s.enter(ctx, in.ClientID)
 	if err != nil {
+		s.tellRefused(ctx, entry{}, in.Challenge, err)
 		return Outcome{}, err
 	}
 	return s.respond(ctx, e, in)
@@ -40,7 +41,9 @@ func (s *Service) AdminRespond(ctx context.Context, scope fleet.Scope, poolID st
 	return s.respond(ctx, e, in)
 }
 
-func (s *Service) respond(ctx context.Context, e entry, in Answer) (Outcome, error) {
+func (s *Service) respond(ctx context.Context, e entry, in Answer) (out Outcome, err error) {
+	e = e.watch()
+	defer func() { s.tellRefused(ctx, e, in.Challenge, err) }()
 	if !e.admin {
 		if err := s.check(ctx, s.guesses); err != nil {
 			return Outcome{}, err
@@ -131,6 +134,7 @@ func (s *Service) finishSRP(ctx context.Context, e entry, responses map[string]f
 	if err != nil {
 		return Outcome{}, err
 	}
+	e.meets(user)
 	signature, err := decodeBase64(claim)
 	var same bool
 	if err2 := s.compute(ctx, func() {
@@ -283,6 +287,7 @@ func (s *Service) changeTemporary(ctx context.Context, e entry, in Answer) (Outc
 	if err != nil {
 		return Outcome{}, err
 	}
+	e.meets(seen)
 	changes, err := e.newAttributes(seen, in.Responses)
 	if err != nil {
 		return Outcome{}, err

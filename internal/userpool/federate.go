@@ -135,7 +135,9 @@ func (s *Service) Return(site *Site, state string, cookie fleet.Secret) (*Return
 
 // Arrive ends a sign-in: it asks the provider about the answer, finds or makes the user, and signs the browser in. The outcome has its
 // cookie.
-func (s *Service) Arrive(ctx context.Context, site *Site, a *Authorization, r *Return, answer url.Values) (Outcome, error) {
+func (s *Service) Arrive(ctx context.Context, site *Site, a *Authorization, r *Return, answer url.Values) (out Outcome, err error) {
+	e := a.watch()
+	defer func() { s.tellRefused(ctx, e, r.x.Provider, err) }()
 	if r.x.Client != a.client.ID || r.pool.ID != a.pool.ID {
 		return Outcome{}, badReturn()
 	}
@@ -153,7 +155,7 @@ func (s *Service) Arrive(ctx context.Context, site *Site, a *Authorization, r *R
 	if err != nil {
 		return Outcome{}, s.notVouched(ctx, a, i, err)
 	}
-	return s.admit(ctx, a.entry, arrival{provider: i, identity: identity})
+	return s.admit(ctx, e, arrival{provider: i, identity: identity})
 }
 
 // spendState makes a state count once, before the provider is asked: of two answers at the same time one is late.

@@ -155,6 +155,7 @@ func (s *Service) welcome(tx *store.Tx, e entry, a arrival, sub string) (store.P
 	if err != nil {
 		return old, err
 	}
+	e.meets(&old)
 	switch {
 	case !old.Enabled:
 		return old, userDisabled()

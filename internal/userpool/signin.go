@@ -32,13 +32,15 @@ type entry struct {
 	client *Client
 	pool   *Pool
 	admin  bool
-	hosted bool // the server's own pages ask, for the browser in front of them
+	hosted bool    // the server's own pages ask, for the browser in front of them
+	whom   *string // where a watched sign-in notes its user (refused.go)
 }
 
 // InitiateAuth begins a sign-in for whoever knows a client id.
 func (s *Service) InitiateAuth(ctx context.Context, in SignIn) (Outcome, error) {
 	e, err := s.enter(ctx, in.ClientID)
 	if err != nil {
+		s.tellRefused(ctx, entry{}, in.Flow, err)
 		return Outcome{}, err
 	}
 	return s.initiate(ctx, e, in)
@@ -70,8 +72,10 @@ func (s *Service) enterPool(ctx context.Context, scope fleet.Scope, poolID, clie
 	return e, err
 }
 
-func (s *Service) initiate(ctx context.Context, e entry, in SignIn) (Outcome, error) {
+func (s *Service) initiate(ctx context.Context, e entry, in SignIn) (out Outcome, err error) {
 	flow := in.Flow
+	e = e.watch()
+	defer func() { s.tellRefused(ctx, e, flow, err) }()
 	switch flow {
 	case "REFRESH_TOKEN":
 		flow = "REFRESH_TOKEN_AUTH"
@@ -156,6 +160,7 @@ func (s *Service) candidate(ctx context.Context, e entry, name string) (candidat
 	}); err != nil {
 		return c, err
 	}
+	e.meets(c.user)
 	external := c.user != nil && c.user.Status == External
 	if external { // there is no password to know
 		c.user = nil

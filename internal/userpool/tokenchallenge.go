@@ -75,6 +75,7 @@ func (s *Service) finishStep(ctx context.Context, e entry, in Answer, step strin
 	session := newSession(e, s.now())
 	err = s.tx(ctx, func(tx *store.Tx) error {
 		u, err := c.user(tx, e.pool)
+		e.meets(&u)
 		if err != nil {
 			return err
 		}

@@ -80,6 +80,9 @@ type Config struct {
 	OnTrigger func(trigger, outcome string, took time.Duration)
 	// OnMessage, if set, hears of each attempt to send a message: EMAIL or SMS, and sent, failed (it may be tried again) or refused.
 	OnMessage func(medium, outcome string)
+	// OnSignInRefused, if set, hears of each step of a sign-in that was refused, by the API or at the pages. GetTokensFromRefreshToken is
+	// none.
+	OnSignInRefused func(ctx context.Context, r RefusedSignIn)
 	// FailuresPerMinute bounds failed sign-ins and guessed codes per source address; 0: 20, negative: no bound. A factory whose
 	// people sit behind one address stays far below it: successes do not count.
 	FailuresPerMinute int

@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/userpool"
@@ -32,6 +33,9 @@ type Config struct {
 	Pools *userpool.Service
 	CORS  wire.CORS // of the endpoints that apps call by themselves; the pages have none
 	Log   *slog.Logger
+
+	// Observe, if set, hears of each answered request: the path below the domain, "other" for one that there is not.
+	Observe func(path string, status int, took time.Duration)
 }
 
 // A Handler serves the domains of all pools.
@@ -113,10 +117,19 @@ type visit struct {
 
 // ServeHTTP finds the domain and the route.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin, told := time.Now(), &statusWriter{w, http.StatusOK}
+	w = told
 	v := &visit{Handler: h, w: w, r: r.WithContext(withAddress(r))}
 	domain, path, custom := v.where()
-	secure(w.Header())
 	rt, known := h.routes[path]
+	if h.cfg.Observe != nil {
+		label := path
+		if !known {
+			label = "other"
+		}
+		defer func() { h.cfg.Observe(label, told.status, time.Since(begin)) }()
+	}
+	secure(w.Header())
 	if known && rt.called {
 		h.cfg.CORS.Headers(w.Header(), r)
 		if r.Method == http.MethodOptions {
@@ -148,6 +161,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	v.site = site
 	rt.serve(v)
+}
+
+// A statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // where takes the address apart: the domain, whether it is a host name, and the path below it.

@@ -370,12 +370,19 @@ func (s *Service) ConfirmUser(ctx context.Context, scope fleet.Scope, poolID, us
 	return s.postConfirmation(ctx, pool, "", "ConfirmSignUp", &u)
 }
 
-// UpdateUser changes attributes of a user; an empty value removes one.
+// UpdateUser changes attributes of a user; an empty value removes one. New addresses are verified as in UpdateSelf, but for those of which the
+// administrator says that they are.
 func (s *Service) UpdateUser(ctx context.Context, scope fleet.Scope, poolID, username string, changes map[string]string) error {
-	_, err := s.changeUser(ctx, scope, poolID, username, func(_ *store.Tx, p *Pool, u *store.PoolUser) error {
-		return p.change(u, changes)
-	})
-	return err
+	var pool *Pool
+	var messages []order
+	if _, err := s.changeUser(ctx, scope, poolID, username, func(tx *store.Tx, p *Pool, u *store.PoolUser) (err error) {
+		pool = p
+		messages, err = s.amend(ctx, tx, p, u, changes, "")
+		return err
+	}); err != nil {
+		return err
+	}
+	return s.deliverAll(ctx, pool, messages)
 }
 
 // DeleteUserAttributes removes attributes of a user.

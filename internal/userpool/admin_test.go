@@ -1,6 +1,7 @@
 package userpool
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -61,6 +62,44 @@ func TestInvitingAgain(t *testing.T) {
 	wantError(t, err, "UnsupportedUserStateException", "")
 	_, err = w.CreateUser(ctx, scope, p.ID, NewUser{Username: "nobody", Resend: true})
 	wantError(t, err, "UserNotFoundException", "User does not exist.")
+}
+
+func TestANewAddressFromAnAdministratorIsVerifiedByItsOwner(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	p := w.pool(Settings{AutoVerified: []string{"email", "phone_number"}, VerifyFirst: []string{"phone_number"}})
+	app := w.client(p, ClientSettings{})
+	w.user(p, "ada", map[string]string{"email": "ada@example.com", "email_verified": "true"})
+	token := w.tokens(app, "ada").Access
+	attribute := func(name string) string { return must(w.User(ctx, scope, p.ID, "ada"))(t).Attributes[name] }
+	update := func(changes map[string]string) { t.Helper(); ok(t, w.UpdateUser(ctx, scope, p.ID, "ada", changes)) }
+
+	update(map[string]string{"email": "lovelace@example.com"})
+	m := w.mail.last(t)
+	if w.mail.count() != 1 || m.Destination != "lovelace@example.com" || m.Reason != verification || attribute("email") != m.Destination || attribute("email_verified") != "false" {
+		t.Fatalf("sent %+v, attributes %v", m, must(w.User(ctx, scope, p.ID, "ada"))(t).Attributes)
+	}
+	ok(t, w.VerifyAttribute(ctx, token, "email", m.Code))
+	if attribute("email_verified") != "true" {
+		t.Error("the address is not verified")
+	}
+	update(map[string]string{"email": "lovelace@example.com", "name": "Ada"})                    // the same address
+	update(map[string]string{"email": "countess@example.com", "email_verified": "true"})         // the administrator knows it
+	update(map[string]string{"phone_number": "+4915112345678", "phone_number_verified": "true"}) // verified first, save for administrators
+	if w.mail.count() != 1 || attribute("email_verified") != "true" || attribute("phone_number") != "+4915112345678" {
+		t.Errorf("%d messages, attributes %v", w.mail.count(), must(w.User(ctx, scope, p.ID, "ada"))(t).Attributes)
+	}
+	update(map[string]string{"phone_number": "+4915187654321"})
+	if m = w.mail.last(t); m.Medium != "SMS" || m.Destination != "+4915187654321" || attribute("phone_number") != "+4915112345678" {
+		t.Errorf("sent %+v, attributes %v", m, must(w.User(ctx, scope, p.ID, "ada"))(t).Attributes)
+	}
+	ok(t, w.VerifyAttribute(ctx, token, "phone_number", m.Code))
+	if attribute("phone_number") != "+4915187654321" || attribute("phone_number_verified") != "true" {
+		t.Errorf("attributes %v", must(w.User(ctx, scope, p.ID, "ada"))(t).Attributes)
+	}
+	w.mail.breaks(errors.New("no mail today"))
+	wantError(t, w.UpdateUser(ctx, scope, p.ID, "ada", map[string]string{"email": "ada@example.com"}), "CodeDeliveryFailureException", "")
 }
 
 func TestAdministratorsManageUsers(t *testing.T) {

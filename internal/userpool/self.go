@@ -2,6 +2,7 @@ package userpool
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -131,36 +132,11 @@ func (s *Service) UpdateSelf(ctx context.Context, token fleet.Secret, changes ma
 			return nil, unauthorizedAttribute()
 		}
 	}
-	codes := map[string]fleet.Secret{"email": newCode(), "phone_number": newCode()}
 	var messages []order
-	err = s.changeSelf(ctx, who, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
-		messages = nil
-		atOnce := map[string]string{}
-		for _, name := range sortedKeys(changes) {
-			value := changes[name]
-			first := slices.Contains(p.VerifyFirst, name)
-			if !first || value == "" {
-				atOnce[name] = value
-			}
-			asks := codes[name] != "" && value != "" && value != u.Attributes[name] && (first || slices.Contains(p.AutoVerified, name))
-			if !asks {
-				continue
-			}
-			if err := p.checkAttributes(map[string]string{name: value}); err != nil {
-				return err
-			}
-			o := newOrder(u, verification, name, value, codes[name], s.now(), confirmLife).by(ctx, "UpdateUserAttribute", who.client.ID)
-			messages = append(messages, o)
-			if err := s.owe(tx, p, o); err != nil {
-				return err
-			}
-			if err := s.putCode(tx, p, u.Sub, verifyCode+name, name, value, codes[name], confirmLife); err != nil {
-				return err
-			}
-		}
-		return p.change(u, atOnce)
-	})
-	if err != nil {
+	if err := s.changeSelf(ctx, who, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
+		messages, err = s.amend(ctx, tx, p, u, changes, who.client.ID)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	var sent []CodeDelivery
@@ -171,6 +147,35 @@ func (s *Service) UpdateSelf(ctx context.Context, token fleet.Secret, changes ma
 		sent = append(sent, o.delivery())
 	}
 	return sent, nil
+}
+
+// amend changes attributes of a user for a client, "" for an administrator, and returns the messages that it owes: codes for new addresses
+// which the pool verifies. Only administrators may say that an address is verified, and then it needs no code.
+func (s *Service) amend(ctx context.Context, tx *store.Tx, p *Pool, u *store.PoolUser, changes map[string]string, client string) (messages []order, err error) {
+	atOnce := maps.Clone(changes)
+	for _, name := range []string{"email", "phone_number"} {
+		value, changed := changes[name]
+		first := slices.Contains(p.VerifyFirst, name)
+		if !changed || value == "" || value == u.Attributes[name] || changes[name+"_verified"] == "true" || !first && !slices.Contains(p.AutoVerified, name) {
+			continue
+		}
+		if err := p.checkAttributes(map[string]string{name: value}); err != nil {
+			return nil, err
+		}
+		if first {
+			delete(atOnce, name)
+		}
+		code := newCode()
+		o := newOrder(u, verification, name, value, code, s.now(), confirmLife).by(ctx, "UpdateUserAttribute", client)
+		messages = append(messages, o)
+		if err := s.owe(tx, p, o); err != nil {
+			return nil, err
+		}
+		if err := s.putCode(tx, p, u.Sub, verifyCode+name, name, value, code, confirmLife); err != nil {
+			return nil, err
+		}
+	}
+	return messages, p.change(u, atOnce)
 }
 
 // RequestVerification sends a code that proves an address of the token's owner (GetUserAttributeVerificationCode).

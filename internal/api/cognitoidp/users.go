@@ -71,7 +71,7 @@ func (a *api) adminResetUserPassword(ctx context.Context, in *AdminResetUserPass
 }
 
 func (a *api) adminUpdateUserAttributes(ctx context.Context, in *AdminUpdateUserAttributesInput) (*AdminUpdateUserAttributesOutput, error) {
-	return nil, a.pools.UpdateUser(ctx, scope(ctx), in.UserPoolId, in.Username, attributesIn(in.UserAttributes))
+	return nil, a.pools.UpdateUser(userpool.WithMetadata(ctx, in.ClientMetadata), scope(ctx), in.UserPoolId, in.Username, attributesIn(in.UserAttributes))
 }
 
 func (a *api) adminDeleteUserAttributes(ctx context.Context, in *AdminDeleteUserAttributesInput) (*AdminDeleteUserAttributesOutput, error) {

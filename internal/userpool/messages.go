@@ -219,6 +219,13 @@ func (s *Service) send(ctx context.Context, p *Pool, o order) error {
 		return err
 	}
 	m := p.message(&u, o, words)
+	if p.linked(o) {
+		link, err := s.linkOf(ctx, p, &u, o)
+		if err != nil {
+			return err
+		}
+		m.Body, m.HTML = fleet.Secret(withLinks(m.Body.Reveal(), m.HTML, link)), true
+	}
 	err = s.cfg.Delivery.Send(ctx, m)
 	if s.cfg.OnMessage != nil {
 		outcome := "sent"
@@ -246,6 +253,9 @@ func (p *Pool) wording(o order) wording {
 		}
 		return w
 	}
+	if p.linked(o) {
+		return wording{or(p.Verification.SubjectByLink, "Your verification link"), or(p.Verification.EmailByLink, "Please click the link below to verify your email address. {##Verify Email##}")}
+	}
 	w := wording{"Your verification code", "Your confirmation code is {####}"}
 	if o.Reason == recovery {
 		w = wording{"Your password reset code", "Your password reset code is {####}"}
@@ -271,6 +281,9 @@ func (p *Pool) message(u *store.PoolUser, o order, w wording) delivery.Message {
 	}
 	if m.HTML {
 		name, code = html.EscapeString(name), html.EscapeString(code)
+	}
+	if p.linked(o) {
+		code = "{####}" // the link takes its place
 	}
 	m.Body = fleet.Secret(strings.NewReplacer("{username}", name, "{####}", code).Replace(w.body))
 	return m

@@ -161,3 +161,52 @@ func TestTheWordsOfMessages(t *testing.T) {
 		}
 	}
 }
+
+func TestASignUpIsConfirmedByTheLinkInItsMail(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	s := open
+	s.Verification = MessageTemplate{ByLink: true, EmailByLink: "Hi {username} & all. {##Verify <me>##}"}
+	p := w.pool(s)
+	app := w.client(p, ClientSettings{ShowUnknownUsers: true})
+	_, _, err := w.signUp(app, "ada", map[string]string{"email": "ada@example.com"})
+	wantError(t, err, "CodeDeliveryFailureException", "") // there is nowhere to lead to yet
+
+	site := w.site(p, "plant")
+	must(w.ResendCode(ctx, w.request(app, "ada")))(t)
+	m := w.mail.last(t)
+	link := "https://iot.lan:8443/auth/plant/confirmUser?client_id=" + app.ID + "&amp;confirmation_code=" + m.Code.Reveal() + "&amp;user_name=ada"
+	if m.Subject != "Your verification link" || !m.HTML || m.Body.Reveal() != `Hi ada & all. <a href="`+link+`">Verify <me></a>` {
+		t.Errorf("the mail is %q, %q", m.Subject, m.Body.Reveal())
+	}
+	wantError(t, w.ConfirmByLink(ctx, site, app.ID, "ada", "000000x"), "CodeMismatchException", "")
+	wantError(t, w.ConfirmByLink(ctx, site, "nobody", "ada", m.Code), "invalid_client", "")
+	other := w.site(w.pool(open), "office")
+	wantError(t, w.ConfirmByLink(ctx, other, app.ID, "ada", m.Code), "invalid_client", "")
+	ok(t, w.ConfirmByLink(ctx, site, app.ID, "ada", m.Code))
+	wantError(t, w.ConfirmByLink(ctx, site, app.ID, "ada", m.Code), "NotAuthorizedException", "User cannot be confirmed. Current status is CONFIRMED")
+	if got := must(w.User(ctx, scope, p.ID, "ada"))(t); got.Attributes["email_verified"] != "true" {
+		t.Errorf("attributes %v", got.Attributes)
+	}
+	must(w.ForgotPassword(ctx, w.request(app, "ada")))(t) // the operation that ends it takes a code
+	if m = w.mail.last(t); m.Body.Reveal() != "Your password reset code is "+m.Code.Reveal() || m.HTML {
+		t.Errorf("the mail is %q", m.Body.Reveal())
+	}
+}
+
+func TestAUserNameIsTextInAMailWithALink(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		"Hi {username}, {##go##}":        "Hi &lt;b&gt;eve, <a href=\"L\">go</a>",
+		"<i>{username}</i> {##go##}":     "<i>&lt;b&gt;eve</i> <a href=\"L\">go</a>",
+		"{username}: {####}":             "&lt;b&gt;eve: <a href=\"L\">L</a>",
+		"{##one##} and {##two##} {##end": `<a href="L">one</a> and <a href="L">two</a> {##end`,
+	} {
+		p := &Pool{Settings: Settings{Verification: MessageTemplate{ByLink: true}}}
+		m := p.message(&store.PoolUser{Username: "<b>eve"}, order{Reason: signUpReason, Attribute: "email", Code: "123456"}, wording{body: body})
+		if got := withLinks(m.Body.Reveal(), m.HTML, "L"); got != want {
+			t.Errorf("%s becomes %s, want %s", body, got, want)
+		}
+	}
+}

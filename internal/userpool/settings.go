@@ -81,7 +81,8 @@ type RecoveryOption struct {
 // A MessageTemplate words what is sent; {####} stands for the code or password, {username} for the user.
 type MessageTemplate struct {
 	SMS, Email, Subject        string
-	EmailByLink, SubjectByLink string // kept and shown; links are not sent
+	EmailByLink, SubjectByLink string // {##TEXT##} stands for the link
+	ByLink                     bool   // of VerificationMessageTemplate: mail for a sign-up has a link in place of a code
 }
 
 // EmailSettings and SMSSettings are AWS's delivery settings. They are kept and shown: delivery here is the server's own.

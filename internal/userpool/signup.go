@@ -135,13 +135,17 @@ func (s *Service) ConfirmSignUp(ctx context.Context, r CodeRequest, code fleet.S
 	if err != nil {
 		return err
 	}
+	return s.confirmSignUp(ctx, e, r.Username, code, forceAlias)
+}
+
+func (s *Service) confirmSignUp(ctx context.Context, e entry, username string, code fleet.Secret, forceAlias bool) error {
 	if err := s.check(ctx, s.guesses); err != nil {
 		return err
 	}
-	if err := s.guess(ctx, func(tx *store.Tx) (verdict, err error) { return s.confirm(tx, e, r.Username, code, forceAlias) }); err != nil {
+	if err := s.guess(ctx, func(tx *store.Tx) (verdict, err error) { return s.confirm(tx, e, username, code, forceAlias) }); err != nil {
 		return err
 	}
-	return s.confirmed(ctx, e, r.Username, "ConfirmSignUp")
+	return s.confirmed(ctx, e, username, "ConfirmSignUp")
 }
 
 // confirmed calls the trigger for a user who was confirmed, by the name that was given.

@@ -279,6 +279,9 @@ func (s *Service) customWording(ctx context.Context, p *Pool, u *store.PoolUser,
 	if o.Attribute == "phone_number" {
 		name, body = "smsMessage", sms
 	}
+	if _, _, _, found := placeholder(body); found && p.linked(o) {
+		return wording{or(subject, words.subject), body}, nil
+	}
 	if err := checkCustom(name, body, o.Reason == invitation); err != nil {
 		return words, err
 	}

@@ -254,6 +254,15 @@ func TestAPoolThatSaysNothingGetsTheDefaults(t *testing.T) {
 	}
 }
 
+func TestAPoolMayConfirmWithLinks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	words := object{"DefaultEmailOption": "CONFIRM_WITH_LINK", "EmailMessageByLink": "Welcome. {##This way##}", "EmailSubjectByLink": "Come in"}
+	made := w.do("CreateUserPool", object{"PoolName": "p", "VerificationMessageTemplate": words})
+	got := dig(w.do("DescribeUserPool", object{"UserPoolId": dig(made, "UserPool", "Id")}), "UserPool", "VerificationMessageTemplate")
+	same(t, "the words", got, words)
+}
+
 func TestWhatIsNotOfferedIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -261,7 +270,6 @@ func TestWhatIsNotOfferedIsRefused(t *testing.T) {
 	for name, member := range map[string]object{
 		"triggers":   {"LambdaConfig": object{"UserMigration": "arn:aws:lambda:us-east-1:000000000000:function:f"}},
 		"devices":    {"DeviceConfiguration": object{"ChallengeRequiredOnNewDevice": true}},
-		"links":      {"VerificationMessageTemplate": object{"DefaultEmailOption": "CONFIRM_WITH_LINK"}},
 		"risk":       {"UserPoolAddOns": object{"AdvancedSecurityMode": "ENFORCED"}},
 		"one-time":   {"Policies": object{"SignInPolicy": object{"AllowedFirstAuthFactors": []any{"PASSWORD", "EMAIL_OTP"}}}},
 		"new issuer": {"IssuerConfiguration": object{"Type": "UPDATED"}},

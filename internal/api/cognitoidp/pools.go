@@ -77,6 +77,15 @@ func notOffered(what string) error {
 	return fleet.Invalid("", "", "%s is not offered by this version: leave it out.", what).WithCode("InvalidParameterException")
 }
 
+const withLink = "CONFIRM_WITH_LINK"
+
+func emailOption(t userpool.MessageTemplate) string {
+	if t.ByLink {
+		return withLink
+	}
+	return "CONFIRM_WITH_CODE"
+}
+
 func (a *api) tagResource(ctx context.Context, in *TagResourceInput) (*TagResourceOutput, error) {
 	return nil, a.pools.TagPool(ctx, scope(ctx), in.ResourceArn, in.Tags)
 }
@@ -154,10 +163,7 @@ func poolSettings(in *UpdateUserPoolInput) (userpool.Settings, error) {
 	}
 	if t := in.VerificationMessageTemplate; t != nil {
 		s.Verification = userpool.MessageTemplate{SMS: wire.Value(t.SmsMessage), Email: wire.Value(t.EmailMessage), Subject: wire.Value(t.EmailSubject),
-			EmailByLink: wire.Value(t.EmailMessageByLink), SubjectByLink: wire.Value(t.EmailSubjectByLink)}
-		if wire.Value(t.DefaultEmailOption) == "CONFIRM_WITH_LINK" {
-			return s, notOffered("DefaultEmailOption CONFIRM_WITH_LINK")
-		}
+			EmailByLink: wire.Value(t.EmailMessageByLink), SubjectByLink: wire.Value(t.EmailSubjectByLink), ByLink: wire.Value(t.DefaultEmailOption) == withLink}
 	}
 	if u := in.UserAttributeUpdateSettings; u != nil {
 		s.VerifyFirst = u.AttributesRequireVerificationBeforeUpdate
@@ -234,7 +240,7 @@ func poolOut(p *userpool.Pool) *UserPoolType {
 		SmsVerificationMessage:   text(p.SMSVerificationMessage),
 		EmailVerificationMessage: text(p.EmailVerificationMessage), EmailVerificationSubject: text(p.EmailVerificationSubject),
 		SmsAuthenticationMessage: text(p.SMSAuthenticationMessage),
-		VerificationMessageTemplate: &VerificationMessageTemplateType{DefaultEmailOption: new("CONFIRM_WITH_CODE"), SmsMessage: text(p.Verification.SMS),
+		VerificationMessageTemplate: &VerificationMessageTemplateType{DefaultEmailOption: new(emailOption(p.Verification)), SmsMessage: text(p.Verification.SMS),
 			EmailMessage: text(p.Verification.Email), EmailSubject: text(p.Verification.Subject), EmailMessageByLink: text(p.Verification.EmailByLink),
 			EmailSubjectByLink: text(p.Verification.SubjectByLink)},
 	}

@@ -136,6 +136,10 @@ func (v *visit) confirmPage(st *step, name, intro string) *page {
 }
 
 func (v *visit) showConfirm() {
+	if strings.Contains(v.r.URL.RawQuery, "confirmation_code=") {
+		v.followed()
+		return
+	}
 	if st := v.shown(); st != nil {
 		p := v.confirmPage(st, "", "")
 		p.Forms = p.Forms[:1]
@@ -143,6 +147,22 @@ func (v *visit) showConfirm() {
 		p.Forms[0].Fields = append([]field{nameOf(st.Pool(), v.hint())}, p.Forms[0].Fields...)
 		v.show(http.StatusOK, p)
 	}
+}
+
+// followed confirms a sign-up by the link of its mail, at once as with AWS. No request of an app goes with it.
+func (v *visit) followed() {
+	query, err := parseForm(v.r.URL.RawQuery, maxQuery)
+	if err != nil {
+		v.fail(http.StatusBadRequest, "The link cannot be read: "+err.Error()+".")
+		return
+	}
+	if v.r.Method == http.MethodGet { // who only looks where it leads confirms nothing
+		if err := v.cfg.Pools.ConfirmByLink(v.r.Context(), v.site, query.Get("client_id"), query.Get("user_name"), fleet.Secret(query.Get("confirmation_code"))); err != nil {
+			v.failed(err)
+			return
+		}
+	}
+	v.show(http.StatusOK, &page{Title: "Account confirmed", Intro: "Your account is confirmed. Go back to the app and sign in."})
 }
 
 // confirm is the form of confirmPage.

@@ -104,3 +104,26 @@ func TestTheImplicitFlowAnswersInTheFragment(t *testing.T) {
 		t.Errorf("the app gets %v", got)
 	}
 }
+
+func TestTheLinkOfAMailConfirmsASignUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, userpool.Settings{AutoVerified: []string{"email"}, Verification: userpool.MessageTemplate{ByLink: true}})
+	out := must(w.pools.SignUp(t.Context(), userpool.Registration{ClientID: w.client.ID, Username: "bob", Password: good, Attributes: map[string]string{"email": "bob@example.com"}}))(t)
+	link := "/confirmUser?client_id=" + w.client.ID + "&user_name=bob&confirmation_code="
+	code := <-w.codes
+	p := w.person()
+	p.open(link + "0" + code)
+	p.sees("This did not work", "This code is not right.")
+	p.do(http.MethodHead, w.server.URL+"/auth/plant"+link+code, "")
+	p.open("/confirmUser?client_id=" + w.client.ID + "&user_name=bob&user_name=ada&confirmation_code=" + code)
+	p.sees("This did not work", "is there twice")
+	status := func() string { return must(w.pools.User(t.Context(), scope, w.pool.ID, out.Sub))(t).Status }
+	if status() != userpool.Unconfirmed {
+		t.Fatal("it is confirmed already")
+	}
+	p.open(link + code)
+	p.sees("Account confirmed", "")
+	if status() != userpool.Confirmed {
+		t.Error("it is not confirmed")
+	}
+}

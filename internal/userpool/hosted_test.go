@@ -194,6 +194,37 @@ func TestACodeIsGoodForWhoAskedForIt(t *testing.T) {
 	}
 }
 
+// What one pool gave is worth nothing at the site of another, even to a client and a user who are called the same.
+func TestWhatOnePoolGaveIsNothingToAnother(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w, p, site := newSite(t)
+	q := w.pool(Settings{})
+	office := w.site(q, "office")
+	c, d := w.client(p, oauth("code")), w.client(q, oauth("code"))
+	for _, pool := range []*Pool{p, q} {
+		w.user(pool, "ada", nil)
+	}
+	tokens := must(w.Token(ctx, site, trade(c, w.authCode(site, c, "ada"))))(t)
+	_, err := w.UserInfo(ctx, office, tokens.Access)
+	wantError(t, err, "NotAuthorizedException", "Invalid Access Token")
+	_, err = w.Token(ctx, office, TokenRequest{Grant: "refresh_token", Client: d.ID, Refresh: tokens.Refresh})
+	wantError(t, err, "invalid_grant", "")
+	_, err = w.Token(ctx, office, trade(d, w.authCode(site, c, "ada")))
+	wantError(t, err, "invalid_grant", "")
+	ok(t, w.RevokeAtSite(ctx, office, d.ID, "", tokens.Refresh)) // what is unknown there needs no revocation (RFC 7009 section 2.2)
+	a := must(w.Authorization(ctx, site, w.asks(c)))(t)
+	cookie := w.browse(a, "ada")
+	token := must(w.FormToken(site, cookie))(t)
+	if must(w.IsFormToken(office, cookie, token))(t) || must(w.SignedIn(ctx, office, cookie))(t) {
+		t.Error("a form or a cookie of one pool is good for another")
+	}
+	_, err = w.VerifyIDToken(ctx, scope, q.ID, tokens.ID.Reveal())
+	wantError(t, err, "NotAuthorizedException", "Issuer doesn't match providerName")
+	must(w.UserInfo(ctx, site, tokens.Access))(t) // all of it still is what it was
+	must(w.Token(ctx, site, TokenRequest{Grant: "refresh_token", Client: c.ID, Refresh: tokens.Refresh}))(t)
+}
+
 func TestRequestsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

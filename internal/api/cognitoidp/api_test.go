@@ -33,6 +33,7 @@ const (
 type world struct {
 	t     *testing.T
 	front *wire.Frontend
+	keys  keys
 
 	mu    sync.Mutex
 	now   time.Time
@@ -49,11 +50,18 @@ func (permits) PassRole(_ context.Context, _ *fleet.Caller, role, _ string) erro
 	return nil
 }
 
-type keys struct{}
+// keys remembers what it has made.
+type keys struct {
+	mu   sync.Mutex
+	made []*rsa.PrivateKey
+}
 
-func (keys) Take(context.Context) (*rsa.PrivateKey, error) {
-
-	return rsa.GenerateKey(rand.Reader, 2048)
+func (k *keys) Take(context.Context) (*rsa.PrivateKey, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.made = append(k.made, key)
+	return key, err
 }
 
 // Send keeps the codes of messages.
@@ -83,7 +91,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pools, err := userpool.New(userpool.Config{Store: db, Sealer: pki.NewSealer([pki.KeySize]byte{1}), Keys: keys{}, Roles: permits{}, Delivery: w,
+	pools, err := userpool.New(userpool.Config{Store: db, Sealer: pki.NewSealer([pki.KeySize]byte{1}), Keys: &w.keys, Roles: permits{}, Delivery: w,
 		Issuer: "https://iot.lan:8443", Clock: clock})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package userpool
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ type AuthorizeRequest struct {
 	Challenge, ChallengeMethod                               string // PKCE (RFC 7636)
 	Provider                                                 string // identity_provider: the name of one, OwnProvider, or empty
 	Prompt                                                   string
+	MaxAge                                                   string // seconds since the sign-in (OpenID Connect Core 3.1.2.1); empty: any
 }
 
 // An Authorization is a request that was found good: a client of the site, an address that the browser may be sent back to, scopes that the
@@ -29,6 +31,7 @@ type Authorization struct {
 	Request  AuthorizeRequest
 	Redirect string // where the browser goes in the end
 	scopes   []string
+	maxAge   time.Duration // of a sign-in that counts; negative: any
 }
 
 // oauthError makes an error of RFC 6749.
@@ -75,7 +78,7 @@ func (s *Service) addressee(tx *store.Tx, site *Site, r AuthorizeRequest) (*Auth
 	case !slices.Contains(c.CallbackURLs, to) || badRedirect(to) != "":
 		return nil, oauthError("redirect_mismatch", "The app may not be sent back to the redirect_uri of this request: it is none of the client's CallbackURLs.")
 	}
-	return &Authorization{entry: entry{client: c, pool: site.Pool, hosted: true}, Request: r, Redirect: to}, nil
+	return &Authorization{entry: entry{client: c, pool: site.Pool, hosted: true}, Request: r, Redirect: to, maxAge: -1}, nil
 }
 
 // siteClient returns a client of a site's pool.
@@ -109,6 +112,13 @@ func (a *Authorization) check(tx *store.Tx) error {
 	case r.Provider != "" && !c.signsInWith(r.Provider):
 		return invalidRequest("The client has no identity provider of this name.")
 	}
+	if r.MaxAge != "" {
+		n, err := strconv.ParseUint(r.MaxAge, 10, 31)
+		if err != nil {
+			return invalidRequest("max_age must be a number of seconds.")
+		}
+		a.maxAge = time.Duration(n) * time.Second
+	}
 	var err error
 	if a.scopes, err = a.grantScopes(tx, r.Scope, c.OAuthScopes); err != nil {
 		return err
@@ -120,6 +130,11 @@ func (a *Authorization) check(tx *store.Tx) error {
 }
 
 var challengeForm = fleet.NewPattern(`^[A-Za-z0-9_-]{43}$`)
+
+// renews reports whether the app wants a sign-in that is new, whoever is signed in.
+func (a *Authorization) renews() bool {
+	return a.maxAge == 0 || slices.Contains(strings.Fields(a.Request.Prompt), "login")
+}
 
 // Pool and Client are what pages show of a request: nothing secret is in them.
 func (a *Authorization) Pool() *Pool { return a.pool }
@@ -194,8 +209,21 @@ type Reply struct {
 	Tokens   *Tokens
 }
 
-// Authorize answers a request for whoever is signed in in the browser with a cookie.
+// Authorize answers a request for whoever has just signed in in the browser with a cookie.
 func (s *Service) Authorize(ctx context.Context, a *Authorization, cookie fleet.Secret) (Reply, error) {
+	return s.authorize(ctx, a, cookie, -1)
+}
+
+// AuthorizeAgain answers a request for whoever has signed in in the browser some time ago, if the app takes that.
+func (s *Service) AuthorizeAgain(ctx context.Context, a *Authorization, cookie fleet.Secret) (Reply, error) {
+	if a.renews() {
+		return Reply{}, nil
+	}
+	return s.authorize(ctx, a, cookie, a.maxAge)
+}
+
+// authorize takes a sign-in that is at most maxAge old; negative: any.
+func (s *Service) authorize(ctx context.Context, a *Authorization, cookie fleet.Secret, maxAge time.Duration) (Reply, error) {
 	var reply Reply
 	var g grant
 	now, scope := s.now(), strings.Join(a.scopes, " ")
@@ -204,7 +232,7 @@ func (s *Service) Authorize(ctx context.Context, a *Authorization, cookie fleet.
 	err := s.tx(ctx, func(tx *store.Tx) error {
 		reply = Reply{}
 		b, u, in, err := s.browser(tx, a.pool, cookie)
-		if err != nil || !in {
+		if err != nil || !in || maxAge >= 0 && now.Sub(b.AuthTime) > maxAge {
 			return err
 		}
 		reply.SignedIn = true

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -45,7 +44,7 @@ func parseForm(text string, limit int) (url.Values, error) {
 
 // carried are the parameters of an app's request that go from page to page.
 var carried = []string{"client_id", "redirect_uri", "response_type", "scope", "state", "nonce", "code_challenge", "code_challenge_method",
-	"identity_provider", "idp_identifier", "prompt", "login_hint", "lang"}
+	"identity_provider", "idp_identifier", "prompt", "max_age", "login_hint", "lang"}
 
 // carry keeps what is carried of a query, in a form to append to an address.
 func carry(query url.Values) string {
@@ -62,7 +61,7 @@ func carry(query url.Values) string {
 func requestOf(query url.Values) userpool.AuthorizeRequest {
 	return userpool.AuthorizeRequest{ClientID: query.Get("client_id"), ResponseType: query.Get("response_type"), RedirectURI: query.Get("redirect_uri"),
 		Scope: query.Get("scope"), State: query.Get("state"), Nonce: query.Get("nonce"), Challenge: query.Get("code_challenge"),
-		ChallengeMethod: query.Get("code_challenge_method"), Provider: query.Get("identity_provider"), Prompt: query.Get("prompt")}
+		ChallengeMethod: query.Get("code_challenge_method"), Provider: query.Get("identity_provider"), Prompt: query.Get("prompt"), MaxAge: query.Get("max_age")}
 }
 
 // authorization checks the app's request in the address of every page. ok is false if the answer has been written: to the person in front
@@ -113,7 +112,7 @@ func (v *visit) authorize() {
 		v.external(a, p, carry(query))
 		return
 	}
-	if !slices.Contains(strings.Fields(a.Request.Prompt), "login") && v.answer(a, v.cookie()) {
+	if reply, err := v.cfg.Pools.AuthorizeAgain(v.r.Context(), a, v.cookie()); v.answer(a, reply, err) {
 		return
 	}
 	if a.Request.Prompt == "none" {
@@ -130,14 +129,13 @@ func (v *visit) authorize() {
 // arrive is the end of a sign-in: the browser gets the cookie of the outcome, always a new one, and goes back to the app.
 func (v *visit) arrive(a *userpool.Authorization, cookie fleet.Secret) {
 	v.setCookie(cookie, true)
-	if !v.answer(a, cookie) {
+	if reply, err := v.cfg.Pools.Authorize(v.r.Context(), a, cookie); !v.answer(a, reply, err) {
 		v.back(a, url.Values{"error": {"server_error"}, "error_description": {"The sign-in ended before it began."}})
 	}
 }
 
 // answer sends the browser back to the app with what the app asked for. It reports false, and has written nothing, if nobody is signed in.
-func (v *visit) answer(a *userpool.Authorization, cookie fleet.Secret) bool {
-	reply, err := v.cfg.Pools.Authorize(v.r.Context(), a, cookie)
+func (v *visit) answer(a *userpool.Authorization, reply userpool.Reply, err error) bool {
 	switch {
 	case err != nil:
 		v.log(err)

@@ -37,7 +37,11 @@ func (v *visit) only(a *userpool.Authorization) string {
 
 // external sends the browser to a provider.
 func (v *visit) external(a *userpool.Authorization, name, query string) {
-	x, err := v.cfg.Pools.Depart(v.r.Context(), v.site, a, name, query, federation.Ask{LoginHint: v.hint(), Prompt: a.Request.Prompt})
+	ask := federation.Ask{LoginHint: v.hint(), Prompt: a.Request.Prompt}
+	if ask.Prompt == "" && a.Request.MaxAge != "" { // how old the sign-in there is, nobody here knows
+		ask.Prompt = "login"
+	}
+	x, err := v.cfg.Pools.Depart(v.r.Context(), v.site, a, name, query, ask)
 	if err != nil {
 		v.notVouched(a, err)
 		return

@@ -105,6 +105,10 @@ func TestPeopleSignInAtOtherProviders(t *testing.T) {
 			if q := p.returned(); q.Get("code") == "" {
 				t.Errorf("the app gets %v", q)
 			}
+			// Who wants a recent sign-in lets the provider ask again, where it can be told to.
+			if to := p.leaves(w.asks("identity_provider", name, "max_age", "60")); strings.Contains(to, "prompt=login") != (providerType == "OIDC" || providerType == "Google") {
+				t.Errorf("the browser is sent to %s", to)
+			}
 		})
 	}
 }

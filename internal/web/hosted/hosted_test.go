@@ -90,6 +90,32 @@ func TestAPersonSignsInAndTheAppGetsTokens(t *testing.T) {
 	p.sees("Sign in", "")
 }
 
+func TestAnAppMayAskForASignInThatIsRecent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, userpool.Settings{})
+	p := w.person()
+	p.open("/oauth2/authorize" + w.asks("max_age", "0"))
+	p.send("username", "ada", "password", good)
+	p.returned() // as recent as can be
+	w.pass(time.Minute)
+	for age, old := range map[string]bool{"": false, "61": false, "60": false, "59": true, "0": true} {
+		p.open("/oauth2/authorize" + w.asks("max_age", age, "prompt", "none"))
+		if got := p.returned(); (got.Get("error") == "login_required") != old {
+			t.Errorf("max_age=%s: the app gets %v", age, got)
+		}
+	}
+	p.open("/oauth2/authorize" + w.asks("max_age", "59"))
+	p.sees("Sign in", "")
+	p.send("username", "ada", "password", good)
+	p.returned()
+	for _, age := range []string{"-1", "1h", "99999999999"} {
+		p.open("/oauth2/authorize" + w.asks("max_age", age))
+		if got := p.returned(); got.Get("error") != "invalid_request" || got.Get("error_description") != "max_age must be a number of seconds." {
+			t.Errorf("max_age=%s: the app gets %v", age, got)
+		}
+	}
+}
+
 func TestTheImplicitFlowAnswersInTheFragment(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, userpool.Settings{})

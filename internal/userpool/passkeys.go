@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"slices"
 	"time"
 
@@ -78,17 +79,33 @@ type Holder struct {
 // Holder is whoever is signed in in the browser with a cookie.
 func (a *Authorization) Holder(cookie fleet.Secret) Holder { return Holder{browser: a, cookie: cookie} }
 
-// TakesPasskeys reports whether people may sign in to the client with passkeys, at pages with an address.
-func (s *Service) TakesPasskeys(ctx context.Context, a *Authorization) (takes bool, err error) {
+// TakesPasskeys reports whether people may sign in to the client with passkeys at the pages of a site: where the relying party is another
+// host, browsers would not show them there.
+func (s *Service) TakesPasskeys(ctx context.Context, site *Site, a *Authorization) (takes bool, err error) {
 	if !a.TakesPasswords() || !a.client.allows("USER_AUTH") || !slices.Contains(a.pool.FirstFactors, passkeyFactor) {
 		return false, nil
 	}
 	err = s.view(ctx, func(tx *store.Tx) error {
 		party, err := s.relyingParty(tx, a.pool)
-		takes = party != ""
+		takes = webauthn.Covers(party, site.origin())
 		return err
 	})
 	return takes, err
+}
+
+// origin is that of the site's pages.
+func (site *Site) origin() string {
+	u, err := url.Parse(site.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// AskPasskey begins a sign-in with a passkey at the pages. Without one the outcome is another challenge.
+func (s *Service) AskPasskey(ctx context.Context, a *Authorization, name string) (Outcome, error) {
+	return s.initiate(ctx, a.entry, SignIn{ClientID: a.client.ID, Flow: "USER_AUTH", Parameters: map[string]fleet.Secret{
+		"USERNAME": fleet.Secret(name), "PREFERRED_CHALLENGE": passkeyStep, "SECRET_HASH": a.hash(name)}})
 }
 
 // holding is a Holder whose signature was checked.

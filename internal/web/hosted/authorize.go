@@ -44,7 +44,7 @@ func parseForm(text string, limit int) (url.Values, error) {
 
 // carried are the parameters of an app's request that go from page to page.
 var carried = []string{"client_id", "redirect_uri", "response_type", "scope", "state", "nonce", "code_challenge", "code_challenge_method",
-	"identity_provider", "idp_identifier", "prompt", "max_age", "login_hint", "lang"}
+	"identity_provider", "idp_identifier", "prompt", "max_age", "login_hint", "lang", "then"}
 
 // carry keeps what is carried of a query, in a form to append to an address.
 func carry(query url.Values) string {
@@ -78,6 +78,9 @@ func (v *visit) authorizationOf(text string) (a *userpool.Authorization, query u
 		return nil, nil, false
 	}
 	request := requestOf(query)
+	if request.ResponseType == "" && (query.Get("then") == thenPasskeys || strings.HasPrefix(strings.TrimPrefix(v.r.URL.Path, v.base), "/passkeys/")) {
+		request.ResponseType = "code" // the app has sent the browser for its passkeys, and asks for nothing
+	}
 	if id := query.Get("idp_identifier"); id != "" && request.Provider == "" {
 		if request.Provider, err = v.cfg.Pools.ProviderOfIdentifier(v.r.Context(), v.site, id); err != nil {
 			v.failed(err)

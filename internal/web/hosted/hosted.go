@@ -5,7 +5,8 @@
 // Begin with Handler.ServeHTTP and the table routes below it. An app sends the browser to /oauth2/authorize (authorize.go); who is not
 // signed in goes on to /login (login.go), perhaps by way of the pages of account.go; and comes back to the app with a code that it
 // trades at /oauth2/token (token.go). page.go is what all pages have in common: one template, the cookie, the token of the forms.
-// The pages need no JavaScript, and may run none.
+// The pages need no JavaScript, and may run none, but for the one script of those with passkeys (passkeys.go), which browsers show to scripts
+// alone.
 //
 // Nothing is remembered between two pages but by the cookie: the app's request travels in the address of each page and is checked again
 // by each, and the step of a sign-in travels sealed in its form.
@@ -87,7 +88,14 @@ func New(cfg Config) *Handler {
 		"/forgotPassword":        page((*visit).showForgot, (*visit).forgot),
 		"/confirmForgotPassword": page((*visit).showForgot, (*visit).recover),
 
+		"/login/passkey":        page((*visit).showLogin, (*visit).askPasskey),
+		"/login/passkey/answer": page((*visit).showLogin, (*visit).answerPasskey),
+		passkeysPath:            page((*visit).showPasskeys, (*visit).addPasskey),
+		"/passkeys/remove":      page((*visit).showPasskeys, (*visit).removePasskey),
+		"/passkeys/back":        get((*visit).leavePasskeys),
+
 		stylePath:                 get((*visit).style),
+		scriptPath:                get((*visit).script),
 		"/oauth2/assets/look.css": get((*visit).look),
 		"/oauth2/assets/logo":     get((*visit).logo),
 	}
@@ -198,7 +206,7 @@ func withAddress(r *http.Request) context.Context {
 
 // secure sets what every answer has: no frame, no script, nothing from elsewhere, nothing kept.
 func secure(h http.Header) {
-	h.Set("Content-Security-Policy", policyFor(""))
+	h.Set("Content-Security-Policy", policyFor("", false))
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin") // "no-referrer" would hide the origin of our own forms, too
@@ -206,7 +214,11 @@ func secure(h http.Header) {
 }
 
 // policyFor is the content security policy of a page whose form may lead to target in the end: browsers hold redirects after a form
-// to it as well.
-func policyFor(target string) string {
-	return strings.TrimSpace("default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' " + target)
+// to it as well. script: the page has ours.
+func policyFor(target string, script bool) string {
+	scripts := ""
+	if script {
+		scripts = "script-src 'self'; "
+	}
+	return strings.TrimSpace("default-src 'none'; " + scripts + "style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' " + target)
 }

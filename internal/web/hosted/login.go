@@ -67,6 +67,7 @@ func (v *visit) loginPage(st *step) *page {
 		p.Forms = []form{{Action: v.at(st, "/login"), Submit: "Sign in", Fields: []field{
 			nameOf(st.Pool(), hint), {ID: passwordField, Label: "Password", Type: "password", Autocomplete: "current-password"}}}}
 		p.Links = append(p.Links, link{Text: "Forgot your password?", Address: v.at(st, "/forgotPassword")})
+		v.withPasskeys(st, p)
 	}
 	p.Links = append(p.Links, v.elsewhere(st)...)
 	if st.TakesSignUps() {
@@ -150,6 +151,11 @@ func (v *visit) goOn(st *step, o userpool.Outcome) {
 	name := o.Parameters["USER_ID_FOR_SRP"]
 	switch o.Challenge {
 	case "":
+		if st.then == thenPasskeys {
+			v.setCookie(o.Cookie, true)
+			v.to(v.at(st, passkeysPath))
+			return
+		}
 		v.arrive(st.Authorization, o.Cookie)
 	case "NEW_PASSWORD_REQUIRED":
 		v.show(http.StatusOK, v.newPasswordPage(st, name, o.Session.Reveal(), missingAttributes(o)))

@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type page struct {
 	Links  []link
 	Pool   string // its name
 	Style  string // address of the style sheet
+	Script string // address of the script, "" for a page that has none
 	Look   string // address of the pool's own style sheet, "" if it has none
 	Logo   string // address of its logo, "" if it has none
 	target string // where the answer to a form may lead, for the content security policy
@@ -47,7 +49,19 @@ type form struct {
 	Hidden []field
 	Fields []field
 	Submit string
-	Minor  bool // a button that looks like a link
+	Minor  bool      // a button that looks like a link
+	Lead   string    // what stands before the button, and says what it is about
+	Also   *button   // a second button
+	Key    *ceremony // the form waits for a passkey
+}
+
+// A button sends its form to another address. It is there where browsers have passkeys.
+type button struct{ Text, Action string }
+
+// A ceremony is what the script asks the browser for: to get a passkey or to create one, with options in JSON.
+type ceremony struct {
+	Kind, Options string
+	AtOnce        bool // the person has asked for it already
 }
 
 // A field is one input with its label.
@@ -67,7 +81,10 @@ type tokenKey struct {
 
 // show writes a page.
 func (v *visit) show(status int, p *page) {
-	p.Style = v.base + stylePath + "?v=" + styleVersion
+	p.Style = v.base + stylePath + "?v=" + versionOf("style.css")
+	if slices.ContainsFunc(p.Forms, func(f form) bool { return f.Also != nil || f.Key != nil }) {
+		p.Script = v.base + scriptPath + "?v=" + versionOf("passkeys.js")
+	}
 	if v.site != nil {
 		p.Pool = v.site.Pool.Name
 		v.dress(p)
@@ -100,7 +117,7 @@ func (v *visit) show(status int, p *page) {
 	}
 	h := v.w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", policyFor(p.target))
+	h.Set("Content-Security-Policy", policyFor(p.target, p.Script != ""))
 	v.w.WriteHeader(status)
 	v.w.Write(out.Bytes())
 }
@@ -220,6 +237,7 @@ func (v *visit) dropCookie() {
 type step struct {
 	*userpool.Authorization
 	query string // what is carried, for the addresses of further pages
+	then  string // where to go after the sign-in; empty: to the app
 	form  url.Values
 }
 
@@ -232,7 +250,7 @@ func (v *visit) shown() *step {
 	if !ok {
 		return nil
 	}
-	return &step{a, carry(query), url.Values{}}
+	return &step{a, carry(query), query.Get("then"), url.Values{}}
 }
 
 // sent begins the work on a form. It returns nil if the answer has been written: a form that our own page has not sent does nothing.
@@ -246,7 +264,7 @@ func (v *visit) sent() *step {
 	if !ok {
 		return nil
 	}
-	st := &step{a, carry(query), form}
+	st := &step{a, carry(query), query.Get("then"), form}
 	good, err := v.cfg.Pools.IsFormToken(v.site, v.cookie(), form.Get("token"))
 	switch {
 	case err != nil:
@@ -269,10 +287,11 @@ func (v *visit) newPage(st *step, title string) *page {
 // at is the address of a page that goes on with a step.
 func (v *visit) at(st *step, path string) string { return v.base + path + "?" + st.query }
 
-var styleVersion = func() string {
-	sum := sha256.Sum256(mustRead("templates/style.css"))
+// versionOf is in the address of an asset, so that a change has another one.
+func versionOf(name string) string {
+	sum := sha256.Sum256(mustRead("templates/" + name))
 	return hex.EncodeToString(sum[:6])
-}()
+}
 
 func mustRead(name string) []byte {
 	b, err := files.ReadFile(name)
@@ -285,6 +304,11 @@ func mustRead(name string) []byte {
 // style is the style sheet of all pages.
 func (v *visit) style() {
 	v.asset("text/css; charset=utf-8", mustRead("templates/style.css"))
+}
+
+// script is the one of pages with passkeys.
+func (v *visit) script() {
+	v.asset("text/javascript; charset=utf-8", mustRead("templates/passkeys.js"))
 }
 
 // look is the style sheet that was set for a client.

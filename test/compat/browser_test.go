@@ -1,6 +1,10 @@
 package compat
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,4 +55,27 @@ func browse[T any](t *testing.T, s *site, home, script string, env ...string) T 
 	env = append(env, "HOME="+home, "SCREENSHOTS="+os.Getenv("SCREENSHOTS"))
 	out := s.run(t, "apps", env, browserNode(t), script)
 	return must[T](t, out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:])
+}
+
+// servedApp serves an app of apps that a script bundles in dir, at home. Its page has the configuration in CONFIG.
+func servedApp(t *testing.T, name string) (dir, home string, configure func(object)) {
+	t.Helper()
+	dir = t.TempDir()
+	check(t, os.CopyFS(filepath.Join(dir, "src"), os.DirFS(filepath.Join("apps", name, "src"))))
+	var config []byte
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/app.js" {
+			http.ServeFile(rw, r, filepath.Join(dir, "build", "app.js"))
+			return
+		}
+		rw.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(rw, `<!doctype html><title>app</title><div id="root"></div><script>window.CONFIG = %s</script><script src="/app.js"></script>`, config)
+	}))
+	t.Cleanup(server.Close)
+	return dir, strings.Replace(server.URL, "127.0.0.1", "localhost", 1) + "/", func(c object) {
+		t.Helper()
+		var err error
+		config, err = json.Marshal(c)
+		check(t, err)
+	}
 }

@@ -38,7 +38,7 @@ type oauthResult struct {
 // newOAuthApp serves the app at an address that the server lets people be sent back to.
 func newOAuthApp(t *testing.T, s *site) *oauthApp {
 	t.Helper()
-	a := &oauthApp{verifier: oauth2.GenerateVerifier(), nonce: oauth2.GenerateVerifier(), state: oauth2.GenerateVerifier() + " &=#", got: make(chan oauthResult, 4),
+	a := &oauthApp{verifier: oauth2.GenerateVerifier(), nonce: oauth2.GenerateVerifier(), state: oauth2.GenerateVerifier() + " &=#", got: make(chan oauthResult, 16),
 		client: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots(t)}}}}
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/back" {

@@ -1,12 +1,6 @@
 package compat
 
 import (
-	"encoding/json"
-	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -19,19 +13,7 @@ func TestAmplifySignsInByRedirect(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
 	w := newWorld(t, s, "redirect")
-	app := t.TempDir()
-	check(t, os.CopyFS(filepath.Join(app, "src"), os.DirFS(filepath.Join("apps", "redirect", "src"))))
-	var config []byte
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/app.js" {
-			http.ServeFile(rw, r, filepath.Join(app, "build", "app.js"))
-			return
-		}
-		rw.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(rw, `<!doctype html><title>app</title><div id="root"></div><script>window.CONFIG = %s</script><script src="/app.js"></script>`, config)
-	}))
-	t.Cleanup(server.Close)
-	home := strings.Replace(server.URL, "127.0.0.1", "localhost", 1) + "/"
+	app, home, configure := servedApp(t, "redirect")
 	domain := strings.ToLower(w.prefix)
 	_, err := w.admin.pools.CreateUserPoolDomain(t.Context(), &cognitoidentityprovider.CreateUserPoolDomainInput{UserPoolId: &w.poolID, Domain: &domain})
 	check(t, err)
@@ -45,10 +27,9 @@ func TestAmplifySignsInByRedirect(t *testing.T) {
 	_, err = w.admin.pools.AdminSetUserPassword(t.Context(), &cognitoidentityprovider.AdminSetUserPasswordInput{UserPoolId: &w.poolID, Username: ptr("ida"), Password: &w.password, Permanent: true})
 	check(t, err)
 	endpoint := s.get("AWS_ENDPOINT_URL")
-	config, err = json.Marshal(object{"Auth": object{"Cognito": object{"userPoolId": w.poolID, "userPoolClientId": *client.UserPoolClient.ClientId, "userPoolEndpoint": endpoint + "/",
+	configure(object{"Auth": object{"Cognito": object{"userPoolId": w.poolID, "userPoolClientId": *client.UserPoolClient.ClientId, "userPoolEndpoint": endpoint + "/",
 		"loginWith": object{"oauth": object{"domain": strings.TrimPrefix(endpoint, "https://") + "/auth/" + domain, "scopes": []string{"openid", "aws.cognito.signin.user.admin"},
 			"redirectSignIn": []string{home}, "redirectSignOut": []string{home}, "responseType": "code"}}}}})
-	check(t, err)
 	got := browse[struct {
 		Who, Pages string
 		Seen       struct{ State, Scope, Email string }

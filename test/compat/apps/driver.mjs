@@ -1,6 +1,7 @@
 // What the scripts beside this one share: an app is bundled and served, Debian's Chromium opens it.
 import { createServer } from "node:http";
 import { mkdir, readFile, symlink } from "node:fs/promises";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -63,6 +64,42 @@ export async function shot(page, name) {
   if (!env.SCREENSHOTS) return;
   await mkdir(env.SCREENSHOTS, { recursive: true });
   await page.screenshot({ path: path.join(env.SCREENSHOTS, name + ".png") });
+}
+
+// watch looks at the pages of hosted sign-in that a page shows: which they are, and what axe finds in them.
+export async function watch(browser, page, name) {
+  const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+  // axe needs JavaScript, so it looks at a copy of each page elsewhere.
+  const looking = await browser.newContext({ bypassCSP: true });
+  const copy = await looking.newPage();
+  const seen = [], faults = [];
+
+  // look notes which page is shown, and lets axe look at it, in light and in the dark.
+  async function look(what) {
+    if (page.url().startsWith(env.BACK)) return seen.push("the app");
+    const heading = await page.locator("h1").innerText();
+    const error = page.locator("#error");
+    seen.push((await error.count()) ? `${heading}: ${await error.innerText()}` : heading);
+    const url = page.url(), html = await page.content();
+    await copy.route(url, (route) => route.fulfill({ contentType: "text/html", body: html }));
+    for (const colorScheme of ["light", "dark"]) {
+      await copy.emulateMedia({ colorScheme });
+      await copy.goto(url);
+      await copy.evaluate(axe);
+      const { violations } = await copy.evaluate(() => axe.run());
+      for (const v of violations) faults.push(`${heading} (${colorScheme}): ${v.id}: ${v.help}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`);
+    }
+    await copy.unroute(url);
+    if (!env.SCREENSHOTS) return;
+    const at = `${name}-${String(seen.length).padStart(2, "0")}-${what}`;
+    await shot(page, at);
+    await page.emulateMedia({ colorScheme: "dark" });
+    await page.setViewportSize({ width: 360, height: 740 });
+    await shot(page, at + "-narrow-dark");
+    await page.emulateMedia({ colorScheme: "light" });
+    await page.setViewportSize({ width: 1000, height: 800 });
+  }
+  return { look, seen, faults };
 }
 
 // logged waits for a message of the console and returns its first argument as a value.

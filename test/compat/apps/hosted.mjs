@@ -2,46 +2,14 @@
 import { createHmac } from "node:crypto";
 import { readFile, readdir } from "node:fs/promises";
 import path from "node:path";
-import { createRequire } from "node:module";
-import { finish, open, shot } from "./driver.mjs";
+import { finish, open, watch } from "./driver.mjs";
 
 const env = process.env;
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const { browser } = await open();
 const plain = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 1000, height: 800 } });
 const page = await plain.newPage();
 page.setDefaultTimeout(15_000);
-// axe needs JavaScript, so it looks at a copy of each page elsewhere.
-const looking = await browser.newContext({ bypassCSP: true });
-const copy = await looking.newPage();
-
-const seen = [], faults = [];
-
-// look notes which page is shown, and lets axe look at it, in light and in the dark.
-async function look(name) {
-  if (page.url().startsWith(env.BACK)) return seen.push("the app");
-  const heading = await page.locator("h1").innerText();
-  const error = page.locator("#error");
-  seen.push((await error.count()) ? `${heading}: ${await error.innerText()}` : heading);
-  const url = page.url(), html = await page.content();
-  await copy.route(url, (route) => route.fulfill({ contentType: "text/html", body: html }));
-  for (const colorScheme of ["light", "dark"]) {
-    await copy.emulateMedia({ colorScheme });
-    await copy.goto(url);
-    await copy.evaluate(axe);
-    const { violations } = await copy.evaluate(() => axe.run());
-    for (const v of violations) faults.push(`${heading} (${colorScheme}): ${v.id}: ${v.help}: ${v.nodes.map((n) => n.target.join(" ")).join(", ")}`);
-  }
-  await copy.unroute(url);
-  if (!env.SCREENSHOTS) return;
-  const at = `hosted-${String(seen.length).padStart(2, "0")}-${name}`;
-  await shot(page, at);
-  await page.emulateMedia({ colorScheme: "dark" });
-  await page.setViewportSize({ width: 360, height: 740 });
-  await shot(page, at + "-narrow-dark");
-  await page.emulateMedia({ colorScheme: "light" });
-  await page.setViewportSize({ width: 1000, height: 800 });
-}
+const { look, seen, faults } = await watch(browser, page, "hosted");
 
 // send fills in the first form and sends it.
 async function send(values) {

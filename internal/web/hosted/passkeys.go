@@ -101,7 +101,7 @@ func (v *visit) passkeysPage(st *step) (*page, error) {
 	}
 	for _, k := range keys {
 		p.Forms = append(p.Forms, form{Action: v.at(st, "/passkeys/remove"), Submit: "Remove", Minor: true, Hidden: []field{{ID: "passkey", Value: k.ID}},
-			Lead: k.Name + ", added " + k.Created.UTC().Format("2 January 2006 15:04")})
+			Lead: k.Name + ", added " + k.Created.UTC().Format("2 January 2006 15:04 UTC")})
 	}
 	p.Links = []link{{Text: "Go on to the app", Address: v.at(st, "/passkeys/back")}}
 	return p, nil

@@ -67,7 +67,7 @@ func TestAPersonAddsUsesAndRemovesAPasskey(t *testing.T) {
 	a := webauthntest.New(pagesOrigin)
 	p.send("credential", string(a.Create(p.options("create"))))
 	p.sees("Your passkeys", "")
-	if !strings.Contains(p.page, "The passkey was added.") || !strings.Contains(p.page, "Platform passkey, added 1 November 2026 08:00") {
+	if !strings.Contains(p.page, "The passkey was added.") || !strings.Contains(p.page, "Platform passkey, added 1 November 2026 08:00 UTC") {
 		t.Fatalf("after adding a passkey the page is\n%s", p.page)
 	}
 	stale := w.person()

@@ -4,6 +4,7 @@
 (() => {
   if (!window.PublicKeyCredential || !navigator.credentials) return;
   for (const button of document.querySelectorAll('[data-passkeys]')) button.hidden = false;
+  for (const told of document.querySelectorAll('[data-without]')) told.hidden = true;
   const form = document.querySelector('form[data-passkey]');
   if (!form) return;
 
@@ -34,16 +35,20 @@
     failure.textContent = why;
     failure.hidden = false;
   };
+  let asking = new AbortController();
   const ask = async () => {
+    asking.abort(); // browsers ask for one at a time
+    asking = new AbortController();
+    const { signal } = asking;
     failure.hidden = true;
     const publicKey = read(JSON.parse(form.dataset.options));
     try {
       const credential = form.dataset.passkey === 'create'
-        ? await navigator.credentials.create({ publicKey }) : await navigator.credentials.get({ publicKey });
+        ? await navigator.credentials.create({ publicKey, signal }) : await navigator.credentials.get({ publicKey, signal });
       form.elements.credential.value = JSON.stringify(written(credential));
       form.submit();
     } catch (error) {
-      fail(error.name === 'InvalidStateError' ? 'This device has a passkey of this account already.'
+      if (!signal.aborted) fail(error.name === 'InvalidStateError' ? 'This device has a passkey of this account already.'
         : error.name === 'SecurityError' ? 'Passkeys of this account are for another site.'
           : 'The passkey was not used. Try again, or go another way.');
     }

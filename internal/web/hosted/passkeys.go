@@ -111,9 +111,7 @@ func (v *visit) passkeysPage(st *step) (*page, error) {
 func (v *visit) showPasskeysOf(st *step, status int, change func(*page)) {
 	p, err := v.passkeysPage(st)
 	if denied(err) {
-		query, _ := url.ParseQuery(st.query) // which is our own
-		query.Set("then", thenPasskeys)
-		v.to(v.base + "/login?" + query.Encode())
+		v.toLogin(st, thenPasskeys)
 		return
 	}
 	if err != nil {
@@ -167,7 +165,18 @@ func (v *visit) leavePasskeys() {
 	case st == nil:
 	case !v.r.URL.Query().Has("response_type"):
 		v.to(st.Redirect)
-	case !v.answer(st.Authorization, v.cookie()):
-		v.to(v.base + "/login?" + st.query)
+	default: // the app may want a sign-in that is newer
+		if reply, err := v.cfg.Pools.AuthorizeAgain(v.r.Context(), st.Authorization, v.cookie()); !v.answer(st.Authorization, reply, err) {
+			v.toLogin(st, "")
+		}
 	}
+}
+
+// toLogin lets somebody sign in, and then go on to where a step leads.
+func (v *visit) toLogin(st *step, then string) {
+	query, _ := url.ParseQuery(st.query) // which is our own
+	if query.Set("then", then); then == "" {
+		query.Del("then")
+	}
+	v.to(v.base + "/login?" + query.Encode())
 }

@@ -92,7 +92,7 @@ func repeat(d time.Duration, workers int, do task) (took []time.Duration, err er
 
 // measureFlows provisions devices: claim, certificate from a CSR, registration, and back with the new certificate. The keys of
 // devices are made before.
-func measureFlows(_ context.Context, o options, w *world) (*figures, error) {
+func measureFlows(ctx context.Context, o options, w *world) (*figures, error) {
 	// Twice what two cores could do; whoever comes later makes a key on the way.
 	ready := make(chan candidate, 1500*int(o.seconds+1))
 	var wg sync.WaitGroup
@@ -106,7 +106,12 @@ func measureFlows(_ context.Context, o options, w *world) (*figures, error) {
 		})
 	}
 	wg.Wait()
-	return measure(o, w, o.workers, func(worker int) (err error) {
+	var flows atomic.Int64 // those of the warming up too
+	commits, transactions, err := w.server.grouped(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, err := measure(o, w, o.workers, func(worker int) (err error) {
 		var c candidate
 		select {
 		case c = <-ready:
@@ -115,8 +120,15 @@ func measureFlows(_ context.Context, o options, w *world) (*figures, error) {
 				return err
 			}
 		}
+		flows.Add(1)
 		return w.flow(w.claims[worker], c)
 	})
+	if err != nil {
+		return nil, err
+	}
+	after, all, err := w.server.grouped(ctx)
+	f.Commits, f.Group = (after-commits)/float64(flows.Load()), (all-transactions)/max(after-commits, 1)
+	return f, err
 }
 
 const (

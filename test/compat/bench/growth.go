@@ -129,3 +129,17 @@ func (p *process) commitP99(ctx context.Context) (millis float64, err error) {
 	}
 	return 0, errors.New("the server tells no commits")
 }
+
+// grouped is how many commits the server has made, and how many transactions shared them.
+func (p *process) grouped(ctx context.Context) (commits, transactions float64, err error) {
+	text, err := p.metrics(ctx)
+	const name = "\nimprint_store_commit_group_size_"
+	_, count, found := strings.Cut(text, name+"count ")
+	_, sum, ok := strings.Cut(text, name+"sum ")
+	if err == nil && (!found || !ok) {
+		err = errors.New("the server tells no groups of transactions")
+	}
+	fmt.Sscan(count, &commits)
+	fmt.Sscan(sum, &transactions)
+	return commits, transactions, err
+}

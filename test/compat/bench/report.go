@@ -24,6 +24,8 @@ type figures struct {
 	Left            float64 `json:"left,omitempty"`  // part of the CPU time left by others that went into keys
 	Refused         int     `json:"refused,omitempty"`
 	CommitP99Millis float64 `json:"commitP99Millis,omitempty"`
+	Commits         float64 `json:"commits,omitempty"` // of the server's store, per operation
+	Group           float64 `json:"group,omitempty"`   // transactions that shared one
 }
 
 // A report is build/bench.json.
@@ -74,6 +76,9 @@ func (r *report) print(out io.Writer) {
 			row.floor, f.ServerMicros/row.floor, f.ClientMicros, f.P50Millis, f.P99Millis, float64(f.RSSKiB)/1024)
 	}
 	t.Flush()
+	if f := r.Scenarios["flow"]; f != nil {
+		fmt.Fprintf(out, "\nA flow takes %.2f commits, each shared by %.2f transactions.\n", f.Commits, f.Group)
+	}
 	printFloods(out, r.Floods)
 	printHooks(out, r.Hooks)
 	fmt.Fprintln(out)

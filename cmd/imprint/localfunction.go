@@ -94,7 +94,7 @@ func (c *functionCreateCmd) Run(ctx context.Context) error {
 		return err
 	}
 	if c.Role == "" {
-		if c.Role, err = functionRole(ctx, cl); err != nil {
+		if c.Role, err = serviceRole(ctx, cl, "imprint-functions", "lambda.amazonaws.com"); err != nil {
 			return fmt.Errorf("making a role for functions (or name one with --role): %w", err)
 		}
 	}
@@ -119,9 +119,9 @@ func (c *functionCreateCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-// functionRole returns the ARN of the role for functions that are given none. It allows nothing.
-func functionRole(ctx context.Context, cl *client.Client) (string, error) {
-	const name, trust = "imprint-functions", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+// serviceRole returns the ARN of the role for what a service does if it is given none, and makes it if it is missing. It allows nothing.
+func serviceRole(ctx context.Context, cl *client.Client, name, service string) (string, error) {
+	trust := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"` + service + `"},"Action":"sts:AssumeRole"}]}`
 	var who struct {
 		Account string `xml:"GetCallerIdentityResult>Account"`
 	}

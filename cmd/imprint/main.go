@@ -31,7 +31,7 @@ type cli struct {
 	Backup   backupCmd   `cmd:"" help:"Write a backup of the data folder, while the server runs or not."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data folder from a backup."`
 	Auth     authCmd     `cmd:"" help:"Sign-in for an app of yours."`
-	User     userCmd     `cmd:"" help:"Users of user pools: reset a lost software token."`
+	User     userCmd     `cmd:"" help:"Users of user pools: import many from a file, reset a lost software token."`
 	Approval approvalCmd `cmd:"" help:"Devices that wait for an operator, since they ask for a thing that another device has."`
 	Function functionCmd `cmd:"" help:"Functions that pre-provisioning hooks call."`
 	Table    tableCmd    `cmd:"" help:"Tables that the rules of hooks ask, such as allow-lists."`

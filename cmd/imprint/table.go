@@ -67,7 +67,7 @@ func (c *tablePutCmd) Run(ctx context.Context) error {
 			size = info.Size()
 		}
 	}
-	bar := &progress{out: os.Stderr, total: size, live: isTerminal(os.Stderr)}
+	bar := newProgress(size, "keys")
 	keys := newKeyReader(in, c.Column)
 	for {
 		key, err := keys.next()
@@ -81,7 +81,7 @@ func (c *tablePutCmd) Run(ctx context.Context) error {
 			bar.end()
 			return fmt.Errorf("%w (%d keys were sent before; the same command goes on)", err, load.sent)
 		}
-		bar.show(keys.read(), load.sent)
+		bar.show(keys.read(), int64(load.sent))
 	}
 	err = load.finish(ctx, c.Table)
 	bar.end()
@@ -175,39 +175,6 @@ func (k *keyReader) next() (string, error) {
 		if key := strings.TrimSpace(record[k.column]); key != "" {
 			return strings.Clone(key), nil
 		}
-	}
-}
-
-// progress shows on a terminal how far a file has been read.
-type progress struct {
-	out   io.Writer
-	total int64 // bytes; 0: not known
-	live  bool
-	shown string
-}
-
-const barWidth = 30
-
-// show draws the bar anew if it looks different.
-func (p *progress) show(read int64, keys int) {
-	if !p.live {
-		return
-	}
-	text := fmt.Sprintf("%d keys", keys)
-	if p.total > 0 {
-		done := min(int(read*barWidth/p.total), barWidth)
-		text = fmt.Sprintf("[%s%s] %3d %%  %s", strings.Repeat("#", done), strings.Repeat(".", barWidth-done), min(read*100/p.total, 100), text)
-	}
-	if text != p.shown {
-		fmt.Fprintf(p.out, "\r%s", text)
-		p.shown = text
-	}
-}
-
-func (p *progress) end() {
-	if p.shown != "" {
-		fmt.Fprintln(p.out)
-		p.shown = ""
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -37,28 +36,5 @@ func TestKeysAreReadFromCSV(t *testing.T) {
 		if got := strings.Join(keys, "|"); got != tt.want || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 			t.Errorf("%s: %q, %v", tt.name, got, err)
 		}
-	}
-}
-
-func TestTheBarShowsHowFarItIs(t *testing.T) {
-	t.Parallel()
-	var out strings.Builder
-	bar := &progress{out: &out, total: 300, live: true}
-	for i := range 3 {
-		bar.show(int64(i*100), i*1000)
-		bar.show(int64(i*100), i*1000) // nothing new
-	}
-	bar.end()
-	bar.end()
-	want := fmt.Sprintf("\r[%s]   0 %%  0 keys\r[%s]  33 %%  1000 keys\r[%s]  66 %%  2000 keys\n", strings.Repeat(".", 30), strings.Repeat("#", 10)+strings.Repeat(".", 20), strings.Repeat("#", 20)+strings.Repeat(".", 10))
-	if out.String() != want {
-		t.Errorf("shown %q", out.String())
-	}
-	out.Reset()
-	quiet := &progress{out: &out, total: 300}
-	quiet.show(1, 1)
-	quiet.end()
-	if out.String() != "" {
-		t.Errorf("away from a terminal: %q", out.String())
 	}
 }

@@ -8,6 +8,8 @@ import (
 )
 
 type userCmd struct {
+	Import     userImportCmd     `cmd:"" help:"Make users of the lines of a CSV file, as Cognito's import jobs do."`
+	ImportLog  userImportLogCmd  `cmd:"" help:"Print what became of the lines of such a file."`
 	ResetToken userResetTokenCmd `cmd:"" help:"Take the software token (TOTP) away from a user who has lost it, so that they can set up another."`
 }
 

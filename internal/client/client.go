@@ -6,6 +6,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -166,6 +167,31 @@ func (c *Client) Call(ctx context.Context, service, method, path string, header 
 	return res.Header, answer, nil
 }
 
+// Upload sends a file of size bytes with PUT to an address that has its own proof, and takes as long as that takes.
+func (c *Client) Upload(ctx context.Context, address string, header map[string]string, file io.Reader, size int64) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, address, file)
+	if err != nil {
+		return err
+	}
+	req.ContentLength = size
+	if size == 0 {
+		req.Body = http.NoBody
+	}
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	res, err := (&http.Client{Transport: c.http.Transport}).Do(req)
+	if err != nil {
+		return fmt.Errorf("uploading to %s: %w", req.URL.Host, err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err == nil && res.StatusCode/100 != 2 {
+		err = readError(res, answer)
+	}
+	return err
+}
+
 // readError understands the error shapes of all protocols.
 func readError(res *http.Response, body []byte) error {
 	e := &Error{Status: res.StatusCode, Code: res.Header.Get("X-Amzn-Errortype"), Message: res.Status}
@@ -174,7 +200,8 @@ func readError(res *http.Response, body []byte) error {
 		Message string `json:"message"`
 	}
 	var x struct {
-		Error struct{ Code, Message string }
+		Code, Message string // S3's errors have no more around them
+		Error         struct{ Code, Message string }
 	}
 	switch {
 	case json.Unmarshal(body, &j) == nil:
@@ -185,7 +212,7 @@ func readError(res *http.Response, body []byte) error {
 			e.Code = j.Type
 		}
 	case xml.Unmarshal(body, &x) == nil:
-		e.Code, e.Message = x.Error.Code, x.Error.Message
+		e.Code, e.Message = cmp.Or(x.Error.Code, x.Code), cmp.Or(x.Error.Message, x.Message)
 	}
 	e.Code, _, _ = strings.Cut(e.Code, ":")
 	return e

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/admission"
+	"github.com/imprint-iot/imprint/internal/api/cognitoidp"
 	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/wire"
@@ -213,13 +214,17 @@ func (s *strangers) admit(front *wire.Frontend, next http.Handler) http.Handler 
 			return
 		}
 		s.requests.Charge(st.address)
+		r = r.WithContext(context.WithValue(r.Context(), strangerKey{}, st))
+		if cognitoidp.IsUpload(r) { // goes to the store part by part, and few are let in at a time
+			next.ServeHTTP(w, r)
+			return
+		}
 		budget := s.bodies
 		if front.Large(r) {
 			budget = s.uploads
 		}
 		body := budget.Body(r.Body)
 		defer body.Release()
-		r = r.WithContext(context.WithValue(r.Context(), strangerKey{}, st))
 		r.Body = body
 		next.ServeHTTP(w, r)
 		if body.Taken() > uploadToFree { // before the next one is let in: the collector would wait until the heap has doubled

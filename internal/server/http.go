@@ -58,6 +58,7 @@ func (s *Server) handler() http.Handler {
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
 	pages := hosted.New(hosted.Config{Pools: s.userpools, CORS: front.CORS, Log: s.log, Observe: s.metrics.Hosted})
+	uploads := cognitoidp.Uploads(s.userpools)
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
 		return s.caller(r.Context(), r, nil, gateway.WebSocketSigningNames)
 	}})
@@ -80,6 +81,8 @@ func (s *Server) handler() http.Handler {
 			wellKnown.ServeHTTP(w, r)
 		case path == amplifyEndpointsPath && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			serveAmplifyEndpoints(w, r)
+		case cognitoidp.IsUpload(r):
+			uploads.ServeHTTP(w, r)
 		case path == "/mqtt":
 			webSocket.ServeHTTP(w, r)
 		default:

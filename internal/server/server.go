@@ -289,6 +289,7 @@ func (s *Server) listen(context.Context) error {
 	s.stop = cancel
 	s.wg.Go(func() { s.sweep(background) })
 	s.wg.Go(func() { s.deliver(background) })
+	s.wg.Go(func() { s.userpools.RunImports(background) })
 	s.db.Listen(s.domainsChanged)
 	s.wg.Go(func() { s.renew(background) })
 	s.wg.Go(func() { s.settle(background) })

@@ -105,6 +105,9 @@ func (tx *Tx) DrainUserPool(s fleet.Scope, id string, n int, at time.Time) (done
 	if len(subs) > 0 {
 		return false, nil
 	}
+	if done, err := tx.drainPoolImports(s, id); err != nil || !done {
+		return false, err
+	}
 	for table, key := range map[string]string{"pool_groups": "name", "pool_attempts": "subject, action", "pool_spent_challenges": "id",
 		"pool_providers": "name", "pool_provider_identifiers": "identifier"} {
 		some, err := affected(tx.exec(`DELETE FROM `+table+` WHERE account = ? AND region = ? AND pool = ? AND (`+key+`) IN (SELECT `+key+` FROM `+table+`

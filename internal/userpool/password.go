@@ -107,7 +107,7 @@ func (s *Service) pastPasswords(p *Pool, u *store.PoolUser) ([]pastPassword, err
 			return nil, fmt.Errorf("reading the password history: %w", err)
 		}
 	}
-	if len(past) == 0 { // the history was switched on later
+	if len(past) == 0 && len(u.Verifier) > 0 { // the history was switched on later
 		v, err := s.open("verifier", u.Verifier, p.Scope, p.ID, u.Sub)
 		if err != nil {
 			return nil, err

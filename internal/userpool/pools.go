@@ -107,7 +107,7 @@ func (s *Service) UpdatePool(ctx context.Context, scope fleet.Scope, id, name st
 	if err := checkTags(tags); err != nil {
 		return err
 	}
-	return s.changePool(ctx, scope, id, func(p *Pool) error {
+	return s.changeQuietPool(ctx, scope, id, func(p *Pool) error {
 		settings := settings
 		settings.Schema, settings.CaseSensitive = p.Schema, p.CaseSensitive
 		settings.UsernameAttributes, settings.AliasAttributes = p.UsernameAttributes, p.AliasAttributes
@@ -131,7 +131,7 @@ func (s *Service) UpdatePool(ctx context.Context, scope fleet.Scope, id, name st
 
 // AddAttributes adds custom attributes, given by their bare names, to a pool's schema.
 func (s *Service) AddAttributes(ctx context.Context, scope fleet.Scope, id string, attributes []SchemaAttribute) error {
-	return s.changePool(ctx, scope, id, func(p *Pool) (err error) {
+	return s.changeQuietPool(ctx, scope, id, func(p *Pool) (err error) {
 		for _, a := range attributes {
 			if p.Schema, err = addCustom(p.Schema, a); err != nil {
 				return err
@@ -204,8 +204,20 @@ func checkTags(tags map[string]string) error {
 }
 
 func (s *Service) changePool(ctx context.Context, scope fleet.Scope, id string, change func(*Pool) error) error {
+	return s.changePoolIf(ctx, scope, id, func(*store.Tx, *Pool) error { return nil }, change)
+}
+
+// changeQuietPool is changePool for what must stay while users are imported.
+func (s *Service) changeQuietPool(ctx context.Context, scope fleet.Scope, id string, change func(*Pool) error) error {
+	return s.changePoolIf(ctx, scope, id, notImporting, change)
+}
+
+func (s *Service) changePoolIf(ctx context.Context, scope fleet.Scope, id string, may func(*store.Tx, *Pool) error, change func(*Pool) error) error {
 	return s.tx(ctx, func(tx *store.Tx) error {
 		p, err := readPool(tx, scope, id)
+		if err == nil {
+			err = may(tx, p)
+		}
 		if err != nil {
 			return err
 		}
@@ -231,6 +243,9 @@ func (s *Service) DeletePool(ctx context.Context, scope fleet.Scope, id string) 
 		}
 		if p.DeletionProtection {
 			return invalid("The user pool cannot be deleted because deletion protection is activated. Deletion protection must be inactivated first.")
+		}
+		if err := notImporting(tx, p); err != nil {
+			return err
 		}
 		have, err := tx.PoolDomains(scope, id)
 		if err != nil {

@@ -161,20 +161,21 @@ func (s *Service) candidate(ctx context.Context, e entry, name string) (candidat
 		return c, err
 	}
 	e.meets(c.user)
-	external := c.user != nil && c.user.Status == External
-	if external { // there is no password to know
-		c.user = nil
-	}
-	if c.user != nil {
+	if c.user != nil && len(c.user.Verifier) > 0 {
 		var err error
 		c.identity, c.sub, c.salt = c.user.Username, c.user.Sub, c.user.Salt
 		c.verifier, err = s.verifierOf(e.pool, c.user)
 		return c, err
 	}
-	if e.client.ShowUnknownUsers && !external {
+	// There is no password to know of whoever comes from elsewhere, or was imported.
+	if status := statusOf(c.user); e.client.ShowUnknownUsers && status != External {
 		s.wrongGuess(ctx, e)
+		if status == ResetRequired {
+			return c, resetRequired()
+		}
 		return c, userNotFound()
 	}
+	c.user = nil
 	secret, err := s.open("pool-secret", e.pool.secret, e.pool.Scope, e.pool.ID)
 	if err != nil {
 		return c, err
@@ -188,6 +189,13 @@ func (s *Service) candidate(ctx context.Context, e entry, name string) (candidat
 		c.identity = c.sub
 	}
 	return c, nil
+}
+
+func statusOf(u *store.PoolUser) string {
+	if u == nil {
+		return ""
+	}
+	return u.Status
 }
 
 // offerSRP answers the first step of SRP. Nothing is stored: what the second step needs travels sealed in SECRET_BLOCK.

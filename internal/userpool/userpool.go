@@ -6,7 +6,7 @@
 // choice, passkeychallenge.go that with a passkey, passkeys.go how people come by one. pools.go, clients.go, users.go and groups.go
 // are for administrators, signup.go and self.go for people who manage their own account.
 // authorize.go and oauthtoken.go are OAuth 2.0 behind the pages of package hosted, domains.go says where those are, browser.go who is
-// signed in there.
+// signed in there. imports.go makes many users of a file.
 //
 // Every decision that an attacker could hurry past (lock-out, single use, revocation) is made inside the transaction that
 // records it. Work that costs milliseconds (modular powers, signatures) is done outside of transactions.
@@ -109,6 +109,9 @@ type Service struct {
 	keysMu sync.Mutex
 	keys   map[string]heldKeys // by pool id
 
+	started chan struct{} // a user import job was started
+	uploads chan struct{} // files of such jobs that arrive
+
 	keysSeen int // changes of pools so far: keys that were read before one are not kept
 }
 
@@ -138,7 +141,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Waiting <= 0 {
 		cfg.Waiting = 256
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, inFlight: make(chan struct{}, 64), keys: map[string]heldKeys{},
+	s := &Service{cfg: cfg, log: cfg.Log, inFlight: make(chan struct{}, 64), started: make(chan struct{}, 1), uploads: make(chan struct{}, maxUploads), keys: map[string]heldKeys{},
 		arithmetic: newArithmetic(cfg)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -206,6 +209,9 @@ func (s *Service) Sweep(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
+	}
+	if err := s.sweepImports(ctx); err != nil {
+		return err
 	}
 	var closed []store.UserPool
 	if err := s.view(ctx, func(tx *store.Tx) (err error) {

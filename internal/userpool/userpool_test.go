@@ -125,7 +125,8 @@ type world struct {
 	db   *store.DB
 	mail *mailbox
 
-	statements atomic.Int64 // that went to the database
+	statements  atomic.Int64 // that went to the database
+	onStatement atomic.Pointer[func(string)]
 
 	mu   sync.Mutex
 	time time.Time
@@ -143,11 +144,23 @@ func (w *world) pass(d time.Duration) {
 	w.time = w.time.Add(d)
 }
 
+// newWorld opens a store that runs the body of each transaction twice, as it may have to (store.Config.Rehearse).
 func newWorld(t testing.TB, options ...func(*Config)) *world {
 	t.Helper()
+	return newWorldOn(t, store.Config{Rehearse: true, MostRows: 1000}, options...)
+}
+
+func newWorldOn(t testing.TB, on store.Config, options ...func(*Config)) *world {
+	t.Helper()
 	w := &world{t: t, mail: &mailbox{}, time: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
-	db, err := store.Open(context.Background(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), URL: storetest.URL(t), Rehearse: true, MostRows: 1000, Clock: w.clock,
-		OnStatement: func(string) { w.statements.Add(1) }})
+	on.Path, on.URL, on.Clock = filepath.Join(t.TempDir(), "imprint.db"), storetest.URL(t), w.clock
+	on.OnStatement = func(statement string) {
+		w.statements.Add(1)
+		if f := w.onStatement.Load(); f != nil {
+			(*f)(statement)
+		}
+	}
+	db, err := store.Open(context.Background(), on)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,15 +177,26 @@ func (p *Pool) newIdentity(name string, attributes map[string]string, now time.T
 
 // insert stores a new user. exists words the error if the username is taken.
 func (p *Pool) insert(tx *store.Tx, u store.PoolUser, exists string) error {
-	if len(p.UsernameAttributes) == 0 {
-		// The store sees equal usernames only; an alias of somebody would win or lose against it by chance.
-		if other, err := p.find(tx, u.Username); err != nil || other != nil {
-			return orElse(err, usernameExists(exists))
-		}
-		if err := p.reservedName(tx, u.Username); err != nil {
-			return err
-		}
+	if err := p.vacant(tx, u, exists); err != nil {
+		return err
 	}
+	return p.add(tx, u, exists)
+}
+
+// vacant fails if somebody has the username of a new user as one of their names.
+func (p *Pool) vacant(tx *store.Tx, u store.PoolUser, exists string) error {
+	if len(p.UsernameAttributes) > 0 {
+		return nil
+	}
+	// The store sees equal usernames only; an alias of somebody would win or lose against it by chance.
+	if other, err := p.find(tx, u.Username); err != nil || other != nil {
+		return orElse(err, usernameExists(exists))
+	}
+	return p.reservedName(tx, u.Username)
+}
+
+// add stores a new user whose username is vacant.
+func (p *Pool) add(tx *store.Tx, u store.PoolUser, exists string) error {
 	if err := tx.CreatePoolUser(p.Scope, p.ID, u); err != nil {
 		if isExists(err) {
 			return usernameExists(exists)

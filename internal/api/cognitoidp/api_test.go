@@ -443,6 +443,8 @@ func TestAnotherAccountSeesNothing(t *testing.T) {
 		"CreateResourceServer": {"Identifier": "api", "Name": "x"}, "DescribeResourceServer": {"Identifier": "api"}, "DeleteResourceServer": {"Identifier": "api"},
 		"UpdateResourceServer": {"Identifier": "api", "Name": "x"}, "AdminSetUserSettings": {"MFAOptions": []object{}},
 		"CreateIdentityProvider": {"ProviderType": "OIDC", "ProviderDetails": object{"client_id": "x"}},
+		"CreateUserImportJob":    {"JobName": "x", "CloudWatchLogsRoleArn": "arn:aws:iam::999999999999:role/logs"}, "DescribeUserImportJob": {"JobId": "import-x"},
+		"ListUserImportJobs": {"MaxResults": 1}, "StartUserImportJob": {"JobId": "import-x"}, "StopUserImportJob": {"JobId": "import-x"},
 		"AdminLinkProviderForUser": {"DestinationUser": object{"ProviderName": "Cognito", "ProviderAttributeValue": "ada"},
 			"SourceUser": object{"ProviderName": "Corp", "ProviderAttributeName": "Cognito_Subject", "ProviderAttributeValue": "x"}},
 		"AdminDisableProviderForUser": {"User": object{"ProviderName": "Corp", "ProviderAttributeName": "Cognito_Subject", "ProviderAttributeValue": "x"}},

@@ -3,7 +3,7 @@
 //
 // Begin with Service, the table of operations. signin.go and self.go hold the operations that anybody may call, who prove themselves
 // by a client, a session or an access token; mfa.go second factors, passkeys.go passkeys; pools.go, clients.go, hosted.go (domains, resource servers, looks of the
-// sign-in pages), users.go and groups.go those of administrators, providers.go
+// sign-in pages), users.go, groups.go and imports.go (users from a file) those of administrators, providers.go
 // identity providers. model.gen.go is generated.
 package cognitoidp
 
@@ -27,7 +27,7 @@ type api struct{ pools *userpool.Service }
 // Service makes the table. Devices have no rows yet.
 func Service(cfg Config) *wire.Service {
 	a := &api{cfg.Pools}
-	return wire.NewService(Model, slices.Concat(a.publicRows(), a.poolRows(), a.hostedRows(), a.userRows(), a.providerRows()), wire.ErrorTable{
+	return wire.NewService(Model, slices.Concat(a.publicRows(), a.poolRows(), a.hostedRows(), a.userRows(), a.importRows(), a.providerRows()), wire.ErrorTable{
 		fleet.KindInvalid:     "InvalidParameterException",
 		fleet.KindNotFound:    "ResourceNotFoundException",
 		fleet.KindExists:      "InvalidParameterException",

@@ -275,6 +275,7 @@ var Model = wire.Model{
 		"OAuthFlowsType":                                {Range: "0..3", Elem: "OAuthFlowType"},
 		"PaginationKey":                                 {Range: "1..131072", Pattern: `[\S]+`},
 		"PaginationKeyType":                             {Range: "1..", Pattern: `[\S]+`},
+		"PasswordHashingAlgorithmType":                  {Enum: []string{"BCRYPT", "SCRYPT", "ARGON2ID", "PBKDF2_SHA256"}},
 		"PasswordHistorySizeType":                       {Range: "0..24"},
 		"PasswordPolicyMinLengthType":                   {Range: "6..99"},
 		"PasswordType":                                  {Range: "..256", Pattern: `[\S]+`, Sensitive: true},
@@ -834,9 +835,10 @@ type CreateResourceServerOutput struct {
 }
 
 type CreateUserImportJobInput struct {
-	CloudWatchLogsRoleArn string `wire:"CloudWatchLogsRoleArn,required" shape:"ArnType"`
-	JobName               string `wire:"JobName,required" shape:"UserImportJobNameType"`
-	UserPoolId            string `wire:"UserPoolId,required" shape:"UserPoolIdType"`
+	CloudWatchLogsRoleArn    string  `wire:"CloudWatchLogsRoleArn,required" shape:"ArnType"`
+	JobName                  string  `wire:"JobName,required" shape:"UserImportJobNameType"`
+	PasswordHashingAlgorithm *string `wire:"PasswordHashingAlgorithm" shape:"PasswordHashingAlgorithmType"`
+	UserPoolId               string  `wire:"UserPoolId,required" shape:"UserPoolIdType"`
 }
 
 type CreateUserImportJobOutput struct {

@@ -52,6 +52,7 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("DeleteFunction", a.deleteFunction).On(func(s fleet.Scope, in *DeleteFunctionInput) []string { return function(s, in.Name) }),
 		wire.Do("GetFunctionLogs", a.getFunctionLogs).On(func(s fleet.Scope, in *GetFunctionLogsInput) []string { return function(s, in.Name) }),
 		wire.Do("ResetSoftwareToken", a.resetSoftwareToken).On(func(s fleet.Scope, in *ResetSoftwareTokenInput) []string { return userPool(s, in.UserPoolId) }),
+		wire.Do("GetUserImportLog", a.getUserImportLog).On(func(s fleet.Scope, in *GetUserImportLogInput) []string { return userPool(s, in.UserPoolId) }),
 		wire.Do("CreateTable", a.createTable).On(func(s fleet.Scope, in *CreateTableInput) []string { return table(s, in.Name) }),
 		wire.Do("ListTables", a.listTables),
 		wire.Do("DeleteTable", a.deleteTable).On(func(s fleet.Scope, in *DeleteTableInput) []string { return table(s, in.Name) }),

@@ -280,7 +280,10 @@ func (a *tenant) furnishUserPool() {
 	corp := object{"client_id": "c", "client_secret": a.private, "authorize_scopes": "openid", "oidc_issuer": "https://id.example", "attributes_request_method": "GET",
 		"authorize_url": "https://id.example/a", "token_url": "https://id.example/t", "jwks_uri": "https://id.example/k"} // so that nobody has to be asked
 	a.do("cognito-idp", "CreateIdentityProvider", object{"UserPoolId": pool, "ProviderName": "Corp", "ProviderType": "OIDC", "ProviderDetails": corp, "IdpIdentifiers": []any{"corp.example"}})
+	logs := a.arn("iam", "role/logs")
+	job := a.do("cognito-idp", "CreateUserImportJob", object{"UserPoolId": pool, "JobName": a.private, "CloudWatchLogsRoleArn": logs}).dig("UserImportJob", "JobId")
 	maps.Copy(a.values, values{
+		"JobId": job, "JobName": "people", "CloudWatchLogsRoleArn": logs,
 		"ProviderName": "Corp", "CreateIdentityProvider.ProviderName": "More", "ProviderType": "OIDC", "ProviderDetails": corp, "IdpIdentifier": "corp.example",
 		"IdpIdentifiers": absent{}, "AttributeMapping": object{"name": "name"},
 		"DestinationUser": object{"ProviderName": "Cognito", "ProviderAttributeValue": "ada"},

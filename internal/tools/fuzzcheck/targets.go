@@ -78,6 +78,8 @@ var targets = []target{
 		bug{"tokentrigger.go", "if !fixedClaim(name) && v != nil {", "if v != nil {"}},
 	{"internal/userpool", "FuzzParseFilter", []string{"filter.go"},
 		bug{"filter.go", "case c == '\\\\' && i+1 < len(s):", "case c == '\\\\':"}},
+	{"internal/userpool", "FuzzImport", []string{"importfile.go"},
+		bug{"importfile.go", "if i += from; i > 0 && rest[i-1] == '\\\\' {", "if i += from; rest[i-1] == '\\\\' {"}},
 	{"internal/userpool", "FuzzPageKey", []string{"pools.go pageKey"},
 		bug{"pools.go", "if err != nil || !ok || key == \"\" {", "if err != nil || !ok {"}},
 	{"internal/userpool", "FuzzParseRefresh", []string{"tokens.go parseRefresh"},

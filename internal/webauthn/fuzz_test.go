@@ -17,6 +17,7 @@ func FuzzRegistration(f *testing.F) {
 		func() { a.Spoil = func(b []byte) []byte { return b[:len(b)-3] } },
 		func() { a.Spoil = func(b []byte) []byte { return b[:40] } },
 		func() { a.Spoil = func(b []byte) []byte { b[53] = 255; return b } },
+		func() { a.Spoil = func(b []byte) []byte { b[54] = 255; return b } },
 	} {
 		change()
 		f.Add(a.Create(asked))

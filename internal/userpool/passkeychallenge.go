@@ -176,6 +176,7 @@ func (s *Service) answerPasskey(ctx context.Context, e entry, in Answer) (Outcom
 	}); err != nil {
 		return Outcome{}, err
 	}
+	e.meets(a.user)
 	signed, err := s.signedBy(ctx, assertion, key)
 	if err != nil {
 		return Outcome{}, err

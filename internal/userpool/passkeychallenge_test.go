@@ -379,3 +379,20 @@ func TestShadowsHavePasskeysOrNone(t *testing.T) {
 	_, err := w.choose(shown, "nobody")
 	wantError(t, err, "UserNotFoundException", "User does not exist.")
 }
+
+func TestARefusedPasskeyIsToldWithWhoseItIs(t *testing.T) {
+	t.Parallel()
+	var told []RefusedSignIn
+	w := newWorld(t, func(c *Config) {
+		c.OnSignInRefused = func(_ context.Context, r RefusedSignIn) { told = append(told, r) }
+	})
+	p := w.pool(withPasskeys)
+	c := w.choiceClient(p)
+	w.user(p, "ada", nil)
+	w.passkey(c, "ada")
+	_, err := w.answerPasskey(c, "ada", w.askPasskey(c, "ada"), webauthntest.New(passkeyOrigin))
+	wantError(t, err, "NotAuthorizedException", "Incorrect username or password.")
+	if len(told) != 1 || told[0].User != "ada" || told[0].Step != "WEB_AUTHN" {
+		t.Errorf("told %+v", told)
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -179,30 +180,50 @@ func (s *SAML) XML(t testing.TB, a SAMLAnswer) string {
 // Sign puts a signature into a document: into its assertion, or into the whole.
 func (s *SAML) Sign(t testing.TB, text string, whole bool, method string) string {
 	t.Helper()
+	out, err := s.sign(text, whole, method)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// SignAny is Sign for whatever a fuzzer has written; ok is false for what no signature can be put into.
+func (s *SAML) SignAny(text string, whole bool) (out string, ok bool) {
+	out, err := s.sign(text, whole, "")
+	return out, err == nil
+}
+
+var errNoPlace = errors.New("the document has no place for a signature")
+
+func (s *SAML) sign(text string, whole bool, method string) (string, error) {
 	doc := etree.NewDocument()
 	if err := doc.ReadFromString(text); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	c, err := dsig.NewSigningContext(s.key, [][]byte{s.cert})
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	c.Canonicalizer = dsig.MakeC14N10ExclusiveCanonicalizerWithPrefixList("")
 	if method == "" {
 		method = dsig.ECDSASHA256SignatureMethod
 	}
 	if err := c.SetSignatureMethod(method); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	el := doc.Root()
-	if !whole {
-		el = doc.Root().SelectElement("Assertion")
+	if el != nil && !whole {
 		// Exclusive canonicalization sees the namespaces that the element declares or inherits.
-		el.CreateAttr("xmlns:saml", "urn:oasis:names:tc:SAML:2.0:assertion")
+		if el = el.SelectElement("Assertion"); el != nil {
+			el.CreateAttr("xmlns:saml", "urn:oasis:names:tc:SAML:2.0:assertion")
+		}
+	}
+	if el == nil || el.SelectElement("Issuer") == nil {
+		return "", errNoPlace
 	}
 	signed, err := c.SignEnveloped(el)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	// The signature stands behind the issuer (saml-core-2.0-os 5.4 and the schema).
 	signed = signed.Copy()
@@ -215,11 +236,7 @@ func (s *SAML) Sign(t testing.TB, text string, whole bool, method string) string
 		doc.Root().RemoveChild(el)
 		doc.Root().InsertChildAt(at, signed)
 	}
-	out, err := doc.WriteToString()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return doc.WriteToString()
 }
 
 // Answer returns an answer as the browser posts it.

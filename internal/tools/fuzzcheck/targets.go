@@ -72,6 +72,8 @@ var targets = []target{
 		bug{"iotdata.go", "|| len(text) > maxUserProperties {", "{"}},
 	{"internal/federation/samlsp", "FuzzAccept", []string{"form.go", "assertion.go verifier.assertion assertion.check assertion.lifetime assertion.confirmed instant.UnmarshalXMLAttr within", "samlsp.go Provider.Accept why verifier.VerifySignature"},
 		bug{"assertion.go", "case len(a.Subject.NameID) != 1:", "case len(a.Subject.NameID) > 1:"}},
+	{"internal/federation/samlsp", "FuzzSigned", []string{"assertion.go verifier.assertion assertion.check assertion.lifetime assertion.confirmed instant.UnmarshalXMLAttr within"},
+		bug{"assertion.go", "if !slices.ContainsFunc(r.Audiences, func(s string) bool { return strings.TrimSpace(s) == us.EntityID }) {", "if len(r.Audiences) == 0 {"}},
 	{"internal/federation/samlsp", "FuzzMetadata", []string{"samlsp.go ParseMetadata entitiesOf isWebURL Provider.Request", "assertion.go signingCertificates"},
 		bug{"samlsp.go", "if !isWebURL(p.SSO) {", "if p.SSO == \"\" {"}},
 	{"internal/userpool", "FuzzTriggerAnswer", []string{"triggers.go readResponse members member", "tokentrigger.go readClaimsV1 readClaimsV2 readGroups claimChanges.apply overrides.scopes fixedClaim"},

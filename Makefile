@@ -45,10 +45,11 @@ lint:
 	@sh scripts/staticcheck "$(GO)"
 	$(GO) run ./internal/tools/awsgen -check
 
-# The store's own tests run on both engines; those of the rules that race run on PostgreSQL once more.
+# The store's own tests run on both engines; those of the rules that race, and of the sign-in pages with other identity providers behind
+# them, run on PostgreSQL once more.
 unit:
 	$(GO) test ./...
-	IMPRINT_TEST_DATABASE=postgres $(GO) test ./internal/registry ./internal/provision ./internal/iam
+	IMPRINT_TEST_DATABASE=postgres $(GO) test ./internal/registry ./internal/provision ./internal/iam ./internal/web/hosted
 
 # What differs in a build with OpenTelemetry.
 otel:

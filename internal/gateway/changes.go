@@ -28,6 +28,8 @@ func (g *Gateway) changed(changes []store.Change) {
 			g.certificateChanged(c)
 		case store.ChangedClaim:
 			g.recheckClaims(func(a *arrival) bool { return a.who.scope == c.Scope && a.who.principal == c.Key })
+		case store.ChangedDomain:
+			g.domains.stale.Store(true)
 		case store.ChangedTemplate:
 			g.recheckClaims(func(a *arrival) bool { return a.who.scope == c.Scope && a.who.claim.Template == c.Key })
 		}

@@ -80,6 +80,7 @@ type Gateway struct {
 	groups    atomic.Uint64 // counts changes of thing groups' policies: they may matter to any connection
 	changes   atomic.Uint64 // counts all changes heard of
 	documents documentCache
+	domains   domains
 	flows     flows
 	arrivals  arrivals
 	conduct   conduct
@@ -210,11 +211,11 @@ func (g *Gateway) serveEither(v *admission.Visit, out *handed) {
 	if !g.handshake(tc, a) {
 		return
 	}
-	if isMQTT(tc.ConnectionState().NegotiatedProtocol) {
+	if a.mqtt {
 		g.serveDevice(tc, a)
 		return
 	}
-	if a.device {
+	if a.https {
 		out.give(g, g.httpsDevice(tc, a))
 		return
 	}

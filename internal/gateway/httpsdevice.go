@@ -29,6 +29,10 @@ func (g *Gateway) deviceTLS(a *arrival) *tls.Config {
 	a.https = true
 	c := g.mqttTLS(a)
 	c.NextProtos = []string{alpnHTTPCert, "http/1.1"}
+	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		a.greet(h)
+		return g.throughDomain(a, doorHTTPS, c, h)
+	}
 	return c
 }
 

@@ -40,9 +40,10 @@ type arrival struct {
 	cause   string   // of the refusal, in a word
 	serial  *big.Int // of the certificate, until the handshake is over
 	hello   *hello   // until the handshake is over
-	device  bool     // it comes by HTTPS, with a certificate
+	mqtt    bool     // it speaks MQTT, on the port that all share
 	// unknownName is the server name that the client asked for, if it is none of ours.
 	unknownName string
+	wrongDoor   string // what is not served where the client came, to the domain that it asked for
 	https       bool   // it speaks HTTPS, not MQTT
 	thing       string // the thing that the certificate stands for whatever the client id is
 
@@ -86,7 +87,10 @@ func (g *Gateway) mqttTLS(a *arrival) *tls.Config {
 		return a.refusal
 	}
 	c.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) { return g.certificateFor(a, h) }
-	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { a.greet(h); return nil, nil }
+	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		a.greet(h)
+		return g.throughDomain(a, doorMQTT, c, h)
+	}
 	return c
 }
 
@@ -96,13 +100,16 @@ func (g *Gateway) eitherTLS(a *arrival) *tls.Config {
 	c.NextProtos = []string{"h2", "http/1.1"}
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		a.greet(hello)
+		chosen := c
 		if slices.ContainsFunc(hello.SupportedProtos, isMQTT) {
-			return g.mqttTLS(a), nil
+			chosen, a.mqtt = g.mqttTLS(a), true
+		} else if slices.Contains(hello.SupportedProtos, alpnHTTPCert) || g.forCredentials(serverName(hello.ServerName)) {
+			chosen = g.deviceTLS(a)
 		}
-		if a.device = slices.Contains(hello.SupportedProtos, alpnHTTPCert) || g.forCredentials(serverName(hello.ServerName)); a.device {
-			return g.deviceTLS(a), nil
+		if own, err := g.throughDomain(a, doorShared, chosen, hello); own != nil || err != nil {
+			return own, err
 		}
-		return nil, nil
+		return chosen, nil
 	}
 	return c
 }
@@ -324,8 +331,11 @@ func (g *Gateway) choose(sni string, leaf *x509.Certificate, registered []store.
 	return slices.MinFunc(registered, func(a, b store.ScopedCertificate) int { return a.Created.Compare(b.Created) }), true, nil
 }
 
-// scopeOf finds the account that an endpoint name belongs to. Its first label is the account's prefix, with or without "-ats".
+// scopeOf finds the account that an endpoint name belongs to: its own domain, or one whose first label is the account's prefix, with or without "-ats".
 func (g *Gateway) scopeOf(sni string) (scope fleet.Scope, found bool, err error) {
+	if d, found, err := g.domainOf(sni); found || err != nil {
+		return d.Scope, found, err
+	}
 	prefix, _, _ := strings.Cut(sni, ".")
 	if prefix = strings.TrimSuffix(prefix, "-ats"); prefix == "" {
 		return scope, false, nil

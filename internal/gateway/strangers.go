@@ -55,6 +55,8 @@ func (a *arrival) mistake(err error) (cause, cure string) {
 	case a.unknownName != "":
 		return fmt.Sprintf("the client asked for the server name %q, which is not one of this server's", a.unknownName),
 			"connect to a name of the server: one that DescribeEndpoint gives or that its setting host lists"
+	case a.wrongDoor != "":
+		return a.wrongDoor, "connect where that is served, or change the domain: aws iot update-domain-configuration --authentication-type DEFAULT --application-protocol DEFAULT"
 	case strings.Contains(text, alertPrefix):
 		_, alert, _ := strings.Cut(text, alertPrefix)
 		return alertOf(alert)

@@ -26,7 +26,8 @@ type Config struct {
 	// Host is the name that devices connect to, without port. With BaseDomain each scope has names of its own below it:
 	// PREFIX-ats.iot.REGION.BASE and so on (iot-core spec 6.2).
 	Host           string
-	CredentialHost string // of the credential provider, where there is no BaseDomain
+	Names          []string // all by which the server is meant as a whole: no account can have them as its own
+	CredentialHost string   // of the credential provider, where there is no BaseDomain
 	BaseDomain     string
 
 	// TypeDeletionWait must pass between deprecation and deletion of a thing type. nil: five minutes, as in AWS.

@@ -60,6 +60,11 @@ func taggable(tx *store.Tx, s fleet.Scope, arn string) (resource string, err err
 		_, err = tx.RoleAlias(s, a.Name())
 	case "cacert":
 		_, err = tx.CA(s, a.Name())
+	case "domainconfiguration":
+		name, _, _ := strings.Cut(a.Name(), "/")
+		if _, err = tx.Domain(s, name); err == nil && a.Resource != fleet.DomainResource(s, name) {
+			err = fleet.NotFound("domain configuration", arn)
+		}
 	case "thing", "cert":
 		err = fleet.Invalid("resource", arn, "cannot be tagged; things and certificates have no tags")
 	default:

@@ -135,7 +135,7 @@ func (s *Server) renew(ctx context.Context) {
 				err = s.authority.SetNames(ctx, names)
 			}
 			if err != nil && ctx.Err() == nil {
-				s.log.Error("making a server certificate with the host names of user pools", "error", err)
+				s.log.Error("making a server certificate with the host names of user pools and domains", "error", err)
 			}
 		case <-ctx.Done():
 			return
@@ -143,10 +143,19 @@ func (s *Server) renew(ctx context.Context) {
 	}
 }
 
-// serverNames are those of the server's certificate: its own, and the host names on which user pools have their sign-in pages.
+// serverNames are those of the server's certificate: its own, the host names on which user pools have their sign-in pages, and those of
+// domain configurations.
 func (s *Server) serverNames(ctx context.Context) (names []string, err error) {
 	err = s.db.Tx(ctx, func(tx *store.Tx) error { // by the writer, as openSite
-		names, err = tx.CustomPoolDomains()
+		if names, err = tx.CustomPoolDomains(); err != nil {
+			return err
+		}
+		domains, err := tx.AllDomains()
+		for _, d := range domains {
+			if d.Enabled && !d.Managed {
+				names = append(names, d.Domain)
+			}
+		}
 		return err
 	})
 	return slices.Concat(s.site.names(), s.endpointNames(), names), err
@@ -166,7 +175,7 @@ func (s *Server) endpointNames() (names []string) {
 // domainsChanged has renew look at the names again.
 func (s *Server) domainsChanged(changes []store.Change) {
 	for _, c := range changes {
-		if c.Kind == store.ChangedPoolDomain {
+		if c.Kind == store.ChangedPoolDomain || c.Kind == store.ChangedDomain {
 			select {
 			case s.renamed <- struct{}{}:
 			default: // it will

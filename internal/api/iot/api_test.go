@@ -88,7 +88,7 @@ func newWorld(t *testing.T) *world {
 	ca, err := pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock})
 	must(t, err)
 	api := &API{Store: db,
-		Registry:  registry.New(registry.Config{Store: db, Authority: ca, Keys: keys(), Host: "iot.lan"}),
+		Registry:  registry.New(registry.Config{Store: db, Authority: ca, Keys: keys(), Host: "iot.lan", Names: []string{"iot.lan", "localhost"}}),
 		Provision: provision.New(provision.Config{Store: db, Authority: ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: permits{}, Clock: clock}),
 		Roles:     permits{},
 		Rules:     rule.New(rule.Config{Store: db, Permissions: permits{}, Clock: clock})}

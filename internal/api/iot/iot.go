@@ -51,7 +51,7 @@ var errorCodes = wire.ErrorTable{
 // Service returns the table of operations.
 func (a *API) Service() *wire.Service {
 	return wire.NewService(Model, slices.Concat(a.thingRows(), a.groupRows(), a.certificateRows(), a.caRows(), a.policyRows(), a.accountRows(),
-		a.provisioningRows(), a.roleAliasRows(), a.transferRows(), a.topicRuleRows()), errorCodes)
+		a.provisioningRows(), a.roleAliasRows(), a.transferRows(), a.domainRows(), a.topicRuleRows()), errorCodes)
 }
 
 // read and write run f in a transaction, in the caller's scope.

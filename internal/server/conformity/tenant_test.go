@@ -155,6 +155,7 @@ func (a *tenant) furnishRegistry() {
 	a.do("iot", "CreateProvisioningTemplateVersion", object{"templateName": "lamps", "templateBody": body})
 	a.do("iot", "CreateProvisioningClaim", object{"templateName": "lamps"})
 	a.do("iot", "CreateRoleAlias", object{"roleAlias": "keeper", "roleArn": a.arn("iam", "role/keeper"), "tags": tags})
+	a.do("iot", "CreateDomainConfiguration", object{"domainConfigurationName": "lamp", "domainName": "iot" + a.account + ".example.com", "tags": tags})
 	offered := a.do("iot", "CreateKeysAndCertificate", object{}).dig("certificateId")
 	a.do("iot", "TransferCertificate", object{"certificateId": offered, "targetAwsAccount": "999999999999", "transferMessage": a.private})
 	a.do("iot", "UpdateEventConfigurations", object{"eventConfigurations": object{"THING": object{"Enabled": true}}})
@@ -178,6 +179,7 @@ func (a *tenant) furnishRegistry() {
 		"AuthInfos": []any{object{"actionType": "PUBLISH", "resources": []any{anything}}}, "CertificateSigningRequest": newCSR(a.t),
 		"ThingTypeProperties": object{"thingTypeDescription": "changed"}, "UpdateThingGroup.ThingGroupProperties": object{"thingGroupDescription": "changed"},
 		"BillingGroupProperties": object{"billingGroupDescription": "changed"}, "CreateBillingGroup.BillingGroupProperties": absent{}, "CreateThingType.ThingTypeProperties": absent{},
+		"DomainConfigurationName": "lamp", "DomainConfigurationStatus": "DISABLED", "DomainName": "iot" + a.account + ".example.com", "ListDomainConfigurations.ServiceType": "DATA",
 		"RoleAlias": "keeper", "TargetAwsAccount": "999999999999", "CancelCertificateTransfer.CertificateId": offered,
 		"RuleName": "lamprule", "TopicRulePayload": object{"sql": "SELECT * FROM 'changed'", "actions": []any{}}, "ListTopicRules.Topic": absent{}, "ListTopicRules.RuleDisabled": absent{},
 		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic, "GetRetainedMessage.Topic": "lamps/kept",

@@ -14,6 +14,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/template"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
 
@@ -267,6 +268,9 @@ func (g *registration) loadOfCA(tx *store.Tx) (t fleet.Template, err error) {
 
 // keepReason notes why a certificate waits, beside it, since traces go with time, and finishes the trace.
 func (p *Service) keepReason(ctx context.Context, n Newcomer, t *trace.Trace, why error) error {
+	if strings.Contains(why.Error(), template.Unresolved+pki.PseudoPrefix) {
+		t.DefaultCure("give the device a certificate whose subject has it, or take it out of the Parameters of the CA's template")
+	}
 	if c := Cure(why); c != "" {
 		t.DefaultCure(c)
 	}

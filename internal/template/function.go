@@ -45,10 +45,10 @@ func (sc *scope) ref(name string) (value, error) {
 	return value{}, unresolved(name)
 }
 
-// unresolved is the error that AWS answers, word for word (provisioning spec 3.8).
-func unresolved(name string) error {
-	return fleet.Invalid("", "", "Cannot resolve reference value: %s", name)
-}
+// Unresolved begins the text of the error for a parameter without a value, AWS's word for word (provisioning spec 3.8).
+const Unresolved = "Cannot resolve reference value: "
+
+func unresolved(name string) error { return fleet.Invalid("", "", Unresolved+"%s", name) }
 
 // isFunction reports whether an object is a reference or function rather than data.
 func isFunction(n node) bool {

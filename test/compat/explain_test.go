@@ -33,6 +33,7 @@ var failures = []struct {
 	{"The device is not let in, or loses its connection", connectFailures},
 	{"The device gets no certificate", createFailures},
 	{"The registration is rejected", registerFailures},
+	{"The device has a certificate of your own CA", ownCAFailures},
 	{"The app gets no claim", appFailures},
 }
 

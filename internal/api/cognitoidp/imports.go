@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -76,6 +77,7 @@ func importOut(j userpool.ImportJob) *UserImportJobType {
 func Uploads(pools *userpool.Service) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := upload(pools, w, r); err != nil {
+			_, _ = io.CopyN(io.Discard, r.Body, readAnyway)
 			refuseUpload(w, err)
 		}
 	})
@@ -89,6 +91,9 @@ const (
 	partTime = 30 * time.Second
 	fileTime = 30 * time.Minute
 )
+
+// readAnyway is how many bytes of a file that is refused are read: a client that is still sending may not look at the answer.
+const readAnyway = 8 << 20
 
 func upload(pools *userpool.Service, w http.ResponseWriter, r *http.Request) error {
 	pool, job, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, userpool.ImportPath), "/")
@@ -146,7 +151,6 @@ func refuseUpload(w http.ResponseWriter, err error) {
 	}
 	body, _ := xml.Marshal(answer)
 	w.Header().Set("Content-Type", "application/xml")
-	w.Header().Set("Connection", "close") // what is left of the file is not read
 	w.WriteHeader(status)
 	w.Write(append([]byte(xml.Header), body...))
 }

@@ -233,7 +233,6 @@ func (p *Pool) importFactor(mfa string) error {
 
 // An importCount counts the users of a file that is written to it: its lines without blank ones, and without the header.
 type importCount struct {
-	users int64 // once the file is complete
 	lines int64
 	text  bool // the line that has begun is not blank
 }

@@ -13,9 +13,9 @@ import (
 // another node, it goes on where it was, and no line counts twice. Transactions are short, since sign-ins and devices wait behind them.
 
 const (
-	importChunk = 25                    // lines of a transaction
-	importRows  = 400                   // that it writes, about
-	importSlice = 15 * time.Millisecond // after which it takes no further line
+	importChunk = 25                   // lines of a transaction
+	importRows  = 400                  // that it writes, about
+	importSlice = 5 * time.Millisecond // after which it takes no further line: whoever comes meanwhile may wait for two of them
 
 	importsEvery = 2 * time.Second  // that jobs are looked for which another node has started
 	importRest   = 5 * time.Second  // that a job is left alone which another node works on

@@ -20,12 +20,16 @@ type TopicRule struct {
 type RuleAction struct {
 	Lambda    *LambdaAction    `json:",omitempty"`
 	Republish *RepublishAction `json:",omitempty"`
+	HTTP      *HTTPAction      `json:",omitempty"`
 }
 
 // Roles lists the ARNs of the roles that the action is done in.
 func (a RuleAction) Roles() []string {
-	if a.Republish != nil {
+	switch {
+	case a.Republish != nil:
 		return []string{a.Republish.Role}
+	case a.HTTP != nil && a.HTTP.Sign != nil:
+		return []string{a.HTTP.Sign.Role}
 	}
 	return nil
 }
@@ -42,6 +46,36 @@ type RepublishAction struct {
 	QoS     int
 	Headers *MessageHeaders `json:",omitempty"`
 }
+
+// An HTTPAction posts to a URL.
+type HTTPAction struct {
+	URL             string
+	ConfirmationURL string // "": the URL itself
+	Headers         []Tag
+	Sign            *SignatureV4 `json:",omitempty"`
+}
+
+// SignatureV4 says in which role, for which service and region a request is signed.
+type SignatureV4 struct{ Role, Service, Region string }
+
+// A RuleDestination is a URL that http actions may send to once it was confirmed.
+type RuleDestination struct {
+	ID        string
+	URL       string // for the confirmation; URLs of actions begin with it
+	Status    string // DestinationInProgress …
+	Reason    string // of DestinationError
+	TokenHash string // of what confirms it
+	Created   time.Time
+	Modified  time.Time
+}
+
+// States of a destination, as AWS names them.
+const (
+	DestinationInProgress = "IN_PROGRESS"
+	DestinationEnabled    = "ENABLED"
+	DestinationDisabled   = "DISABLED"
+	DestinationError      = "ERROR"
+)
 
 // MessageHeaders are the properties of a message of MQTT 5, as texts. Nil: not set.
 type MessageHeaders struct {

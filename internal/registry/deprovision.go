@@ -40,7 +40,7 @@ func Deprovision(tx *store.Tx, s fleet.Scope, thing string, keep bool) (out Depr
 		}
 	}
 	out.Removed = true
-	return out, tx.DeleteThing(s, t)
+	return out, removeThing(tx, s, t)
 }
 
 // retire unties one principal from its thing and, if it is a certificate of no other, takes it out of service.

@@ -60,7 +60,10 @@ func CreateGroup(tx *store.Tx, s fleet.Scope, spec GroupSpec) (fleet.ThingGroup,
 	if err := PutNewTags(tx, s, "thinggroup/"+g.Name, spec.Tags); err != nil {
 		return fleet.ThingGroup{}, err
 	}
-	return g, tx.CreateGroup(s, g)
+	if err := tx.CreateGroup(s, g); err != nil {
+		return g, err
+	}
+	return g, groupChanged(tx, s, created, g)
 }
 
 // checkPlace checks that the tree has room where a new group shall stand.
@@ -108,7 +111,10 @@ func UpdateGroup(tx *store.Tx, s fleet.Scope, name string, c GroupChange) (fleet
 		return g, err
 	}
 	g.Version++
-	return g, tx.UpdateGroup(s, g)
+	if err := tx.UpdateGroup(s, g); err != nil {
+		return g, err
+	}
+	return g, groupChanged(tx, s, updated, g)
 }
 
 // DeleteGroup deletes a group without children, with its policy attachments; its members leave it first, in chunks. A group
@@ -149,14 +155,17 @@ func deleteGroupStep(tx *store.Tx, s fleet.Scope, name string, expected *int64) 
 		return false, err
 	}
 	for _, thing := range members {
-		if _, err := tx.RemoveFromGroup(s, thing, name); err != nil {
+		if err := leave(tx, s, thing, name); err != nil {
 			return false, err
 		}
 	}
 	if next != "" {
 		return false, nil
 	}
-	return true, tx.DeleteGroup(s, name)
+	if err := tx.DeleteGroup(s, name); err != nil {
+		return false, err
+	}
+	return true, groupChanged(tx, s, deleted, g)
 }
 
 // AddToGroup makes a thing a member of a static group; again is no error. A thing may be in one group of each tree and in ten
@@ -179,7 +188,7 @@ func ChangeGroups(tx *store.Tx, s fleet.Scope, thing string, add, remove []strin
 		if _, err := tx.Group(s, name); err != nil {
 			return err
 		}
-		if _, err := tx.RemoveFromGroup(s, thing, name); err != nil {
+		if err := leave(tx, s, thing, name); err != nil {
 			return err
 		}
 	}
@@ -204,7 +213,7 @@ func ChangeGroups(tx *store.Tx, s fleet.Scope, thing string, add, remove []strin
 		if len(in) >= maxGroupsPerThing {
 			return fleet.Invalid("thing", thing, "cannot join thing group %s: it is in %d groups, more are not allowed", name, len(in))
 		}
-		if _, err := tx.AddToGroup(s, thing, name); err != nil {
+		if err := join(tx, s, thing, name); err != nil {
 			return err
 		}
 		in = append(in, g)

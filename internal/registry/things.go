@@ -60,7 +60,7 @@ func CreateThing(tx *store.Tx, s fleet.Scope, spec ThingSpec) (fleet.Thing, erro
 	}
 	t := fleet.Thing{Name: spec.Name, ID: fleet.NewUUID(), Type: spec.Type, Attributes: spec.Attributes, BillingGroup: spec.BillingGroup,
 		Version: 1, Created: tx.Now()}
-	return t, tx.CreateThing(s, t)
+	return t, insertThing(tx, s, t)
 }
 
 func attributeLimit(thingType string) int {
@@ -116,7 +116,7 @@ func UpdateThing(tx *store.Tx, s fleet.Scope, name string, c ThingChange) (fleet
 		return fleet.Thing{}, err
 	}
 	t.Version++
-	return t, tx.UpdateThing(s, old, t)
+	return t, replaceThing(tx, s, old, t)
 }
 
 // DeleteThing deletes a thing with its group memberships. A thing that does not exist is no error; one with principals is
@@ -139,5 +139,5 @@ func DeleteThing(tx *store.Tx, s fleet.Scope, name string, expected *int64) erro
 	if len(attached) > 0 {
 		return exact(fleet.KindInvalid, "Cannot delete. Thing %s is still attached to one or more principals", name)
 	}
-	return tx.DeleteThing(s, t)
+	return removeThing(tx, s, t)
 }

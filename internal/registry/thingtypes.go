@@ -74,7 +74,7 @@ func CreateThingType(tx *store.Tx, s fleet.Scope, name string, spec ThingTypeSpe
 	if err := PutNewTags(tx, s, "thingtype/"+name, spec.Tags); err != nil {
 		return fleet.ThingType{}, err
 	}
-	return t, tx.PutThingType(s, t)
+	return t, putType(tx, s, created, t)
 }
 
 func sameSet(a, b []string) bool {
@@ -99,7 +99,7 @@ func UpdateThingType(tx *store.Tx, s fleet.Scope, name string, spec ThingTypeSpe
 	if spec.Propagating != nil {
 		t.Propagating = spec.Propagating
 	}
-	return tx.PutThingType(s, t)
+	return putType(tx, s, updated, t)
 }
 
 // DeprecateThingType closes a thing type to new things, or opens it again with undo. Both are idempotent; the time of the
@@ -113,7 +113,7 @@ func DeprecateThingType(tx *store.Tx, s fleet.Scope, name string, undo bool) err
 	if undo {
 		t.Deprecated = time.Time{}
 	}
-	return tx.PutThingType(s, t)
+	return putType(tx, s, updated, t)
 }
 
 // DeleteThingType deletes a thing type that has been deprecated long enough and that no thing has.
@@ -136,6 +136,9 @@ func (r *Service) DeleteThingType(ctx context.Context, s fleet.Scope, name strin
 		if used {
 			return fleet.Invalid("thing type", name, "cannot be deleted: things are still associated with it")
 		}
-		return tx.DeleteThingType(s, name)
+		if err := tx.DeleteThingType(s, name); err != nil {
+			return err
+		}
+		return typeChanged(tx, s, deleted, t)
 	})
 }

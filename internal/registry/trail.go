@@ -92,7 +92,7 @@ func release(tx *store.Tx, s fleet.Scope, name string) (removed bool, err error)
 	if err != nil || !slices.ContainsFunc(history, func(r store.Registration) bool { return r.Trail.ThingID == t.ID && !r.Contained.IsZero() }) {
 		return false, err
 	}
-	return true, tx.DeleteThing(s, t)
+	return true, removeThing(tx, s, t)
 }
 
 // restore gives a thing back what a registration changed of it.
@@ -107,7 +107,7 @@ func restore(tx *store.Tx, s fleet.Scope, name string, b *fleet.ThingBefore) err
 	if b.Version != 0 && t.Version == b.Version {
 		old := t
 		t.Type, t.Attributes, t.Version = b.Type, b.Attributes, t.Version+1
-		if err := tx.UpdateThing(s, old, t); err != nil {
+		if err := replaceThing(tx, s, old, t); err != nil {
 			return err
 		}
 	}
@@ -117,7 +117,7 @@ func restore(tx *store.Tx, s fleet.Scope, name string, b *fleet.ThingBefore) err
 		}
 	}
 	for _, group := range b.Joined {
-		if _, err := tx.RemoveFromGroup(s, name, group); err != nil {
+		if err := leave(tx, s, name, group); err != nil {
 			return err
 		}
 	}

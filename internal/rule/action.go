@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/rulesql"
@@ -23,10 +24,12 @@ func (s *Service) prepare(scope fleet.Scope, a fleet.RuleAction, v rulesql.Versi
 	switch {
 	case a.Lambda != nil:
 		return s.prepareLambda(scope, a.Lambda)
+	case a.HTTP != nil:
+		return s.prepareHTTP(a.HTTP, v)
 	case a.Republish != nil:
 		return s.prepareRepublish(a.Republish, v)
 	}
-	return nil, fleet.Invalid("action", "", "has no content: an action is one of lambda and republish")
+	return nil, fleet.Invalid("action", "", "has no content: an action is one of lambda, republish and http")
 }
 
 // prepareText compiles a field that may hold substitution templates.
@@ -63,7 +66,14 @@ func (n notPermitted) Unwrap() error { return n.error }
 // cureOf says how to mend a failure, "" where its text says it already.
 func cureOf(c *compiled, f failure) string {
 	var n notPermitted
+	var u unconfirmed
 	switch {
+	case errors.As(f.err, &u) && u.status == "":
+		return "aws iot create-topic-rule-destination --destination-configuration httpUrlConfiguration={confirmationUrl=" + shown(u.url) + "}, and have it confirmed"
+	case errors.As(f.err, &u):
+		return "have the receiver confirm it, by the token that was sent there; aws iot update-topic-rule-destination --status IN_PROGRESS sends another one"
+	case errors.Is(f.err, egress.ErrRefused):
+		return "list the receiver's address under egress-allow, if rules may send to it"
 	case errors.As(f.err, &n) && n.action == "":
 		return "let the role " + n.role + " be assumed by " + iotService + " in its trust policy, or name another role in the rule's action"
 	case errors.As(f.err, &n):

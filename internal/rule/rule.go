@@ -12,14 +12,17 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/policy"
+	"github.com/imprint-iot/imprint/internal/sigv4"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/trace"
 )
@@ -30,9 +33,14 @@ type Config struct {
 	Permissions Permissions
 	Functions   Functions
 	Publish     func(ctx context.Context, s fleet.Scope, m *mqtt.Message) error // returns when the message is safe
+	HTTP        *egress.Client                                                  // for http actions
+	BaseURL     string                                                          // of this server, where destinations confirm
 	Recorder    *trace.Recorder                                                 // keeps the traces of what failed
 	Clock       fleet.Clock
 	Log         *slog.Logger
+
+	// Credentials makes credentials of a role that trusts this service, which acts for the rule source.
+	Credentials func(ctx context.Context, s fleet.Scope, roleARN, source string) (sigv4.Credentials, error)
 
 	// Again is how long a function that failed is left alone before it is called again, each time; nil: a second, then four.
 	Again []time.Duration
@@ -107,6 +115,11 @@ func New(cfg Config) *Service {
 	}
 	if cfg.OnMissing == nil {
 		cfg.OnMissing = func() {}
+	}
+	if cfg.HTTP != nil {
+		calls := *cfg.HTTP
+		calls.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // what was confirmed is one place
+		cfg.HTTP = &calls
 	}
 	s := &Service{Config: cfg, compute: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	s.ctx, s.stop = context.WithCancel(context.Background())

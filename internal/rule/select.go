@@ -31,6 +31,8 @@ type ruleset struct {
 	named map[string]*compiled
 	first map[string][]*compiled // by the first level of their filter
 	wild  []*compiled            // whose filter begins with a wildcard
+
+	destinations map[string]string // status by confirmation URL
 }
 
 // catalog keeps the rules of each scope, compiled, until one of them changes.
@@ -77,13 +79,19 @@ func (s *Service) rules(ctx context.Context, scope fleet.Scope) (*ruleset, error
 			return set, nil
 		}
 		var list []fleet.TopicRule
+		var to []fleet.RuleDestination
 		if err := s.Store.View(ctx, func(tx *store.Tx) (err error) {
-			list, _, err = tx.TopicRules(scope, new(false), fleet.Page{})
+			if list, _, err = tx.TopicRules(scope, new(false), fleet.Page{}); err == nil {
+				to, _, err = tx.RuleDestinations(scope, fleet.Page{})
+			}
 			return err
 		}); err != nil {
 			return nil, err
 		}
 		set = s.compileAll(scope, list, c.last[scope])
+		for _, d := range to {
+			set.destinations[d.URL] = d.Status
+		}
 		c.mu.Lock()
 		current := c.changes == before
 		if current {
@@ -101,7 +109,7 @@ func (s *Service) rules(ctx context.Context, scope fleet.Scope) (*ruleset, error
 
 // compileAll makes a ruleset. Rules that old has as they are keep their queues.
 func (s *Service) compileAll(scope fleet.Scope, list []fleet.TopicRule, old *ruleset) *ruleset {
-	set := &ruleset{named: map[string]*compiled{}, first: map[string][]*compiled{}}
+	set := &ruleset{named: map[string]*compiled{}, first: map[string][]*compiled{}, destinations: map[string]string{}}
 	for _, r := range list {
 		var c *compiled
 		if old != nil {

@@ -10,9 +10,14 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/hook"
+	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/mqtt"
+	"github.com/imprint-iot/imprint/internal/policy"
+	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/rule"
+	"github.com/imprint-iot/imprint/internal/sigv4"
+	"github.com/imprint-iot/imprint/internal/store"
 )
 
 // newRules makes what runs topic rules, which publishes through the gateway that is made after it.
@@ -25,6 +30,7 @@ func (s *Server) newRules() *rule.Service {
 		Publish: func(ctx context.Context, scope fleet.Scope, m *mqtt.Message) error {
 			return s.gateway.Broker().Publish(ctx, scope, m)
 		},
+		HTTP: s.egress, BaseURL: s.site.baseURL(), Credentials: s.ruleCredentials,
 		OnMessage: s.metrics.RuleMessage, OnAction: s.metrics.RuleAction, OnMissing: s.metrics.RuleNotFound})
 }
 
@@ -53,6 +59,23 @@ func (s *ruleCalls) of(scope fleet.Scope) chan struct{} {
 	return s.each[scope]
 }
 
+// ruleCredentials makes credentials of a role for requests that a rule signs. They live as long as AWS's shortest.
+func (s *Server) ruleCredentials(ctx context.Context, scope fleet.Scope, role, rule string) (sigv4.Credentials, error) {
+	out, err := s.iam.IssueSession(ctx, iam.SessionRequest{Scope: scope, RoleARN: role, Name: "iot-rule", Duration: 15 * time.Minute, Action: "sts:AssumeRole",
+		Principal: policy.Principal{Service: iotService}, Context: policy.Context{"aws:SourceArn": {rule}, "aws:SourceAccount": {scope.Account}}})
+	return sigv4.Credentials{AccessKeyID: out.AccessKeyID, Secret: out.Secret, Token: out.Token}, err
+}
+
+const iotService = "iot.amazonaws.com"
+
+// publishEvents publishes the events of the registry, until ctx ends.
+func (s *Server) publishEvents(ctx context.Context) {
+	registry.PublishEvents(ctx, s.db, func(ctx context.Context, e store.Event) error {
+		// QoS 1 for those who ask for it (iot-core spec 7).
+		return s.gateway.Broker().Publish(ctx, e.Scope, &mqtt.Message{Topic: e.Topic, Payload: []byte(e.Payload), QoS: 1})
+	}, func(err error) { s.log.Error("publishing events of the registry", "error", err) })
+}
+
 // ruleTime is how long a function may take for a rule: as long as a function may take at all.
 const ruleTime = 15 * time.Minute
 
@@ -66,7 +89,7 @@ func (s *ruleCalls) CallFunction(ctx context.Context, scope fleet.Scope, functio
 			return ctx.Err()
 		}
 	}
-	_, err := s.hooks.Call(ctx, hook.Call{Scope: scope, Function: function, Service: "iot.amazonaws.com", Source: ruleARN, Event: event, Timeout: ruleTime, Alone: true})
+	_, err := s.hooks.Call(ctx, hook.Call{Scope: scope, Function: function, Service: iotService, Source: ruleARN, Event: event, Timeout: ruleTime, Alone: true})
 	if errors.Is(err, lambda.ErrNotPermitted) {
 		return fmt.Errorf("%w: %w", rule.ErrNotPermitted, err)
 	}

@@ -290,6 +290,7 @@ func (s *Server) listen(context.Context) error {
 	s.wg.Go(func() { s.sweep(background) })
 	s.wg.Go(func() { s.deliver(background) })
 	s.wg.Go(func() { s.userpools.RunImports(background) })
+	s.wg.Go(func() { s.publishEvents(background) })
 	s.db.Listen(s.domainsChanged)
 	s.wg.Go(func() { s.renew(background) })
 	s.wg.Go(func() { s.settle(background) })

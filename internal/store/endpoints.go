@@ -41,16 +41,18 @@ type EventConfigurations struct {
 
 // EventConfigurations returns what was stored last, the zero value if nothing was.
 func (tx *Tx) EventConfigurations(s fleet.Scope) (EventConfigurations, error) {
-	e, _, err := one(tx, func(row scanner) (e EventConfigurations, err error) {
-		var enabled string
-		var created, modified int64
-		if err := row.Scan(&enabled, &created, &modified); err != nil {
-			return e, err
-		}
-		e.Created, e.Modified = fromMillis(created), fromMillis(modified)
-		return e, fromJSON(enabled, &e.Enabled)
-	}, `SELECT enabled, created, modified FROM event_configurations WHERE account = ? AND region = ?`, s.Account, s.Region)
-	return e, err
+	return remembered(tx, Change{s, ChangedEvents, ""}, "", func() (EventConfigurations, error) {
+		e, _, err := one(tx, func(row scanner) (e EventConfigurations, err error) {
+			var enabled string
+			var created, modified int64
+			if err := row.Scan(&enabled, &created, &modified); err != nil {
+				return e, err
+			}
+			e.Created, e.Modified = fromMillis(created), fromMillis(modified)
+			return e, fromJSON(enabled, &e.Enabled)
+		}, `SELECT enabled, created, modified FROM event_configurations WHERE account = ? AND region = ?`, s.Account, s.Region)
+		return e, err
+	})
 }
 
 // PutEventConfigurations stores which registry events a scope publishes.

@@ -31,7 +31,7 @@ type memo struct {
 
 // keepable are the kinds of Change that a memory understands: each function of the store that writes such rows calls Tx.Changed
 // with exactly the key under which they are kept.
-var keepable = []string{ChangedTemplate, ChangedClaim, ChangedPolicy, ChangedIAM, ChangedCutoff}
+var keepable = []string{ChangedTemplate, ChangedClaim, ChangedPolicy, ChangedIAM, ChangedCutoff, ChangedEvents}
 
 // maxKept bounds the keys; a full memory starts anew.
 const maxKept = 10000

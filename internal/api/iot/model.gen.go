@@ -31,7 +31,7 @@ var Model = wire.Model{
 		{Name: "CancelJob", Method: "PUT", URI: "/jobs/{jobId}/cancel"},
 		{Name: "CancelJobExecution", Method: "PUT", URI: "/things/{thingName}/jobs/{jobId}/cancel", NoOutput: true},
 		{Name: "ClearDefaultAuthorizer", Method: "DELETE", URI: "/default-authorizer"},
-		{Name: "ConfirmTopicRuleDestination", Method: "GET", URI: "/confirmdestination/{confirmationToken+}"},
+		{Name: "ConfirmTopicRuleDestination", Method: "GET", URI: "/confirmdestination/{confirmationToken+}", Unsigned: true},
 		{Name: "CreateAuditSuppression", Method: "POST", URI: "/audit/suppressions/create"},
 		{Name: "CreateAuthorizer", Method: "POST", URI: "/authorizer/{authorizerName}"},
 		{Name: "CreateBillingGroup", Method: "POST", URI: "/billing-groups/{billingGroupName}"},
@@ -2694,6 +2694,7 @@ type GroupNameAndArn struct {
 type HttpAction struct {
 	Auth            *HttpAuthorization `wire:"auth"`
 	ConfirmationUrl *string            `wire:"confirmationUrl" shape:"Url"`
+	EnableBatching  *bool              `wire:"enableBatching"`
 	Headers         []HttpActionHeader `wire:"headers" shape:"HeaderList"`
 	Url             string             `wire:"url,required" shape:"Url"`
 }

@@ -22,6 +22,12 @@ func (a *API) topicRuleRows() []wire.Row {
 		wire.Do("ListTopicRules", a.listTopicRules),
 		wire.Do("EnableTopicRule", a.enableTopicRule).On(named("rule", func(in *EnableTopicRuleInput) string { return in.RuleName })),
 		wire.Do("DisableTopicRule", a.disableTopicRule).On(named("rule", func(in *DisableTopicRuleInput) string { return in.RuleName })),
+		wire.Do("CreateTopicRuleDestination", a.createDestination).Refuse("DestinationConfiguration.VpcConfiguration"),
+		wire.Do("GetTopicRuleDestination", a.getDestination).On(target(func(in *GetTopicRuleDestinationInput) string { return in.Arn })),
+		wire.Do("ListTopicRuleDestinations", a.listDestinations),
+		wire.Do("UpdateTopicRuleDestination", a.updateDestination).On(target(func(in *UpdateTopicRuleDestinationInput) string { return in.Arn })),
+		wire.Do("DeleteTopicRuleDestination", a.deleteDestination).On(target(func(in *DeleteTopicRuleDestinationInput) string { return in.Arn })),
+		wire.Do("ConfirmTopicRuleDestination", a.confirmDestination).Public(),
 	}
 }
 
@@ -98,17 +104,30 @@ func ruleAction(a *Action) (out fleet.RuleAction, err error) {
 			}
 		}
 	}
+	if h := a.Http; h != nil {
+		n++
+		if wire.Value(h.EnableBatching) {
+			return out, wire.RefusedMember("EnableBatching", "HttpAction")
+		}
+		out.HTTP = &fleet.HTTPAction{URL: h.Url, ConfirmationURL: wire.Value(h.ConfirmationUrl)}
+		for _, header := range h.Headers {
+			out.HTTP.Headers = append(out.HTTP.Headers, fleet.Tag{Key: header.Key, Value: header.Value})
+		}
+		if h.Auth != nil && h.Auth.Sigv4 != nil {
+			out.HTTP.Sign = &fleet.SignatureV4{Role: h.Auth.Sigv4.RoleArn, Service: h.Auth.Sigv4.ServiceName, Region: h.Auth.Sigv4.SigningRegion}
+		}
+	}
 	if n != 1 {
 		return out, fleet.Invalid("action", "", "must hold exactly one of %q", offeredActions)
 	}
 	return out, nil
 }
 
-var offeredActions = []string{"lambda", "republish"}
+var offeredActions = []string{"http", "lambda", "republish"}
 
 // otherActions are those that are not offered, in an action of a rule and in its error action: refused rather than kept and never done.
 var otherActions = func() (paths []string) {
-	for _, name := range []string{"CloudwatchAlarm", "CloudwatchLogs", "CloudwatchMetric", "DynamoDB", "DynamoDBv2", "Elasticsearch", "Firehose", "Http", "IotAnalytics", "IotEvents",
+	for _, name := range []string{"CloudwatchAlarm", "CloudwatchLogs", "CloudwatchMetric", "DynamoDB", "DynamoDBv2", "Elasticsearch", "Firehose", "IotAnalytics", "IotEvents",
 		"IotSiteWise", "Kafka", "Kinesis", "Location", "OpenSearch", "S3", "Salesforce", "Sns", "Sqs", "StepFunctions", "Timestream"} {
 		paths = append(paths, "TopicRulePayload.Actions."+name, "TopicRulePayload.ErrorAction."+name)
 	}
@@ -128,6 +147,15 @@ func actionOut(a fleet.RuleAction) (out Action) {
 			for _, u := range h.User {
 				out.Republish.Headers.UserProperties = append(out.Republish.Headers.UserProperties, UserProperty{Key: u.Key, Value: u.Value})
 			}
+		}
+	}
+	if h := a.HTTP; h != nil {
+		out.Http = &HttpAction{Url: h.URL, ConfirmationUrl: wire.Optional(h.ConfirmationURL)}
+		for _, header := range h.Headers {
+			out.Http.Headers = append(out.Http.Headers, HttpActionHeader{Key: header.Key, Value: header.Value})
+		}
+		if h.Sign != nil {
+			out.Http.Auth = &HttpAuthorization{Sigv4: &SigV4Authorization{RoleArn: h.Sign.Role, ServiceName: h.Sign.Service, SigningRegion: h.Sign.Region}}
 		}
 	}
 	return out

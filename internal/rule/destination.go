@@ -106,7 +106,7 @@ func (s *Service) ask(scope fleet.Scope, d fleet.RuleDestination, token string) 
 	if !s.enter() {
 		return
 	}
-	go func() {
+	s.asking.Go(func() {
 		defer s.wg.Done()
 		ctx, cancel := context.WithTimeout(s.ctx, confirmTime)
 		defer cancel()
@@ -124,7 +124,7 @@ func (s *Service) ask(scope fleet.Scope, d fleet.RuleDestination, token string) 
 		}); err != nil {
 			s.Log.Error("noting that a destination cannot be asked", "account", scope.Account, "error", err)
 		}
-	}()
+	})
 }
 
 func (s *Service) sendToken(ctx context.Context, scope fleet.Scope, d fleet.RuleDestination, token string) error {

@@ -22,6 +22,8 @@ const (
 	httpTries  = 3
 	maxAnswer  = 16384 // bytes: a server with more to say is not asked again
 	maxHeaders = 100
+
+	maxHeaderValue = 8 << 10 // bytes
 )
 
 // post sends the result to a URL.
@@ -37,7 +39,7 @@ func (post) name() string { return "HttpAction" }
 
 var (
 	headerName  = fleet.NewPattern("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$")
-	headerValue = fleet.NewPattern(`^[^\x00-\x08\x0a-\x1f\x7f]{0,8192}$`)
+	headerValue = fleet.NewPattern(`^[^\x00-\x08\x0a-\x1f\x7f]*$`)
 )
 
 // ownHeaders are set by HTTP itself.
@@ -114,7 +116,7 @@ func (p post) do(ctx context.Context, j *job) (string, error) {
 		if err != nil {
 			return place, err
 		}
-		if !headerValue.MatchString(value) {
+		if !headerValue.MatchString(value) || len(value) > maxHeaderValue {
 			return place, fmt.Errorf("the value of the header %s cannot be sent", h.key)
 		}
 		headers.Set(h.key.String(), value)

@@ -33,7 +33,7 @@ type Config struct {
 	Permissions Permissions
 	Functions   Functions
 	Publish     func(ctx context.Context, s fleet.Scope, m *mqtt.Message) error // returns when the message is safe
-	HTTP        *egress.Client                                                  // for http actions
+	HTTP        *egress.Client                                                  // for http actions; nil: to public addresses
 	BaseURL     string                                                          // of this server, where destinations confirm
 	Recorder    *trace.Recorder                                                 // keeps the traces of what failed
 	Clock       fleet.Clock
@@ -95,6 +95,7 @@ type Service struct {
 	mu     sync.Mutex
 	closed bool
 	wg     sync.WaitGroup // workers
+	asking sync.WaitGroup // requests for confirmation
 }
 
 var _ mqtt.Rules = (*Service)(nil)
@@ -116,11 +117,12 @@ func New(cfg Config) *Service {
 	if cfg.OnMissing == nil {
 		cfg.OnMissing = func() {}
 	}
-	if cfg.HTTP != nil {
-		calls := *cfg.HTTP
-		calls.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // what was confirmed is one place
-		cfg.HTTP = &calls
+	if cfg.HTTP == nil {
+		cfg.HTTP, _ = egress.New(egress.Config{}) // nothing in it can be wrong
 	}
+	calls := *cfg.HTTP
+	calls.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // what was confirmed is one place
+	cfg.HTTP = &calls
 	s := &Service{Config: cfg, compute: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	cfg.Store.Listen(s.changed)

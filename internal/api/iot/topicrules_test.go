@@ -28,6 +28,10 @@ func TestTopicRules(t *testing.T) {
 		{do: "POST /rules/s", body: `{"sql":"SELECT * FROM 'a'","actions":[{"republish":{"roleArn":"arn:aws:iam::000000000000:role/forbidden","topic":"b"}}]}`, want: "AccessDeniedException", text: "iam:PassRole"},
 		{do: "POST /rules/s", body: `{"sql":"SELECT * FROM 'a'","actions":[]}`, head: []string{"x-amz-tagging", "k=1&k=2"}, want: inv},
 		{do: "GET /rules/r", text: `"rule":{"actions":[` + function + `,{"republish":{"headers":{"contentType":"x","userProperties":[{"key":"k","value":"v"}]},"qos":1,"roleArn":"arn:aws:iam::000000000000:role/r","topic":"b/${topic(1)}"}}],"awsIotSqlVersion":"2016-03-23","createdAt":…,"description":"d","errorAction":{"republish":…},"ruleDisabled":false,"ruleName":"r","sql":"SELECT * FROM 'a/+' WHERE x = 1"},"ruleArn":"arn:aws:iot:us-east-1:000000000000:rule/r"`},
+		{do: "PATCH /rules/r2", body: `{"sql":"SELECT * FROM 'a'","actions":[{"http":{"url":"https://a.lan","enableBatching":true}}]}`, want: inv, text: "EnableBatching"},
+		{do: "POST /rules/h", body: `{"sql":"SELECT * FROM 'a'","actions":[{"http":{"url":"https://a.lan/${x}","confirmationUrl":"https://a.lan/","headers":[{"key":"k","value":"v"}],"auth":{"sigv4":{"roleArn":"arn:aws:iam::111111111111:role/r","serviceName":"s","signingRegion":"us-east-1"}}}}]}`},
+		{do: "GET /rules/h", text: `"actions":[{"http":{"auth":{"sigv4":{"roleArn":"arn:aws:iam::111111111111:role/r","serviceName":"s","signingRegion":"us-east-1"}},"confirmationUrl":"https://a.lan/","headers":[{"key":"k","value":"v"}],"url":"https://a.lan/${x}"}}]`},
+		{do: "DELETE /rules/h"},
 		{do: "GET /rules/none", want: una, text: "Access to topic rule 'none' was denied"},
 		{do: "GET /tags?resourceArn=arn:aws:iot:us-east-1:000000000000:rule/r", text: `{"Key":"k","Value":""},{"Key":"team","Value":"blue one"}`},
 		{do: "POST /tags", body: `{"resourceArn":"arn:aws:iot:us-east-1:000000000000:rule/r","tags":[{"Key":"new","Value":"x"}]}`},
@@ -51,5 +55,23 @@ func TestTopicRules(t *testing.T) {
 		{do: "DELETE /rules/r"},
 		{do: "GET /rules/r", want: una},
 		{do: "GET /tags?resourceArn=arn:aws:iot:us-east-1:000000000000:rule/r", want: nf},
+	})
+}
+
+func TestRuleDestinations(t *testing.T) {
+	t.Parallel()
+	const arn = "arn:aws:iot:us-east-1:000000000000:ruledestination/http/"
+	newWorld(t).play([]step{
+		{do: "POST /destinations", body: `{"destinationConfiguration":{"httpUrlConfiguration":{"confirmationUrl":"https://10.255.255.1/in"}}}`,
+			text: `{"topicRuleDestination":{"arn":"` + arn + `…","createdAt":…,"httpUrlProperties":{"confirmationUrl":"https://10.255.255.1/in"},"lastUpdatedAt":…,"status":"IN_PROGRESS"}}`},
+		{do: "POST /destinations", body: `{"destinationConfiguration":{"httpUrlConfiguration":{"confirmationUrl":"https://10.255.255.1/in"}}}`, want: exi},
+		{do: "POST /destinations", body: `{"destinationConfiguration":{}}`, want: inv},
+		{do: "POST /destinations", body: `{"destinationConfiguration":{"vpcConfiguration":{"subnetIds":["a"],"vpcId":"v","roleArn":"r"}}}`, want: inv, text: "VpcConfiguration"},
+		{do: "GET /destinations/" + arn + "none", want: una},
+		{do: "GET /destinations/nonsense", want: inv},
+		{do: "GET /destinations", text: `{"destinationSummaries":[{"arn":"` + arn + `…"httpUrlSummary":{"confirmationUrl":"https://10.255.255.1/in"}`},
+		{do: "PATCH /destinations", body: `{"arn":"` + arn + `none","status":"ENABLED"}`, want: una},
+		{do: "GET /confirmdestination/nonsense", want: una},
+		{do: "DELETE /destinations/" + arn + "none", want: una},
 	})
 }

@@ -163,6 +163,11 @@ func (a *tenant) furnishRegistry() {
 	function := object{"lambda": object{"functionArn": a.arn("lambda", "function:lampcheck")}}
 	payload := object{"sql": "SELECT * FROM '" + a.private + "'", "actions": []any{function}}
 	a.do("iot", "CreateTopicRule", object{"ruleName": "lamprule", "topicRulePayload": payload})
+	to := object{"httpUrlConfiguration": object{"confirmationUrl": "https://127.0.0.1:1/" + a.private}} // which rules may not call
+	destination := a.do("iot", "CreateTopicRuleDestination", object{"destinationConfiguration": to}).dig("topicRuleDestination", "arn")
+	for a.do("iot", "GetTopicRuleDestination", object{"arn": destination}).dig("topicRuleDestination", "status") != "ERROR" {
+		must(a.t, a.t.Context().Err())
+	}
 	pair, err := tls.X509KeyPair([]byte(made.dig("certificatePem")), []byte(made.dig("keyPair", "PrivateKey")))
 	must(a.t, err)
 	a.device = pair
@@ -181,6 +186,7 @@ func (a *tenant) furnishRegistry() {
 		"BillingGroupProperties": object{"billingGroupDescription": "changed"}, "CreateBillingGroup.BillingGroupProperties": absent{}, "CreateThingType.ThingTypeProperties": absent{},
 		"DomainConfigurationName": "lamp", "DomainConfigurationStatus": "DISABLED", "DomainName": "iot" + a.account + ".example.com", "ListDomainConfigurations.ServiceType": "DATA",
 		"RoleAlias": "keeper", "TargetAwsAccount": "999999999999", "CancelCertificateTransfer.CertificateId": offered,
+		"Arn": destination, "UpdateTopicRuleDestination.Status": "DISABLED", "DestinationConfiguration": object{"httpUrlConfiguration": object{"confirmationUrl": "https://127.0.0.1:1/x"}},
 		"RuleName": "lamprule", "TopicRulePayload": object{"sql": "SELECT * FROM 'changed'", "actions": []any{}}, "ListTopicRules.Topic": absent{}, "ListTopicRules.RuleDisabled": absent{},
 		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic, "GetRetainedMessage.Topic": "lamps/kept",
 	})

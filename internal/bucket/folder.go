@@ -84,11 +84,11 @@ func (f *Folder) lock(dir string) (unlock func()) {
 }
 
 // CreateBucket makes a bucket. Errors: InvalidBucketName, BucketAlreadyOwnedByYou, TooManyBuckets.
-func (f *Folder) CreateBucket(_ context.Context, s fleet.Scope, name string) error {
+func (f *Folder) CreateBucket(ctx context.Context, s fleet.Scope, name string) error {
 	if name == Reports {
 		return fleet.Exists("bucket", name, "The bucket is the service's own").WithCode("BucketAlreadyExists")
 	}
-	all, err := f.Buckets(nil, s)
+	all, err := f.Buckets(ctx, s)
 	if err == nil && len(all) >= MaxBuckets {
 		err = fleet.OverLimit("bucket", name, "You have attempted to create more buckets than allowed").WithCode("TooManyBuckets")
 	}

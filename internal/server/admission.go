@@ -15,6 +15,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/api/cognitoidp"
+	"github.com/imprint-iot/imprint/internal/api/s3"
 	"github.com/imprint-iot/imprint/internal/gateway"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/wire"
@@ -215,7 +216,8 @@ func (s *strangers) admit(front *wire.Frontend, next http.Handler) http.Handler 
 		}
 		s.requests.Charge(st.address)
 		r = r.WithContext(context.WithValue(r.Context(), strangerKey{}, st))
-		if cognitoidp.IsUpload(r) { // goes to the store part by part, and few are let in at a time
+		// Uploads go to the store part by part, and few are let in at a time; objects go to the disk, whose room is looked at.
+		if cognitoidp.IsUpload(r) || s3.Serves(r) {
 			next.ServeHTTP(w, r)
 			return
 		}

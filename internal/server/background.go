@@ -38,6 +38,7 @@ func (s *Server) sweep(ctx context.Context) {
 			"provisioning": func() error { return s.provision.Sweep(ctx, now) },
 			"tables":       func() error { return s.hooks.Sweep(ctx, now) },
 			"functions":    func() error { return s.functions.Sweep(ctx, now) },
+			"buckets":      func() error { return s.folder.Sweep(ctx) },
 			"user pools":   func() error { return s.userpools.Sweep(ctx) },
 			"traces":       func() error { return s.trimTraces(ctx, now) },
 			"expiries":     func() error { return s.countEnding(ctx, now) },

@@ -66,6 +66,7 @@ type Config struct {
 	EgressProxy      string   `help:"HTTP proxy for calls to others; the environment's does not count." placeholder:"URL"`
 	Budgets
 	Functions
+	Buckets
 	TraceKeep     Period `help:"How long traces are kept." default:"30d" placeholder:"TIME"`
 	TraceSize     Size   `help:"How much traces may take on the disk; beyond that the oldest go." default:"1GiB" placeholder:"SIZE"`
 	TraceConnects Period `help:"For how long after a successful connection of a device no further one is told." default:"1h" placeholder:"TIME"`
@@ -121,6 +122,14 @@ type Functions struct {
 	UnsafeFunctions  bool `help:"Run functions even where this machine lacks a layer of their sandbox; without it they are off there." placeholder:""`
 	FunctionsNetwork bool `help:"Let functions use the network of this machine, loopback included; without it they reach nothing." placeholder:""`
 	FunctionsAtOnce  int  `help:"Functions that run at the same time (default: twice the processors, at least 4); others wait." placeholder:"N"`
+}
+
+// Buckets says where bulk registrations and topic rules find buckets: by default in the data folder, which the S3 API serves, too.
+type Buckets struct {
+	S3Endpoint      string `name:"s3-endpoint" help:"Another server that speaks S3, on which bulk registrations and rules find their buckets (default: the folder buckets in the data folder)." placeholder:"URL"`
+	S3Region        string `name:"s3-region" help:"Region that requests to it are signed for (default: that of this server)." placeholder:"REGION"`
+	S3AccessKey     string `name:"s3-access-key" help:"Id of the access key there; needs s3-secret-key-file." placeholder:"ID"`
+	S3SecretKeyFile string `name:"s3-secret-key-file" help:"File with the secret of the access key there." type:"path" placeholder:"FILE"`
 }
 
 // A Port is a TCP port. Zero is the default; in text 0 is AnyPort.

@@ -17,6 +17,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/api/iot"
 	"github.com/imprint-iot/imprint/internal/api/iotdata"
 	"github.com/imprint-iot/imprint/internal/api/lambda"
+	"github.com/imprint-iot/imprint/internal/api/s3"
 	"github.com/imprint-iot/imprint/internal/api/sts"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/gateway"
@@ -62,6 +63,7 @@ func (s *Server) handler() http.Handler {
 	webSocket := s.gateway.WebSocket(gateway.WebSocketConfig{Permissions: s.iam, Origins: s.cfg.CORSOrigins, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
 		return s.caller(r.Context(), r, nil, gateway.WebSocketSigningNames)
 	}})
+	objects := s.objectsAPI(front.CORS)
 	admitted := s.strangers.admit(front, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		defer s.requests.Add(-1)
@@ -70,6 +72,8 @@ func (s *Server) handler() http.Handler {
 			pages.ServeHTTP(w, r)
 		case r.Method == http.MethodOptions: // a preflight, wherever it goes
 			front.ServeHTTP(w, r)
+		case s3.Serves(r):
+			objects.ServeHTTP(w, r)
 		case path == "/healthz":
 			serveAlive(w, r)
 		case path == "/readyz":
@@ -141,8 +145,16 @@ func (s *Server) vouch(ctx context.Context, r *http.Request) error {
 
 // caller verifies the signature of a request for a service that goes by any of the names.
 func (s *Server) caller(ctx context.Context, r *http.Request, body []byte, names []string) (*fleet.Caller, error) {
+	return s.identify(ctx, r, func(lookup sigv4.Lookup) error {
+		_, err := s.verifier.Verify(r, body, names, lookup)
+		return err
+	})
+}
+
+// identify finds the caller behind the key that verify looks up, if verify finds the signature right.
+func (s *Server) identify(ctx context.Context, r *http.Request, verify func(sigv4.Lookup) error) (*fleet.Caller, error) {
 	var caller fleet.Caller
-	_, err := s.verifier.Verify(r, body, names, func(key, token string) (fleet.Secret, error) {
+	err := verify(func(key, token string) (fleet.Secret, error) {
 		c, err := s.iam.Lookup(ctx, s.site.Scope, key, token)
 		if err != nil {
 			return "", err

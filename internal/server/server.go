@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/bucket"
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/federation"
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -67,6 +68,8 @@ type Server struct {
 	registry   *registry.Service
 	runner     *function.Runner
 	functions  *lambda.Service
+	folder     *bucket.Folder // of buckets
+	objects    bucket.Objects // in folder, or elsewhere
 	hooks      *hook.Service
 	rules      *rule.Service
 	provision  *provision.Service
@@ -233,6 +236,9 @@ func (s *Server) openRules(ctx context.Context) error {
 		OnInvoke: s.metrics.Function, OnWorkers: s.metrics.Processes, Log: s.log})
 	if s.functions, err = lambda.New(lambda.Config{Store: s.db, Sealer: sealer, Roles: s.iam, Runner: s.runner, Dir: filepath.Join(s.cfg.Data, functionsDir), Clock: s.clock,
 		OnDelete: func(scope fleet.Scope, name string) { s.hooks.Forget(scope, name) }}); err != nil {
+		return err
+	}
+	if err := s.openBuckets(); err != nil {
 		return err
 	}
 	s.hooks = hook.New(hook.Config{Store: s.db, Sealer: sealer, HTTP: s.egress, Local: s.functions, Clock: s.clock, OnCall: func(kind fleet.FunctionKind, outcome string, took time.Duration) {

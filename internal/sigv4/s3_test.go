@@ -188,6 +188,33 @@ func TestOwnSignaturesForS3(t *testing.T) {
 	}
 }
 
+func TestLinksOfSignatureVersion2(t *testing.T) {
+	t.Parallel()
+	// Made with botocore's HmacV1QueryAuth for the key of the examples.
+	link := func(method, path, signature string) error {
+		_, _, err := s3Verify(t, method+" "+path+"&Signature="+signature+" HTTP/1.1\r\nHost: localhost:8443\r\n\r\n")
+		return err
+	}
+	const plain, token = "/bkt/a%20b.txt?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1369357200", "/bkt/k?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&x-amz-security-token=to%2Fken&response-content-type=text%2Fx&Expires=1369357200"
+	if err := link("GET", plain, "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"); err != nil {
+		t.Error(err)
+	}
+	if err := link("GET", token, "WpMKkM%2FfDoUz3jnkSa212zo3Xjo%3D"); err != nil {
+		t.Error(err)
+	}
+	for name, err := range map[string]error{
+		"another path":   link("GET", strings.Replace(plain, "a%20b", "a%20c", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
+		"another method": link("PUT", plain, "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
+		"another end":    link("GET", strings.Replace(plain, "1369357200", "1369357201", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
+		"the past":       link("GET", strings.Replace(plain, "1369357200", "1369353600", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
+		"another type":   link("GET", strings.Replace(token, "text%2Fx", "text%2Fy", 1), "WpMKkM%2FfDoUz3jnkSa212zo3Xjo%3D"),
+	} {
+		if fleet.KindOf(err) != fleet.KindUnauthenticated {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // FuzzChunks holds the reader to a plain one: whatever it takes for chunks can be written again from what it has read.
 func FuzzChunks(f *testing.F) {
 	f.Add([]byte("5\r\nhello\r\n0\r\n\r\n"), true, false)

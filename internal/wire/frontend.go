@@ -354,7 +354,14 @@ func (x *exchange) recover() {
 
 // done writes the request's one log line and tells the observer.
 func (x *exchange) done() {
-	e := x.event
+	x.event.LogTo(x.m.http.Context(), x.log())
+	if x.Observe != nil {
+		x.Observe(x.event)
+	}
+}
+
+// LogTo writes the one line that a log has of a request.
+func (e Event) LogTo(ctx context.Context, log *slog.Logger) {
 	attrs := []slog.Attr{slog.String("request_id", e.RequestID), slog.String("method", e.Method), slog.String("service", e.Service),
 		slog.String("operation", e.Operation), slog.Int("status", e.Status), slog.Duration("took", e.Duration)}
 	if c := e.Caller; c != nil {
@@ -368,10 +375,7 @@ func (x *exchange) done() {
 			attrs = append(attrs, slog.String("cause", refused.Err.Error()))
 		}
 	}
-	x.log().LogAttrs(x.m.http.Context(), slog.LevelInfo, "request", attrs...)
-	if x.Observe != nil {
-		x.Observe(e)
-	}
+	log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 }
 
 func (f *Frontend) log() *slog.Logger {

@@ -102,6 +102,12 @@ func (s *Service) alive(tx *store.Tx, c *fleet.Caller) error {
 	if c.AccessKeyID == "" || c.Kind == fleet.Root {
 		return nil
 	}
+	if c.Kind == fleet.Service {
+		if s.over(c) {
+			return expired()
+		}
+		return nil
+	}
 	if c.Kind == fleet.IAMUser {
 		k, err := tx.FindAccessKey(c.AccessKeyID)
 		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && !k.Active {
@@ -187,6 +193,9 @@ func (s *Service) rules(ctx context.Context, c *fleet.Caller) (policy.Rules, err
 		rules.Session, err = s.sessionPolicies(tx, c)
 		return err
 	})
+	if c.Kind == fleet.Service { // which has no policy but that of its session
+		rules.Policies = rules.Session
+	}
 	return rules, err
 }
 

@@ -193,6 +193,10 @@ func (s *Service) sessionCredential(tx *store.Tx, v session) (Credential, error)
 	c := &fleet.Caller{Scope: scope, Kind: v.Kind, Name: v.Name, Session: v.Session, AccessKeyID: v.Key, IssuedAt: issued,
 		Expires: time.UnixMilli(v.Expires).UTC(), SessionPolicies: v.Policies, Federation: v.Federation, Tags: map[string]string{},
 		ParentKeyID: v.Made, TransitiveTags: v.Transitive, SourceIdentity: v.Source, ParentAccount: v.Origin, Device: v.Device}
+	if v.Kind == fleet.Service { // its end and its policy are all there is to it
+		c.ARN, c.UserID = v.Name, v.Name
+		return Credential{fleet.Secret(v.Secret), c}, nil
+	}
 	kind := store.IAMUser
 	if v.Kind == fleet.RoleSession {
 		kind = store.IAMRole
@@ -283,6 +287,17 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 		return err
 	})
 	return out, err
+}
+
+// ServiceSession makes credentials of a service of ours, such as iot.amazonaws.com, for links that it hands out: they are good for what
+// document allows, and nothing else, for so long.
+func (s *Service) ServiceSession(scope fleet.Scope, service, document string, d time.Duration) (Credentials, error) {
+	if _, err := s.parse(document, policy.Identity); err != nil {
+		return Credentials{}, err
+	}
+	now := s.clock.Now()
+	return s.credentials(session{Key: "ASIA" + fleet.RandomString(16, fleet.AlphaBase32), Secret: newSecret().Reveal(), Account: scope.Account, Region: scope.Region,
+		Kind: fleet.Service, Name: service, Issued: now.UnixMilli(), Expires: now.Add(d).UnixMilli(), Policies: []string{document}})
 }
 
 // packed is how much of the room for session policies and tags a request uses, in percent; 0 only if it brings none.

@@ -30,6 +30,24 @@ func (p *Service) RegisterInline(ctx context.Context, caller *fleet.Caller, body
 	if err != nil {
 		return nil, err
 	}
+	d, err := p.PrepareInline(ctx, caller, t, params)
+	if err != nil {
+		return nil, err
+	}
+	var out *InlineResult
+	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
+		out, _, err = p.WriteInline(tx, caller, d)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PrepareInline is what can be done of such a registration before its transaction: the template is evaluated, and the certificate
+// that a CSR asks for is signed. Errors are those of RegisterInline.
+func (p *Service) PrepareInline(ctx context.Context, caller *fleet.Caller, t *template.Template, params map[string]string) (*template.Desired, error) {
 	d, err := t.Evaluate(params, nil)
 	if err != nil {
 		return nil, err
@@ -39,15 +57,7 @@ func (p *Service) RegisterInline(ctx context.Context, caller *fleet.Caller, body
 			return nil, stepFailed(err)
 		}
 	}
-	var out *InlineResult
-	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
-		out, err = p.writeInline(tx, caller, d)
-		return err
-	})
-	if err != nil {
-		return nil, stepFailed(err)
-	}
-	return out, nil
+	return d, nil
 }
 
 // stepFailed gives a domain error AWS's code for a failed step; denials keep theirs.
@@ -106,7 +116,20 @@ func foreign(tx *store.Tx, s fleet.Scope, c *template.Certificate, cert *x509.Ce
 	return nil
 }
 
-func (p *Service) writeInline(tx *store.Tx, caller *fleet.Caller, d *template.Desired) (*InlineResult, error) {
+// WriteInline writes a registration that was prepared, in the rights that caller has then. Errors are those of RegisterInline; after one,
+// began reports whether some of it is written, so that the transaction must not be kept.
+func (p *Service) WriteInline(tx *store.Tx, caller *fleet.Caller, d *template.Desired) (out *InlineResult, began bool, err error) {
+	plan, err := p.planInline(tx, caller, d)
+	if err != nil {
+		return nil, false, stepFailed(err)
+	}
+	if out, err = writeInline(tx, caller.Scope, d, plan); err != nil {
+		return nil, true, stepFailed(err)
+	}
+	return out, false, nil
+}
+
+func (p *Service) planInline(tx *store.Tx, caller *fleet.Caller, d *template.Desired) (*template.Plan, error) {
 	s := caller.Scope
 	snap, err := registry.Snapshot(tx, s, d)
 	if err != nil {
@@ -121,6 +144,10 @@ func (p *Service) writeInline(tx *store.Tx, caller *fleet.Caller, d *template.De
 			return nil, err
 		}
 	}
+	return plan, nil
+}
+
+func writeInline(tx *store.Tx, s fleet.Scope, d *template.Desired, plan *template.Plan) (*InlineResult, error) {
 	if err := registry.Apply(tx, s, plan); err != nil {
 		return nil, err
 	}

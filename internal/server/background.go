@@ -39,6 +39,7 @@ func (s *Server) sweep(ctx context.Context) {
 			"tables":       func() error { return s.hooks.Sweep(ctx, now) },
 			"functions":    func() error { return s.functions.Sweep(ctx, now) },
 			"buckets":      func() error { return s.folder.Sweep(ctx) },
+			"bulk":         func() error { return s.bulk.Sweep(ctx, now) },
 			"user pools":   func() error { return s.userpools.Sweep(ctx) },
 			"traces":       func() error { return s.trimTraces(ctx, now) },
 			"expiries":     func() error { return s.countEnding(ctx, now) },

@@ -26,7 +26,7 @@ const (
 	remoteCall   = 24 * time.Hour
 )
 
-// openBuckets opens the folder of buckets, and finds out where those of bulk registrations and rules are.
+// openBuckets opens the folder of buckets, and finds out where those of bulk registrations are.
 func (s *Server) openBuckets() (err error) {
 	if s.folder, err = bucket.NewFolder(bucket.FolderConfig{Dir: filepath.Join(s.cfg.Data, bucketsDir), Clock: s.clock}); err != nil {
 		return err
@@ -71,4 +71,21 @@ func (s *Server) objectsAPI(cors wire.CORS) http.Handler {
 			})
 			return caller, p, err
 		}})
+}
+
+// linkTime is how long a link to a report is good.
+const linkTime = time.Hour
+
+// reportLink makes a link to a report of a bulk registration, which needs no credentials.
+func (s *Server) reportLink(scope fleet.Scope, key string) (string, error) {
+	document := `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "` + bucket.ARN(bucket.Reports, key) + `"}]}`
+	c, err := s.iam.ServiceSession(scope, "iot.amazonaws.com", document, linkTime)
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(s.site.baseURL() + "/" + bucket.Reports + "/" + sigv4.EscapeKey(key))
+	if err != nil {
+		return "", err
+	}
+	return sigv4.Presign(u, sigv4.Credentials{AccessKeyID: c.AccessKeyID, Secret: c.Secret, Token: c.Token}, scope.Region, sigv4.S3, s.clock.Now(), linkTime).String(), nil
 }

@@ -124,9 +124,9 @@ type Functions struct {
 	FunctionsAtOnce  int  `help:"Functions that run at the same time (default: twice the processors, at least 4); others wait." placeholder:"N"`
 }
 
-// Buckets says where bulk registrations and topic rules find buckets: by default in the data folder, which the S3 API serves, too.
+// Buckets says where bulk registrations find their input: by default in the data folder, which the S3 API serves, too.
 type Buckets struct {
-	S3Endpoint      string `name:"s3-endpoint" help:"Another server that speaks S3, on which bulk registrations and rules find their buckets (default: the folder buckets in the data folder)." placeholder:"URL"`
+	S3Endpoint      string `name:"s3-endpoint" help:"Another server that speaks S3, on which bulk registrations find their input (default: the folder buckets in the data folder)." placeholder:"URL"`
 	S3Region        string `name:"s3-region" help:"Region that requests to it are signed for (default: that of this server)." placeholder:"REGION"`
 	S3AccessKey     string `name:"s3-access-key" help:"Id of the access key there; needs s3-secret-key-file." placeholder:"ID"`
 	S3SecretKeyFile string `name:"s3-secret-key-file" help:"File with the secret of the access key there." type:"path" placeholder:"FILE"`

@@ -36,7 +36,7 @@ import (
 // Services are the tables behind the one origin.
 func (s *Server) Services() []*wire.Service {
 	return []*wire.Service{
-		(&iot.API{Store: s.db, Registry: s.registry, Provision: s.provision, Roles: s.iam, Rules: s.rules}).Service(),
+		(&iot.API{Store: s.db, Registry: s.registry, Provision: s.provision, Roles: s.iam, Rules: s.rules, Bulk: s.bulk}).Service(),
 		s.messages(s.authorize).Service(),
 		cognitoidp.Service(cognitoidp.Config{Pools: s.userpools}),
 		cognitoidentity.Service(cognitoidentity.Config{Pools: s.identities, Roles: s.iam}),

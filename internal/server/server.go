@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/bucket"
+	"github.com/imprint-iot/imprint/internal/bulk"
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/federation"
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -68,6 +69,7 @@ type Server struct {
 	registry   *registry.Service
 	runner     *function.Runner
 	functions  *lambda.Service
+	bulk       *bulk.Service
 	folder     *bucket.Folder // of buckets
 	objects    bucket.Objects // in folder, or elsewhere
 	hooks      *hook.Service
@@ -262,6 +264,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})
+	s.bulk = bulk.New(bulk.Config{Store: s.db, Provision: s.provision, Permissions: s.iam, Objects: s.objects, Folder: s.folder, Link: s.reportLink, Clock: s.clock, Log: s.log})
 	s.rules = s.newRules()
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, Violations: s.strangers.violations(), Filters: rate(s.strangers.budgets.Subscriptions, 2), OnFull: func() { s.metrics.Refused(budgetConnections) },
@@ -300,6 +303,7 @@ func (s *Server) listen(context.Context) error {
 	s.db.Listen(s.domainsChanged)
 	s.wg.Go(func() { s.renew(background) })
 	s.wg.Go(func() { s.settle(background) })
+	s.wg.Go(func() { s.bulk.Run(background) })
 	return nil
 }
 

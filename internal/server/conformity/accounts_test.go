@@ -16,19 +16,20 @@ var refusals = []string{"ResourceNotFoundException", "NoSuchEntity", "AccessDeni
 
 // otherwise are the operations that answer a stranger in another way, and how: "" is success, in the stranger's own account.
 var otherwise = map[attempt]string{
-	{"cognito-identity", "DeleteIdentities"}: "",                        // idempotent: identities that are not there count as deleted
-	{"iam", "SimulateCustomPolicy"}:          "",                        // has no resource
-	{"imprint", "DeprovisionThing"}:          "",                        // idempotent
-	{"iot", "DeleteBillingGroup"}:            "",                        // idempotent
-	{"iot", "DeleteRegistrationCode"}:        "",                        // has no resource
-	{"iot", "DeleteThing"}:                   "",                        // idempotent
-	{"iot", "DeleteThingGroup"}:              "",                        // idempotent
-	{"iot", "DeleteTopicRule"}:               "",                        // idempotent
-	{"iot", "UpdateEventConfigurations"}:     "",                        // has no resource
-	{"iot", "UpdateProvisioningTemplate"}:    "InvalidRequestException", // the role belongs to another account
-	{"iotdata", "Publish"}:                   "",                        // to the stranger's own subscribers
-	{"sts", "GetAccessKeyInfo"}:              "ValidationError",
-	{"sts", "GetSessionToken"}:               "",
+	{"iot", "ListThingRegistrationTaskReports"}: "InvalidRequestException", // the only error that the model declares for it
+	{"cognito-identity", "DeleteIdentities"}:    "",                        // idempotent: identities that are not there count as deleted
+	{"iam", "SimulateCustomPolicy"}:             "",                        // has no resource
+	{"imprint", "DeprovisionThing"}:             "",                        // idempotent
+	{"iot", "DeleteBillingGroup"}:               "",                        // idempotent
+	{"iot", "DeleteRegistrationCode"}:           "",                        // has no resource
+	{"iot", "DeleteThing"}:                      "",                        // idempotent
+	{"iot", "DeleteThingGroup"}:                 "",                        // idempotent
+	{"iot", "DeleteTopicRule"}:                  "",                        // idempotent
+	{"iot", "UpdateEventConfigurations"}:        "",                        // has no resource
+	{"iot", "UpdateProvisioningTemplate"}:       "InvalidRequestException", // the role belongs to another account
+	{"iotdata", "Publish"}:                      "",                        // to the stranger's own subscribers
+	{"sts", "GetAccessKeyInfo"}:                 "ValidationError",
+	{"sts", "GetSessionToken"}:                  "",
 }
 
 // TestAccountsAreStrangers calls every operation that wants a signature as the administrator of one account with another's
@@ -217,10 +218,8 @@ type ghost struct{ *strings.Replacer }
 
 func (a *tenant) ghost() ghost {
 	pairs := []string{a.account, "555555555555"}
-	for _, name := range []string{"alice", "keeper", "people", "managed", "inline", "lights", "garden", "bulbs", "lamp", "ada"} {
-		pairs = append(pairs, name, "ghost"+name)
-	}
-	for _, id := range []string{"CertificateId", "UserPoolId", "ClientId", "IdentityPoolId", "IdentityId", "AccessKeyId"} {
+	// Ids before names, which an id may happen to have in it.
+	for _, id := range []string{"CertificateId", "CaCertificateId", "TaskId", "UserPoolId", "ClientId", "IdentityPoolId", "IdentityId", "AccessKeyId"} {
 		known := a.values[id].(string)
 		last := "a"
 		if strings.HasSuffix(known, last) {
@@ -230,6 +229,9 @@ func (a *tenant) ghost() ghost {
 			last = strings.ToUpper(last)
 		}
 		pairs = append(pairs, known, known[:len(known)-1]+last)
+	}
+	for _, name := range []string{"alice", "keeper", "people", "managed", "inline", "lights", "garden", "bulbs", "lamp", "ada"} {
+		pairs = append(pairs, name, "ghost"+name)
 	}
 	return ghost{strings.NewReplacer(pairs...)}
 }

@@ -163,6 +163,10 @@ func (a *tenant) furnishRegistry() {
 	function := object{"lambda": object{"functionArn": a.arn("lambda", "function:lampcheck")}}
 	payload := object{"sql": "SELECT * FROM '" + a.private + "'", "actions": []any{function}}
 	a.do("iot", "CreateTopicRule", object{"ruleName": "lamprule", "topicRulePayload": payload})
+	task := a.do("iot", "StartThingRegistrationTask", object{"templateBody": body, "inputFileBucket": "nobucket", "inputFileKey": a.private, "roleArn": a.arn("iam", "role/keeper")}).dig("taskId")
+	for a.do("iot", "DescribeThingRegistrationTask", object{"taskId": task}).dig("status") == "InProgress" { // it fails: its input is not there
+		must(a.t, a.t.Context().Err())
+	}
 	to := object{"httpUrlConfiguration": object{"confirmationUrl": "https://127.0.0.1:1/" + a.private}} // which rules may not call
 	destination := a.do("iot", "CreateTopicRuleDestination", object{"destinationConfiguration": to}).dig("topicRuleDestination", "arn")
 	for a.do("iot", "GetTopicRuleDestination", object{"arn": destination}).dig("topicRuleDestination", "status") != "ERROR" {
@@ -187,6 +191,7 @@ func (a *tenant) furnishRegistry() {
 		"DomainConfigurationName": "lamp", "DomainConfigurationStatus": "DISABLED", "DomainName": "iot" + a.account + ".example.com", "ListDomainConfigurations.ServiceType": "DATA",
 		"RoleAlias": "keeper", "TargetAwsAccount": "999999999999", "CancelCertificateTransfer.CertificateId": offered,
 		"Arn": destination, "UpdateTopicRuleDestination.Status": "DISABLED", "DestinationConfiguration": object{"httpUrlConfiguration": object{"confirmationUrl": "https://127.0.0.1:1/x"}},
+		"TaskId": task, "ReportType": "RESULTS", "ListThingRegistrationTasks.Status": absent{},
 		"RuleName": "lamprule", "TopicRulePayload": object{"sql": "SELECT * FROM 'changed'", "actions": []any{}}, "ListTopicRules.Topic": absent{}, "ListTopicRules.RuleDisabled": absent{},
 		"EventConfigurations": object{"THING": object{"Enabled": false}}, "Topic": topic, "GetRetainedMessage.Topic": "lamps/kept",
 	})

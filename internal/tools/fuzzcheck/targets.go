@@ -45,6 +45,8 @@ var targets = []target{
 		bug{"chunks.go", "if err != nil || n > maxChunk {\n\t\treturn false, ErrChunks", "if n > maxChunk {\n\t\treturn false, ErrChunks"}},
 	{"internal/bucket", "FuzzKeys", []string{"key.go"},
 		bug{"key.go", "|| c == '.' && i == 0 {", "|| c == '.' && i == 0 && len(seg) < 3 {"}},
+	{"internal/bulk", "FuzzLine", []string{"line.go lineReader.next parseLine cause"},
+		bug{"line.go", "case errors.Is(err, io.EOF) && (len(text) > 0 || long):", "case errors.Is(err, io.EOF) && long:"}},
 	{"internal/bucket", "FuzzNames", []string{"key.go decodeSegment"},
 		bug{"key.go", "return string(out), again.String() == name &&", "return string(out), again.Len() == len(name) &&"}},
 	{"internal/jwt", "FuzzParse", []string{"jwt.go Parse decodePart Token.Verify Claims.Strings Claims.Time"},

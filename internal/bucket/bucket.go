@@ -1,5 +1,5 @@
 // Package bucket keeps objects in buckets, as S3 does: input of bulk registrations, their reports, what topic rules put aside. By
-// default they are files in the data folder, buckets/ACCOUNT/REGION/NAME/KEY, so that an operator may copy one in and read one with
+// default they are files in the data folder, buckets/NAME/KEY, so that an operator may copy one in and read one with
 // any tool; or they are on another server that speaks S3.
 //
 // Begin with Objects, which is all that most need. Folder (folder.go, object.go, list.go, multipart.go) has the rest of what the S3

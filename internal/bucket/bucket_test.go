@@ -21,7 +21,7 @@ var home = fleet.Scope{Account: "000000000000", Region: "eu-central-1"}
 // folder returns a Folder with a bucket "b".
 func folder(t *testing.T) *Folder {
 	t.Helper()
-	f, err := NewFolder(FolderConfig{Dir: filepath.Join(t.TempDir(), "buckets")})
+	f, err := NewFolder(FolderConfig{Dir: filepath.Join(t.TempDir(), "buckets"), Home: home})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestObjectsAreFilesUnderTheirKeys(t *testing.T) {
 	t.Parallel()
 	f := folder(t)
 	put(t, f, "fleet/2026/lamps.json", "one")
-	path := filepath.Join(f.dir, home.Account, home.Region, "bkt", "fleet", "2026", "lamps.json")
+	path := filepath.Join(f.dir, "bkt", "fleet", "2026", "lamps.json")
 	if text, err := os.ReadFile(path); err != nil || string(text) != "one" {
 		t.Fatalf("%s holds %q, %v", path, text, err)
 	}
@@ -130,7 +130,7 @@ func TestContentThatEndsInAnErrorLeavesWhatWasThere(t *testing.T) {
 	if _, text := get(t, f, "k"); text != "old" {
 		t.Errorf("content is %q", text)
 	}
-	left, err := os.ReadDir(filepath.Join(f.dir, home.Account, home.Region, "bkt", stagingDir))
+	left, err := os.ReadDir(filepath.Join(f.dir, "bkt", stagingDir))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -166,7 +166,7 @@ func TestDeletingLeavesNothing(t *testing.T) {
 	}
 	_, err := f.Head(t.Context(), home, "bkt", "a/b/c")
 	wantCode(t, err, "NoSuchKey")
-	if _, err := os.Stat(filepath.Join(f.dir, home.Account, home.Region, "bkt", "a")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(f.dir, "bkt", "a")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the empty folder is left: %v", err)
 	}
 	if err := f.DeleteBucket(t.Context(), home, "bkt"); err != nil {
@@ -207,6 +207,42 @@ func TestScopesDoNotShareBuckets(t *testing.T) {
 	}
 }
 
+func TestANameIsOneAccounts(t *testing.T) {
+	t.Parallel()
+	f := folder(t)
+	other := fleet.Scope{Account: "111111111111", Region: home.Region}
+	wantCode(t, f.CreateBucket(t.Context(), home, "bkt"), "BucketAlreadyOwnedByYou")
+	wantCode(t, f.CreateBucket(t.Context(), other, "bkt"), "BucketAlreadyExists")
+	if err := errors.Join(os.Mkdir(filepath.Join(f.dir, "by-hand"), 0o700), f.CreateBucket(t.Context(), other, "theirs")); err != nil {
+		t.Fatal(err)
+	}
+	names := func(s fleet.Scope) (names []string) {
+		list, err := f.Buckets(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range list {
+			names = append(names, b.Name)
+		}
+		return names
+	}
+	if got := names(home); !slices.Equal(got, []string{"bkt", "by-hand"}) {
+		t.Errorf("home has %q", got)
+	}
+	if got := names(other); !slices.Equal(got, []string{"theirs"}) {
+		t.Errorf("the other account has %q", got)
+	}
+	wantCode(t, f.HeadBucket(t.Context(), home, "theirs"), "NoSuchBucket")
+	// One whose owner cannot be read is nobody's.
+	if err := os.WriteFile(filepath.Join(f.dir, "theirs", birthFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []fleet.Scope{home, other} {
+		wantCode(t, f.HeadBucket(t.Context(), s, "theirs"), "NoSuchBucket")
+	}
+	wantCode(t, f.CreateBucket(t.Context(), other, "theirs"), "BucketAlreadyExists")
+}
+
 func TestNamesThatLeadElsewhereAreRefused(t *testing.T) {
 	t.Parallel()
 	f := folder(t)
@@ -218,7 +254,7 @@ func TestNamesThatLeadElsewhereAreRefused(t *testing.T) {
 	wantCode(t, f.CreateBucket(t.Context(), home, Reports), "BucketAlreadyExists")
 	// A link that leads out of the bucket is no object.
 	outside := filepath.Join(t.TempDir(), "secret")
-	if err := errors.Join(os.WriteFile(outside, []byte("s"), 0o600), os.Symlink(outside, filepath.Join(f.dir, home.Account, home.Region, "bkt", "link"))); err != nil {
+	if err := errors.Join(os.WriteFile(outside, []byte("s"), 0o600), os.Symlink(outside, filepath.Join(f.dir, "bkt", "link"))); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err := f.Open(t.Context(), home, "bkt", "link", 0)

@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -16,14 +17,19 @@ import (
 
 // Hidden names in the folder of a bucket: nothing in them is an object.
 const (
-	birthFile  = ".created"
+	birthFile  = ".bucket"
 	stagingDir = ".staging" // what is being received
 	uploadsDir = ".uploads" // parts of unfinished uploads
 )
 
-// A Folder keeps buckets as folders and objects as files. It is safe for concurrent use by one process.
+// reportsDir has a folder of the bucket Reports for each scope, as no bucket of anybody else is called.
+const reportsDir = ".reports"
+
+// A Folder keeps buckets as folders and objects as files. A name is one bucket's, whoever has it, as on AWS. It is safe for concurrent use
+// by one process.
 type Folder struct {
 	dir     string
+	home    fleet.Scope
 	clock   fleet.Clock
 	reserve int64 // bytes of the file system that stay free; < 0: a twentieth of it, at most 1 GiB
 
@@ -34,17 +40,30 @@ type Folder struct {
 // FolderConfig says where a Folder is.
 type FolderConfig struct {
 	Dir   string      // buckets in the data folder; made when it is first needed
+	Home  fleet.Scope // has the buckets that somebody has made by hand
 	Clock fleet.Clock // nil: the system's
 }
 
 // NewFolder returns a Folder, and forgets what was being received when the process before ended.
 func NewFolder(c FolderConfig) (*Folder, error) {
-	f := &Folder{dir: c.Dir, clock: c.Clock, reserve: -1, locks: map[string]*sync.Mutex{}}
-	left, err := fs.Glob(os.DirFS(c.Dir), "*/*/*/"+stagingDir)
+	f := &Folder{dir: c.Dir, home: c.Home, clock: c.Clock, reserve: -1, locks: map[string]*sync.Mutex{}}
+	left, err := f.inAll(stagingDir)
 	for _, dir := range left {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(c.Dir, dir)))
+		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	return f, err
+}
+
+// inAll lists what there is under a name, or a pattern of names, in all buckets.
+func (f *Folder) inAll(name string) (paths []string, err error) {
+	for _, pattern := range []string{"*", reportsDir + "/*/*"} {
+		found, globErr := fs.Glob(os.DirFS(f.dir), pattern+"/"+name)
+		err = errors.Join(err, globErr)
+		for _, path := range found {
+			paths = append(paths, filepath.Join(f.dir, path))
+		}
+	}
+	return paths, err
 }
 
 // A Bucket is a name and since when there is one.
@@ -53,18 +72,27 @@ type Bucket struct {
 	Created time.Time
 }
 
-func (f *Folder) scopeDir(s fleet.Scope) string { return filepath.Join(f.dir, s.Account, s.Region) }
+// bucketPath is where a bucket of a scope is or would be.
+func (f *Folder) bucketPath(s fleet.Scope, bucket string) string {
+	if bucket == Reports {
+		return filepath.Join(f.dir, reportsDir, s.Account, s.Region)
+	}
+	return filepath.Join(f.dir, bucket)
+}
 
-// bucketDir is the folder of a bucket that there is.
+// bucketDir is the folder of a bucket that the scope has.
 func (f *Folder) bucketDir(s fleet.Scope, bucket string) (string, error) {
 	if CheckName(bucket) != nil {
 		return "", noBucket(bucket)
 	}
-	dir := filepath.Join(f.scopeDir(s), bucket)
+	dir := f.bucketPath(s, bucket)
 	if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
+		return "", noBucket(bucket)
+	}
+	if bucket != Reports && f.birth(dir).Scope != s {
 		return "", noBucket(bucket)
 	}
 	return dir, nil
@@ -83,10 +111,21 @@ func (f *Folder) lock(dir string) (unlock func()) {
 	return l.Unlock
 }
 
-// CreateBucket makes a bucket. Errors: InvalidBucketName, BucketAlreadyOwnedByYou, TooManyBuckets.
+// CreateBucket makes a bucket. Errors: InvalidBucketName, BucketAlreadyOwnedByYou, BucketAlreadyExists, TooManyBuckets.
 func (f *Folder) CreateBucket(ctx context.Context, s fleet.Scope, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
 	if name == Reports {
-		return fleet.Exists("bucket", name, "The bucket is the service's own").WithCode("BucketAlreadyExists")
+		return taken(name)
+	}
+	defer f.lock(f.dir)()
+	dir := f.bucketPath(s, name)
+	if _, err := os.Lstat(dir); err == nil {
+		if f.birth(dir).Scope != s {
+			return taken(name)
+		}
+		return fleet.Exists("bucket", name, "Your previous request to create the named bucket succeeded and you already own it.").WithCode("BucketAlreadyOwnedByYou")
 	}
 	all, err := f.Buckets(ctx, s)
 	if err == nil && len(all) >= MaxBuckets {
@@ -95,27 +134,50 @@ func (f *Folder) CreateBucket(ctx context.Context, s fleet.Scope, name string) e
 	if err != nil {
 		return err
 	}
-	return f.makeBucket(s, name)
+	text, err := json.Marshal(birth{Created: f.clock.Now(), Scope: s})
+	if err != nil {
+		return err
+	}
+	begun := filepath.Join(f.dir, "."+name) // a cut before its birth is told would make it a bucket of home
+	if err := errors.Join(os.RemoveAll(begun), durable.MakeDir(begun)); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(filepath.Join(begun, birthFile), text, 0o600); err != nil {
+		return err
+	}
+	return durable.MoveDir(begun, dir)
 }
 
-func (f *Folder) makeBucket(s fleet.Scope, name string) error {
-	if err := CheckName(name); err != nil {
-		return err
+func taken(name string) error {
+	return fleet.Exists("bucket", name, "The requested bucket name is not available: all accounts share the names of buckets, and it is somebody's. "+
+		"Choose another one").WithCode("BucketAlreadyExists")
+}
+
+// A birth is what a bucket's file birthFile says.
+type birth struct {
+	Created time.Time   `json:"created"`
+	Scope   fleet.Scope `json:"scope"`
+}
+
+// birth tells whose a bucket is and since when. Of a folder that somebody has made by hand there is only the time of its last change.
+func (f *Folder) birth(dir string) (b birth) {
+	text, err := readBounded(filepath.Join(dir, birthFile), 1024)
+	if err == nil && json.Unmarshal(text, &b) == nil && b.Scope != (fleet.Scope{}) {
+		return b
 	}
-	dir := filepath.Join(f.scopeDir(s), name)
-	defer f.lock(f.scopeDir(s))()
-	if _, err := os.Lstat(dir); err == nil {
-		return fleet.Exists("bucket", name, "Your previous request to create the named bucket succeeded and you already own it.").WithCode("BucketAlreadyOwnedByYou")
+	if !errors.Is(err, fs.ErrNotExist) { // what cannot be read is nobody's
+		return birth{}
 	}
-	if err := durable.MakeDir(dir); err != nil {
-		return err
+	info, err := os.Lstat(dir)
+	if err != nil { // removed meanwhile
+		return birth{}
 	}
-	return durable.WriteFile(filepath.Join(dir, birthFile), []byte(f.clock.Now().Format(time.RFC3339)), 0o600)
+	return birth{info.ModTime().UTC(), f.home}
 }
 
 // Buckets lists the buckets of a scope by name.
 func (f *Folder) Buckets(_ context.Context, s fleet.Scope) (list []Bucket, err error) {
-	entries, err := os.ReadDir(f.scopeDir(s))
+	entries, err := os.ReadDir(f.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -123,24 +185,11 @@ func (f *Folder) Buckets(_ context.Context, s fleet.Scope) (list []Bucket, err e
 		if !e.IsDir() || CheckName(e.Name()) != nil || e.Name() == Reports {
 			continue
 		}
-		list = append(list, Bucket{e.Name(), birth(filepath.Join(f.scopeDir(s), e.Name()))})
-	}
-	return list, err
-}
-
-// birth is when a bucket was made. Of a folder that somebody has made by hand there is only the time of its last change.
-func birth(dir string) time.Time {
-	text, err := readBounded(filepath.Join(dir, birthFile), 64)
-	if err == nil {
-		if t, err := time.Parse(time.RFC3339, string(text)); err == nil {
-			return t
+		if b := f.birth(f.bucketPath(s, e.Name())); b.Scope == s {
+			list = append(list, Bucket{e.Name(), b.Created})
 		}
 	}
-	info, err := os.Lstat(dir)
-	if err != nil { // removed meanwhile
-		return time.Time{}
-	}
-	return info.ModTime().UTC()
+	return list, err
 }
 
 // HeadBucket fails with NoSuchBucket if there is none.
@@ -188,9 +237,8 @@ func (f *Folder) room(dir string, more int64) error {
 
 // Sweep removes unfinished uploads that nobody has gone on with for a week.
 func (f *Folder) Sweep(context.Context) error {
-	left, err := fs.Glob(os.DirFS(f.dir), "*/*/*/"+uploadsDir+"/*")
+	left, err := f.inAll(uploadsDir + "/*")
 	for _, dir := range left {
-		dir = filepath.Join(f.dir, dir)
 		if info, statErr := os.Stat(dir); statErr == nil && f.clock.Now().Sub(info.ModTime()) > uploadsKept {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}

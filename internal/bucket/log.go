@@ -21,7 +21,7 @@ func (f *Folder) OpenLog(s fleet.Scope, key string, size int64) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(f.scopeDir(s), Reports, filepath.FromSlash(rel))
+	path := filepath.Join(f.bucketPath(s, Reports), filepath.FromSlash(rel))
 	if err := durable.MakeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}

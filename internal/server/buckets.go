@@ -28,7 +28,7 @@ const (
 
 // openBuckets opens the folder of buckets, and finds out where those of bulk registrations are.
 func (s *Server) openBuckets() (err error) {
-	if s.folder, err = bucket.NewFolder(bucket.FolderConfig{Dir: filepath.Join(s.cfg.Data, bucketsDir), Clock: s.clock}); err != nil {
+	if s.folder, err = bucket.NewFolder(bucket.FolderConfig{Dir: filepath.Join(s.cfg.Data, bucketsDir), Home: s.site.Scope, Clock: s.clock}); err != nil {
 		return err
 	}
 	s.objects = s.folder

@@ -144,14 +144,22 @@ func TestAccountsHaveBucketsOfTheirOwn(t *testing.T) {
 	w := newWorld(t)
 	w.call("PUT", "/bkt/k", "mine")
 	w.caller.Scope.Account = "111111111111"
-	if status, code, _ := w.call("GET", "/bkt/k", ""); status != http.StatusNotFound || code != "NoSuchBucket" {
-		t.Errorf("another account reads: %d %s", status, code)
+	for _, request := range []string{"GET /bkt/k", "HEAD /bkt/k", "PUT /bkt/k", "DELETE /bkt/k", "GET /bkt?list-type=2", "GET /bkt?uploads", "GET /bkt?location", "HEAD /bkt", "DELETE /bkt",
+		"POST /bkt/k?uploads", "GET /bkt/k?uploadId=x", "DELETE /bkt/k?uploadId=x", "PUT /bkt/k?partNumber=1&uploadId=x"} {
+		method, target, _ := strings.Cut(request, " ")
+		if status, code, _ := w.call(method, target, "theirs"); status != http.StatusNotFound || code != "NoSuchBucket" && method != "HEAD" {
+			t.Errorf("another account's %s: %d %s", request, status, code)
+		}
 	}
-	if status, _, _ := w.call("PUT", "/bkt", ""); status != http.StatusOK {
-		t.Errorf("another account makes a bucket of that name: %d", status)
+	if status, code, _ := w.call("PUT", "/bkt", ""); status != http.StatusConflict || code != "BucketAlreadyExists" {
+		t.Errorf("another account makes a bucket of that name: %d %s", status, code)
 	}
-	if _, body, _ := w.call("GET", "/bkt?list-type=2", ""); strings.Contains(body, "<Key>") {
-		t.Errorf("another account lists: %s", body)
+	if _, body, _ := w.call("GET", "/", ""); strings.Contains(body, "bkt") {
+		t.Errorf("another account's buckets: %s", body)
+	}
+	w.caller.Scope.Account = home.Account
+	if _, body, _ := w.call("GET", "/bkt/k", ""); body != "mine" {
+		t.Errorf("afterwards it holds %q", body)
 	}
 }
 

@@ -150,11 +150,11 @@ func TestBulkRegistrationGoesOnWhereItWasCut(t *testing.T) {
 	check(t, err)
 	_, err = objects.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("fleet"), Key: aws.String("in/lamps.json"), Body: bytes.NewReader(input)})
 	check(t, err)
-	start := &iot.StartThingRegistrationTaskInput{TemplateBody: aws.String(bulkTemplate), InputFileBucket: aws.String("fleet"), InputFileKey: aws.String("in/lamps.json"), RoleArn: &role}
-	task, err := c.iot.StartThingRegistrationTask(t.Context(), start)
+	request := &iot.StartThingRegistrationTaskInput{TemplateBody: aws.String(bulkTemplate), InputFileBucket: aws.String("fleet"), InputFileKey: aws.String("in/lamps.json"), RoleArn: &role}
+	task, err := c.iot.StartThingRegistrationTask(t.Context(), request)
 	check(t, err)
 	id := *task.TaskId
-	_, err = c.iot.StartThingRegistrationTask(t.Context(), start)
+	_, err = c.iot.StartThingRegistrationTask(t.Context(), request)
 	wantAPICode(t, err, "InvalidRequestException") // one at a time
 	began := time.Now()
 	for _, at := range []int32{lines / 4, lines / 2} {

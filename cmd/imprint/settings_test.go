@@ -169,7 +169,7 @@ func TestThePageListsEverySetting(t *testing.T) {
 	_, section, _ := strings.Cut(string(text), "\n## Settings\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	page := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|([^|]*)\\|").FindAllStringSubmatch(section, -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\|([^|]*)\\|").FindAllStringSubmatch(section, -1) {
 		page[row[1]] = strings.Trim(row[2], "` ")
 	}
 	for _, f := range table(t) {

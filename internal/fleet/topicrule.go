@@ -21,6 +21,7 @@ type RuleAction struct {
 	Lambda    *LambdaAction    `json:",omitempty"`
 	Republish *RepublishAction `json:",omitempty"`
 	HTTP      *HTTPAction      `json:",omitempty"`
+	S3        *S3Action        `json:",omitempty"`
 }
 
 // Roles lists the ARNs of the roles that the action is done in.
@@ -30,6 +31,8 @@ func (a RuleAction) Roles() []string {
 		return []string{a.Republish.Role}
 	case a.HTTP != nil && a.HTTP.Sign != nil:
 		return []string{a.HTTP.Sign.Role}
+	case a.S3 != nil:
+		return []string{a.S3.Role}
 	}
 	return nil
 }
@@ -54,6 +57,9 @@ type HTTPAction struct {
 	Headers         []Tag
 	Sign            *SignatureV4 `json:",omitempty"`
 }
+
+// An S3Action stores an object in a bucket.
+type S3Action struct{ Role, Bucket, Key string }
 
 // SignatureV4 says in which role, for which service and region a request is signed.
 type SignatureV4 struct{ Role, Service, Region string }

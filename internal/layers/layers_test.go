@@ -57,7 +57,7 @@ var layer = map[string][]string{
 	"internal/lambda":       {"internal/store", "internal/pki", "internal/policy", "internal/function"},
 	"internal/hook":         {"internal/lambda", "internal/store", "internal/pki", "internal/sigv4", "internal/rulesql", "internal/egress", "internal/provision", "internal/function"},
 	"internal/bulk":         {"internal/store", "internal/bucket", "internal/template", "internal/provision"},
-	"internal/rule":         {"internal/store", "internal/egress", "internal/sigv4", "internal/policy", "internal/trace", "internal/rulesql", "internal/mqtt", "internal/registry"},
+	"internal/rule":         {"internal/bucket", "internal/store", "internal/egress", "internal/sigv4", "internal/policy", "internal/trace", "internal/rulesql", "internal/mqtt", "internal/registry"},
 	"internal/gateway":      {"internal/admission", "internal/store", "internal/pki", "internal/policy", "internal/trace", "internal/mqtt", "internal/wire", "internal/reserved", "internal/provision"},
 	"internal/api/…": {"internal/bucket", "internal/bulk", "internal/federation", "internal/wire", "internal/sigv4", "internal/store", "internal/policy", "internal/pki", "internal/template", "internal/trace", "internal/mqtt",
 		"internal/iam", "internal/oidc", "internal/userpool", "internal/identitypool", "internal/registry", "internal/reserved", "internal/provision", "internal/hook", "internal/lambda", "internal/function", "internal/rule"},

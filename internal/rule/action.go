@@ -28,8 +28,10 @@ func (s *Service) prepare(scope fleet.Scope, a fleet.RuleAction, v rulesql.Versi
 		return s.prepareHTTP(a.HTTP, v)
 	case a.Republish != nil:
 		return s.prepareRepublish(a.Republish, v)
+	case a.S3 != nil:
+		return s.prepareS3(a.S3, v)
 	}
-	return nil, fleet.Invalid("action", "", "has no content: an action is one of lambda, republish and http")
+	return nil, fleet.Invalid("action", "", "has no content: an action is one of lambda, republish, http and s3")
 }
 
 // prepareText compiles a field that may hold substitution templates.

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -112,12 +113,9 @@ func target(field string) (string, error) {
 }
 
 func (r republish) do(ctx context.Context, j *job) (string, error) {
-	field, complete, err := j.fill(r.topic)
+	field, err := j.must("topic", r.topic)
 	if err != nil {
-		return r.topic.String(), err
-	}
-	if !complete {
-		return field, fmt.Errorf("a value of the topic %s is undefined", r.topic)
+		return cmp.Or(field, r.topic.String()), err
 	}
 	topic, err := target(field)
 	if err != nil {

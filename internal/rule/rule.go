@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/bucket"
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
@@ -33,6 +34,7 @@ type Config struct {
 	Permissions Permissions
 	Functions   Functions
 	Publish     func(ctx context.Context, s fleet.Scope, m *mqtt.Message) error // returns when the message is safe
+	Objects     bucket.Objects                                                  // for s3 actions
 	HTTP        *egress.Client                                                  // for http actions; nil: to public addresses
 	BaseURL     string                                                          // of this server, where destinations confirm
 	Recorder    *trace.Recorder                                                 // keeps the traces of what failed

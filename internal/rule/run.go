@@ -130,6 +130,15 @@ func (j *job) fill(t *rulesql.Text) (text string, complete bool, err error) {
 	return t.Fill(&j.event.facts, j.env)
 }
 
+// must fills in a field that means nothing without one of its values.
+func (j *job) must(field string, t *rulesql.Text) (text string, err error) {
+	text, complete, err := j.fill(t)
+	if err == nil && !complete {
+		err = fmt.Errorf("a value of the %s %s is undefined", field, t)
+	}
+	return text, err
+}
+
 // A failure is an action that could not be done.
 type failure struct {
 	action, resource string

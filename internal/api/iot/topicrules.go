@@ -117,18 +117,25 @@ func ruleAction(a *Action) (out fleet.RuleAction, err error) {
 			out.HTTP.Sign = &fleet.SignatureV4{Role: h.Auth.Sigv4.RoleArn, Service: h.Auth.Sigv4.ServiceName, Region: h.Auth.Sigv4.SigningRegion}
 		}
 	}
+	if o := a.S3; o != nil {
+		n++
+		if acl := wire.Value(o.CannedAcl); acl != "" && acl != "private" {
+			return out, wire.RefusedMember("CannedAcl", "S3Action")
+		}
+		out.S3 = &fleet.S3Action{Role: o.RoleArn, Bucket: o.BucketName, Key: o.Key}
+	}
 	if n != 1 {
 		return out, fleet.Invalid("action", "", "must hold exactly one of %q", offeredActions)
 	}
 	return out, nil
 }
 
-var offeredActions = []string{"http", "lambda", "republish"}
+var offeredActions = []string{"http", "lambda", "republish", "s3"}
 
 // otherActions are those that are not offered, in an action of a rule and in its error action: refused rather than kept and never done.
 var otherActions = func() (paths []string) {
 	for _, name := range []string{"CloudwatchAlarm", "CloudwatchLogs", "CloudwatchMetric", "DynamoDB", "DynamoDBv2", "Elasticsearch", "Firehose", "IotAnalytics", "IotEvents",
-		"IotSiteWise", "Kafka", "Kinesis", "Location", "OpenSearch", "S3", "Salesforce", "Sns", "Sqs", "StepFunctions", "Timestream"} {
+		"IotSiteWise", "Kafka", "Kinesis", "Location", "OpenSearch", "Salesforce", "Sns", "Sqs", "StepFunctions", "Timestream"} {
 		paths = append(paths, "TopicRulePayload.Actions."+name, "TopicRulePayload.ErrorAction."+name)
 	}
 	return paths
@@ -157,6 +164,9 @@ func actionOut(a fleet.RuleAction) (out Action) {
 		if h.Sign != nil {
 			out.Http.Auth = &HttpAuthorization{Sigv4: &SigV4Authorization{RoleArn: h.Sign.Role, ServiceName: h.Sign.Service, SigningRegion: h.Sign.Region}}
 		}
+	}
+	if o := a.S3; o != nil {
+		out.S3 = &S3Action{RoleArn: o.Role, BucketName: o.Bucket, Key: o.Key}
 	}
 	return out
 }

@@ -12,6 +12,7 @@ func TestTopicRules(t *testing.T) {
 	const (
 		function = `{"lambda":{"functionArn":"arn:aws:lambda:us-east-1:000000000000:function:f"}}`
 		again    = `{"republish":{"roleArn":"arn:aws:iam::000000000000:role/r","topic":"b/${topic(1)}","qos":1,"headers":{"contentType":"x","userProperties":[{"key":"k","value":"v"}]}}}`
+		object   = `{"s3":{"bucketName":"${topic(1)}","key":"a/${timestamp()}","roleArn":"arn:aws:iam::111111111111:role/r"}}`
 	)
 	newWorld(t).play([]step{
 		{do: "POST /rules/r", body: `{"sql":"SELECT * FROM 'a/+' WHERE x = 1","description":"d","actions":[` + function + `,` + again + `],"errorAction":` + again + `,"awsIotSqlVersion":"2016-03-23"}`,
@@ -32,6 +33,11 @@ func TestTopicRules(t *testing.T) {
 		{do: "POST /rules/h", body: `{"sql":"SELECT * FROM 'a'","actions":[{"http":{"url":"https://a.lan/${x}","confirmationUrl":"https://a.lan/","headers":[{"key":"k","value":"v"}],"auth":{"sigv4":{"roleArn":"arn:aws:iam::111111111111:role/r","serviceName":"s","signingRegion":"us-east-1"}}}}]}`},
 		{do: "GET /rules/h", text: `"actions":[{"http":{"auth":{"sigv4":{"roleArn":"arn:aws:iam::111111111111:role/r","serviceName":"s","signingRegion":"us-east-1"}},"confirmationUrl":"https://a.lan/","headers":[{"key":"k","value":"v"}],"url":"https://a.lan/${x}"}}]`},
 		{do: "DELETE /rules/h"},
+		{do: "POST /rules/o", body: `{"sql":"SELECT * FROM 'a'","actions":[` + object + `,{"s3":{"roleArn":"arn:aws:iam::111111111111:role/r","bucketName":"b","key":"k","cannedAcl":"private"}}]}`},
+		{do: "GET /rules/o", text: `"actions":[` + object + `,{"s3":{"bucketName":"b","key":"k","roleArn":"arn:aws:iam::111111111111:role/r"}}]`},
+		{do: "PATCH /rules/o", body: `{"sql":"SELECT * FROM 'a'","actions":[{"s3":{"roleArn":"arn:aws:iam::111111111111:role/r","bucketName":"b","key":"k","cannedAcl":"public-read"}}]}`, want: inv, text: "CannedAcl"},
+		{do: "PATCH /rules/o", body: `{"sql":"SELECT * FROM 'a'","actions":[{"s3":{"roleArn":"arn:aws:iam::111111111111:role/forbidden","bucketName":"b","key":"k"}}]}`, want: "AccessDeniedException", text: "iam:PassRole"},
+		{do: "DELETE /rules/o"},
 		{do: "GET /rules/none", want: una, text: "Access to topic rule 'none' was denied"},
 		{do: "GET /tags?resourceArn=arn:aws:iot:us-east-1:000000000000:rule/r", text: `{"Key":"k","Value":""},{"Key":"team","Value":"blue one"}`},
 		{do: "POST /tags", body: `{"resourceArn":"arn:aws:iot:us-east-1:000000000000:rule/r","tags":[{"Key":"new","Value":"x"}]}`},

@@ -87,6 +87,14 @@ func CheckName(name string) error {
 	return nil
 }
 
+// CheckWrite refuses to have the bucket of reports changed by anybody but the service, with KindDenied.
+func CheckWrite(name string) error {
+	if name == Reports {
+		return fleet.Denied("The bucket %s is the service's own: it may be read alone", Reports)
+	}
+	return nil
+}
+
 // ARN names a bucket, or an object if key is given, for IAM.
 func ARN(bucket, key string) string {
 	arn := "arn:" + fleet.Partition + ":s3:::" + bucket

@@ -92,10 +92,14 @@ func (f *Folder) bucketDir(s fleet.Scope, bucket string) (string, error) {
 		}
 		return "", noBucket(bucket)
 	}
-	if bucket != Reports && f.birth(dir).Scope != s {
-		return "", noBucket(bucket)
+	if bucket == Reports {
+		return dir, nil
 	}
-	return dir, nil
+	b, err := f.birth(dir)
+	if err == nil && b.Scope != s {
+		err = noBucket(bucket)
+	}
+	return dir, err
 }
 
 // lock takes the right to change what names there are in a bucket.
@@ -122,7 +126,11 @@ func (f *Folder) CreateBucket(ctx context.Context, s fleet.Scope, name string) e
 	defer f.lock(f.dir)()
 	dir := f.bucketPath(s, name)
 	if _, err := os.Lstat(dir); err == nil {
-		if f.birth(dir).Scope != s {
+		b, err := f.birth(dir)
+		if err != nil {
+			return err
+		}
+		if b.Scope != s {
 			return taken(name)
 		}
 		return fleet.Exists("bucket", name, "Your previous request to create the named bucket succeeded and you already own it.").WithCode("BucketAlreadyOwnedByYou")
@@ -159,20 +167,27 @@ type birth struct {
 	Scope   fleet.Scope `json:"scope"`
 }
 
-// birth tells whose a bucket is and since when. Of a folder that somebody has made by hand there is only the time of its last change.
-func (f *Folder) birth(dir string) (b birth) {
+// birth tells whose a bucket is and since when. Of a folder that somebody has made by hand there is only the time of its last change. One
+// whose file says nothing is nobody's.
+func (f *Folder) birth(dir string) (b birth, err error) {
 	text, err := readBounded(filepath.Join(dir, birthFile), 1024)
-	if err == nil && json.Unmarshal(text, &b) == nil && b.Scope != (fleet.Scope{}) {
-		return b
-	}
-	if !errors.Is(err, fs.ErrNotExist) { // what cannot be read is nobody's
-		return birth{}
+	switch {
+	case err == nil:
+		if json.Unmarshal(text, &b) != nil {
+			b = birth{}
+		}
+		return b, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return b, err
 	}
 	info, err := os.Lstat(dir)
-	if err != nil { // removed meanwhile
-		return birth{}
+	if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
+		return b, nil
 	}
-	return birth{info.ModTime().UTC(), f.home}
+	if err != nil {
+		return b, err
+	}
+	return birth{info.ModTime().UTC(), f.home}, nil
 }
 
 // Buckets lists the buckets of a scope by name.
@@ -185,7 +200,11 @@ func (f *Folder) Buckets(_ context.Context, s fleet.Scope) (list []Bucket, err e
 		if !e.IsDir() || CheckName(e.Name()) != nil || e.Name() == Reports {
 			continue
 		}
-		if b := f.birth(f.bucketPath(s, e.Name())); b.Scope == s {
+		b, err := f.birth(f.bucketPath(s, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		if b.Scope == s {
 			list = append(list, Bucket{e.Name(), b.Created})
 		}
 	}

@@ -96,7 +96,7 @@ func (b *Service) Stop(ctx context.Context, s fleet.Scope, id string) error {
 	return err
 }
 
-// Reports names of a task's reports, by AWS's word for their kind.
+// reports are the ends of the keys of a task's reports, by AWS's word for their kind.
 var reports = map[string]string{"RESULTS": "/results.json", "ERRORS": "/errors.json"}
 
 // Reports returns links to what has been reported so far; none while there is nothing. Errors are of KindInvalid.
@@ -105,14 +105,14 @@ func (b *Service) Reports(ctx context.Context, s fleet.Scope, id, kind string) (
 		_, err := tx.RegistrationTask(s, id)
 		return err
 	})
-	if fleet.KindOf(orNone(err)) == fleet.KindNotFound { // AWS declares no other error
+	if fleet.KindOf(err) == fleet.KindNotFound { // AWS declares no other error
 		err = fleet.Invalid("thing registration task", id, "does not exist")
 	}
 	if err != nil {
 		return nil, err
 	}
 	o, err := b.Folder.Head(ctx, s, bucket.Reports, id+reports[kind])
-	if fleet.KindOf(orNone(err)) == fleet.KindNotFound || err == nil && o.Size == 0 {
+	if fleet.KindOf(err) == fleet.KindNotFound || err == nil && o.Size == 0 {
 		return nil, nil
 	}
 	if err != nil {
@@ -120,16 +120,6 @@ func (b *Service) Reports(ctx context.Context, s fleet.Scope, id, kind string) (
 	}
 	link, err := b.Link(s, id+reports[kind])
 	return []string{link}, err
-}
-
-var errNone = errors.New("no error")
-
-// orNone makes an error of nil, for fleet.KindOf.
-func orNone(err error) error {
-	if err == nil {
-		return errNone
-	}
-	return err
 }
 
 // ring has Run look for work.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 
 	"github.com/imprint-iot/imprint/internal/bucket"
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -39,11 +38,8 @@ func (r s3) do(ctx context.Context, j *job) (string, error) {
 	if err != nil {
 		return name, err
 	}
-	switch err := bucket.CheckName(name); {
-	case err != nil:
+	if err := cmp.Or(bucket.CheckName(name), bucket.CheckWrite(name)); err != nil {
 		return name, err
-	case name == bucket.Reports:
-		return name, fmt.Errorf("the bucket %s is the service's own: choose another one", name)
 	}
 	if err := r.s.permit(ctx, j, r.role, "s3:PutObject", bucket.ARN(name, key)); err != nil {
 		return name, err

@@ -54,7 +54,7 @@ func (x *exchange) content() (*content, error) {
 	case length > bucket.MaxPut:
 		return nil, tooLarge()
 	}
-	body := x.payload.Reader(&patient{r: x.r.Body, control: http.NewResponseController(x.w)})
+	body := x.payload.Reader(&patientReader{x.r.Body, deadline{set: http.NewResponseController(x.w).SetReadDeadline}})
 	c := &content{in: body, body: body, left: length}
 	if text := x.r.Header.Get("Content-Md5"); text != "" {
 		want, err := base64.StdEncoding.DecodeString(text)
@@ -167,34 +167,37 @@ func (x *exchange) document(open func() (*content, error), v any) (ok bool, err 
 	return true, nil
 }
 
-// patient gives a client more time whenever it has sent something: a large object takes longer than a request may.
-type patient struct {
-	r       io.Reader
-	control *http.ResponseController
-	until   time.Time
+// A deadline gives a client more time whenever it has sent or taken something: a large object takes longer than a request may.
+type deadline struct {
+	set   func(time.Time) error
+	until time.Time
+}
+
+func (d *deadline) extend() {
+	if now := time.Now(); d.until.Sub(now) < patience/2 {
+		d.until = now.Add(patience)
+		_ = d.set(d.until) // one that has no deadlines needs none
+	}
+}
+
+type patientReader struct {
+	r io.Reader
+	deadline
 }
 
 // Read implements io.Reader.
-func (p *patient) Read(b []byte) (int, error) {
-	if now := time.Now(); p.until.Sub(now) < patience/2 {
-		p.until = now.Add(patience)
-		_ = p.control.SetReadDeadline(p.until) // one that has no deadlines needs none
-	}
+func (p *patientReader) Read(b []byte) (int, error) {
+	p.extend()
 	return p.r.Read(b)
 }
 
-// patientWriter is the same for an answer.
 type patientWriter struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	until   time.Time
+	w io.Writer
+	deadline
 }
 
 // Write implements io.Writer.
 func (p *patientWriter) Write(b []byte) (int, error) {
-	if now := time.Now(); p.until.Sub(now) < patience/2 {
-		p.until = now.Add(patience)
-		_ = p.control.SetWriteDeadline(p.until)
-	}
+	p.extend()
 	return p.w.Write(b)
 }

@@ -134,7 +134,7 @@ func (x *exchange) send(file *os.File, from, length int64, status int) error {
 		return err
 	}
 	_ = x.status(status, nil)
-	_, err := io.CopyN(&patientWriter{w: x.w, control: http.NewResponseController(x.w)}, file, length)
+	_, err := io.CopyN(&patientWriter{x.w, deadline{set: http.NewResponseController(x.w).SetWriteDeadline}}, file, length)
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("the file of %s/%s has become shorter", x.req.bucket, x.req.key)
 	}

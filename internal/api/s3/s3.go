@@ -11,7 +11,6 @@ package s3
 import (
 	"context"
 	"encoding/xml"
-	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -111,29 +110,21 @@ func (x *exchange) serve() (err error) {
 			return err
 		}
 	}
-	if x.req.bucket == bucket.Reports && !op.reads {
-		return fleet.Denied("The bucket %s is the service's own: it may be read alone", bucket.Reports)
+	if !op.reads {
+		if err := bucket.CheckWrite(x.req.bucket); err != nil {
+			return err
+		}
 	}
 	if err := x.refuseHeaders(); err != nil {
 		return err
 	}
 	err = op.do(x)
-	if fleet.KindOf(orNil(err)) == fleet.KindNotFound && x.req.key != "" && x.authorize("ListBucket", bucket.ARN(x.req.bucket, ""), nil) != nil {
+	if fleet.KindOf(err) == fleet.KindNotFound && x.req.key != "" && x.authorize("ListBucket", bucket.ARN(x.req.bucket, ""), nil) != nil {
 		// Who may not list a bucket is not told what is not in it.
 		return fleet.Denied("%s is not authorized to perform: s3:ListBucket on resource: %s, so what is missing is not told", x.caller.ARN, bucket.ARN(x.req.bucket, ""))
 	}
 	return err
 }
-
-// orNil makes an error of nil, for fleet.KindOf.
-func orNil(err error) error {
-	if err == nil {
-		return errDone
-	}
-	return err
-}
-
-var errDone = errors.New("done")
 
 func (x *exchange) authorize(action, resource string, conditions map[string][]string) error {
 	return x.Authorize(x.ctx, x.caller, wire.Access{Action: "s3:" + action, Resources: []string{resource}, Conditions: conditions})

@@ -95,7 +95,7 @@ func (s *webSite) url() *url.URL {
 }
 
 func (s *webSite) presigned(c sigv4.Credentials) string {
-	return sigv4.Presign(s.url(), c, here.Region, "iotdevicegateway", s.gw.Clock.Now(), time.Hour).String()
+	return sigv4.Presign(http.MethodGet, s.url(), c, here.Region, "iotdevicegateway", s.gw.Clock.Now(), time.Hour).String()
 }
 
 // dial upgrades, or returns what was answered instead.
@@ -142,7 +142,7 @@ func TestSignersComeByWebSocket(t *testing.T) {
 	}
 	query := func(c sigv4.Credentials, service string) func() (string, http.Header) {
 		return func() (string, http.Header) {
-			return sigv4.Presign(s.url(), c, here.Region, service, now, time.Hour).String(), nil
+			return sigv4.Presign(http.MethodGet, s.url(), c, here.Region, service, now, time.Hour).String(), nil
 		}
 	}
 	for name, sign := range map[string]func() (string, http.Header){
@@ -194,7 +194,7 @@ func TestOthersAreRefusedBeforeTheUpgrade(t *testing.T) {
 	noToken.Token, forged.Secret = "", "another"
 	now := s.gw.Clock.Now()
 	presign := func(c sigv4.Credentials, region, service string, at time.Time) string {
-		return sigv4.Presign(s.url(), c, region, service, at, time.Minute).String()
+		return sigv4.Presign(http.MethodGet, s.url(), c, region, service, at, time.Minute).String()
 	}
 	for name, c := range map[string]struct{ address, origin, code string }{
 		"unsigned":           {s.url().String(), "", "MissingAuthenticationTokenException"},

@@ -87,5 +87,5 @@ func (s *Server) reportLink(scope fleet.Scope, key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return sigv4.Presign(u, sigv4.Credentials{AccessKeyID: c.AccessKeyID, Secret: c.Secret, Token: c.Token}, scope.Region, sigv4.S3, s.clock.Now(), linkTime).String(), nil
+	return sigv4.Presign(http.MethodGet, u, sigv4.Credentials{AccessKeyID: c.AccessKeyID, Secret: c.Secret, Token: c.Token}, scope.Region, sigv4.S3, s.clock.Now(), linkTime).String(), nil
 }

@@ -169,7 +169,7 @@ func TestCredentialsEndWithTheirTime(t *testing.T) {
 	admin := client.Credentials{AccessKeyID: s.Env().Get("AWS_ACCESS_KEY_ID"), Secret: fleet.Secret(s.Env().Get("AWS_SECRET_ACCESS_KEY"))}
 	u, err := url.Parse(s.site.baseURL() + "/?Action=GetCallerIdentity&Version=2011-06-15")
 	noError(t, err)
-	presigned := sigv4.Presign(u, made.session, "us-east-1", "sts", clock.now(), 10*time.Minute).String()[len(s.site.baseURL()):]
+	presigned := sigv4.Presign(http.MethodGet, u, made.session, "us-east-1", "sts", clock.now(), 10*time.Minute).String()[len(s.site.baseURL()):]
 	signed := clock.now()
 	for _, step := range []struct {
 		after                   time.Duration

@@ -174,7 +174,7 @@ func TestOwnSignaturesForS3(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err = http.NewRequest(http.MethodGet, Presign(u, c, "us-east-1", S3, s3Now, time.Hour).String(), nil)
+	r, err = http.NewRequest(http.MethodGet, Presign(http.MethodGet, u, c, "us-east-1", S3, s3Now, time.Hour).String(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,9 +51,9 @@ func Sign(r *http.Request, body []byte, c Credentials, region, service string, n
 	r.Header.Set("Authorization", algorithm+" Credential="+c.AccessKeyID+"/"+s.scope()+", SignedHeaders="+names+", Signature="+hex.EncodeToString(signature))
 }
 
-// Presign returns u with a signature of now in its query, good for a GET without a body until now + expires. As AWS IoT's
-// clients do, the session token stays out of the signature for the service iotdevicegateway (identity spec 5.3).
-func Presign(u *url.URL, c Credentials, region, service string, now time.Time, expires time.Duration) *url.URL {
+// Presign returns u with a signature of now in its query, good for a request of that method until now + expires: without a body, or for S3
+// with any. As AWS IoT's clients do, the session token stays out of the signature for the service iotdevicegateway (identity spec 5.3).
+func Presign(method string, u *url.URL, c Credentials, region, service string, now time.Time, expires time.Duration) *url.URL {
 	s := &Signature{AccessKeyID: c.AccessKeyID, Region: region, Service: service, SignedHeaders: []string{"host"}}
 	s.amzDate = now.UTC().Format(dateForm)
 	s.scopeDate = s.amzDate[:8]
@@ -77,7 +77,7 @@ func Presign(u *url.URL, c Credentials, region, service string, now time.Time, e
 	if service == S3 {
 		payload = unsignedPayload
 	}
-	canonical := "GET\n" + signedPath(service, u.EscapedPath()) + "\n" + joinQuery(query, nil, strictly) + "\nhost:" + u.Host + "\n\nhost\n" + payload
+	canonical := method + "\n" + signedPath(service, u.EscapedPath()) + "\n" + joinQuery(query, nil, strictly) + "\nhost:" + u.Host + "\n\nhost\n" + payload
 	add("X-Amz-Signature", hex.EncodeToString(mac(deriveKey(c.Secret.Reveal(), s.scopeDate, region, service), stringToSign(s, canonical))))
 	if c.Token != "" && outside {
 		add("X-Amz-Security-Token", c.Token.Reveal())

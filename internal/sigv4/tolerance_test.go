@@ -69,7 +69,7 @@ func TestPresignedURLs(t *testing.T) {
 	t.Parallel()
 	for _, service := range []string{"iotdevicegateway", "sts"} {
 		u, _ := url.Parse("https://localhost:8443/mqtt?x=a%20b")
-		signed := Presign(u, Credentials{vectorKey, vectorSecret, vectorToken}, "us-east-1", service, vectorTime, time.Hour)
+		signed := Presign(http.MethodGet, u, Credentials{vectorKey, vectorSecret, vectorToken}, "us-east-1", service, vectorTime, time.Hour)
 		for _, c := range []struct {
 			after time.Duration
 			ok    bool

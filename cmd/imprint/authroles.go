@@ -23,7 +23,7 @@ func (a *authInit) roles(ctx context.Context) (err error) {
 func (a *authInit) authRoleName() string { return a.Name + "-authRole" }
 
 func (a *authInit) iam(ctx context.Context, action string, in map[string]string, out any) error {
-	return a.Query(ctx, "iam", "2010-05-08", action, in, out)
+	return a.Query(ctx, "iam", iamVersion, action, in, out)
 }
 
 type iamRole struct {

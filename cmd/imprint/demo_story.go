@@ -45,7 +45,7 @@ func allow(action, resource any) object {
 
 func (d *demo) role(ctx context.Context, name string, trust object) error {
 	trust["Version"] = "2012-10-17"
-	return d.admin.Query(ctx, "iam", "2010-05-08", "CreateRole", map[string]string{"RoleName": name, "AssumeRolePolicyDocument": document(trust)}, nil)
+	return d.admin.Query(ctx, "iam", iamVersion, "CreateRole", map[string]string{"RoleName": name, "AssumeRolePolicyDocument": document(trust)}, nil)
 }
 
 func (d *demo) roleARN(name string) string { return "arn:aws:iam::000000000000:role/" + name }
@@ -60,7 +60,7 @@ func (d *demo) provisioningRole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.admin.Query(ctx, "iam", "2010-05-08", "AttachRolePolicy", map[string]string{"RoleName": "provisioning",
+	return d.admin.Query(ctx, "iam", iamVersion, "AttachRolePolicy", map[string]string{"RoleName": "provisioning",
 		"PolicyArn": "arn:aws:iam::aws:policy/service-role/AWSIoTThingsRegistration"}, nil)
 }
 
@@ -123,7 +123,7 @@ func (d *demo) userPool(ctx context.Context) error {
 	if err := d.role(ctx, "installer", trust); err != nil {
 		return err
 	}
-	err = d.admin.Query(ctx, "iam", "2010-05-08", "PutRolePolicy", map[string]string{"RoleName": "installer", "PolicyName": "claims",
+	err = d.admin.Query(ctx, "iam", iamVersion, "PutRolePolicy", map[string]string{"RoleName": "installer", "PolicyName": "claims",
 		"PolicyDocument": document(allow("iot:CreateProvisioningClaim", d.iotARN("provisioningtemplate/"+demoTemplate)))}, nil)
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (d *demo) installer(ctx context.Context) error {
 	var who struct {
 		Result struct{ Arn string } `xml:"GetCallerIdentityResult"`
 	}
-	if err := ida.Query(ctx, "sts", "2011-06-15", "GetCallerIdentity", nil, &who); err != nil {
+	if err := ida.Query(ctx, "sts", stsVersion, "GetCallerIdentity", nil, &who); err != nil {
 		return err
 	}
 	d.note("she is now %s", who.Result.Arn)

@@ -119,23 +119,6 @@ func (c *functionCreateCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-// serviceRole returns the ARN of the role for what a service does if it is given none, and makes it if it is missing. It allows nothing.
-func serviceRole(ctx context.Context, cl *client.Client, name, service string) (string, error) {
-	trust := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"` + service + `"},"Action":"sts:AssumeRole"}]}`
-	var who struct {
-		Account string `xml:"GetCallerIdentityResult>Account"`
-	}
-	if err := cl.Query(ctx, "sts", "2011-06-15", "GetCallerIdentity", nil, &who); err != nil {
-		return "", err
-	}
-	arn := "arn:aws:iam::" + who.Account + ":role/" + name
-	err := cl.Query(ctx, "iam", "2010-05-08", "CreateRole", map[string]string{"RoleName": name, "AssumeRolePolicyDocument": trust}, nil)
-	if client.Code(err) == "EntityAlreadyExists" {
-		err = nil
-	}
-	return arn, err
-}
-
 type functionUpdateCmd struct {
 	place
 	Name string `arg:"" help:"Name of the function."`

@@ -1,5 +1,5 @@
 // Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey,
-// backup, restore, admin, account, auth, function, table, template, claim, approval, thing, orphans, explain, demo.
+// backup, restore, admin, account, auth, user, function, table, template, claim, approval, thing, bulk, orphans, expiry, explain, demo.
 // Begin with cli in this file; each verb has a file of its own.
 package main
 
@@ -38,6 +38,7 @@ type cli struct {
 	Template templateCmd `cmd:"" help:"Provisioning templates: lint, and try."`
 	Claim    claimCmd    `cmd:"" help:"What goes with claims: the least policy of a bootstrap certificate, what came of a claim, what to do when it is stolen."`
 	Thing    thingCmd    `cmd:"" help:"Retire devices."`
+	Bulk     bulkCmd     `cmd:"" help:"Register many things from a file, or give a fleet new certificates."`
 	Orphans  orphansCmd  `cmd:"" help:"List what hangs on nothing: certificates, things, policies and claims that were left behind."`
 	Expiry   expiryCmd   `cmd:"" help:"Tell which certificates of devices end soon, and whether they are being renewed."`
 	Explain  explainCmd  `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`

@@ -50,3 +50,18 @@ func TestTheBarShowsHowFastItGoes(t *testing.T) {
 		t.Errorf("shown %q", out.String())
 	}
 }
+
+func TestAwayFromATerminalALineNowAndThenSaysHowFarItIs(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	var passed time.Duration
+	p := (&progress{out: &out, total: 100, unit: "lines", since: func() time.Duration { return passed }, first: [2]int64{50, 5000}}).plainly()
+	for done := int64(50); done <= 100; done += 10 {
+		p.show(done, done*100)
+		passed += 5 * time.Second
+	}
+	p.end()
+	if want := " 70 %  7000 lines, 200/s, 15s left\n 90 %  9000 lines, 200/s, 5s left\n"; out.String() != want {
+		t.Errorf("written %q, want %q", out.String(), want)
+	}
+}

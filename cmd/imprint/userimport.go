@@ -145,7 +145,7 @@ func upload(ctx context.Context, cl *client.Client, job importJob, file io.Reade
 
 // follow shows how far the job is until it has ended.
 func (c *userImportCmd) follow(ctx context.Context, cl *client.Client, job importJob, users int64) (importJob, error) {
-	bar := newProgress(users, "users").timed()
+	bar := newProgress(users, "users").timed(0, 0)
 	defer bar.end()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()

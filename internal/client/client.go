@@ -1,7 +1,8 @@
 // Package client calls a running server as any AWS client would: signed requests to the public API, nothing else. The
 // command's verbs and the demonstration are built on it; it knows the protocols, not the services' shapes.
 //
-// Begin with New, then REST for the registry and our own API, JSON for user and identity pools, Query for IAM and STS.
+// Begin with New, then REST for the registry and our own API, JSON for user and identity pools, Query for IAM and STS; objects.go has what is
+// larger than an answer.
 package client
 
 import (
@@ -70,6 +71,9 @@ func (c *Client) As(creds Credentials) *Client {
 	d.creds = creds
 	return &d
 }
+
+// Region is the one that requests are signed for.
+func (c *Client) Region() string { return c.region }
 
 // An Error is what the server answered in place of a result.
 type Error struct {
@@ -165,31 +169,6 @@ func (c *Client) Call(ctx context.Context, service, method, path string, header 
 		return nil, nil, readError(res, answer)
 	}
 	return res.Header, answer, nil
-}
-
-// Upload sends a file of size bytes with PUT to an address that has its own proof, and takes as long as that takes.
-func (c *Client) Upload(ctx context.Context, address string, header map[string]string, file io.Reader, size int64) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, address, file)
-	if err != nil {
-		return err
-	}
-	req.ContentLength = size
-	if size == 0 {
-		req.Body = http.NoBody
-	}
-	for k, v := range header {
-		req.Header.Set(k, v)
-	}
-	res, err := (&http.Client{Transport: c.http.Transport}).Do(req)
-	if err != nil {
-		return fmt.Errorf("uploading to %s: %w", req.URL.Host, err)
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err == nil && res.StatusCode/100 != 2 {
-		err = readError(res, answer)
-	}
-	return err
 }
 
 // readError understands the error shapes of all protocols.

@@ -22,6 +22,8 @@ type RuleAction struct {
 	Republish *RepublishAction `json:",omitempty"`
 	HTTP      *HTTPAction      `json:",omitempty"`
 	S3        *S3Action        `json:",omitempty"`
+
+	CloudwatchLogs *CloudwatchLogsAction `json:",omitempty"`
 }
 
 // Roles lists the ARNs of the roles that the action is done in.
@@ -33,6 +35,8 @@ func (a RuleAction) Roles() []string {
 		return []string{a.HTTP.Sign.Role}
 	case a.S3 != nil:
 		return []string{a.S3.Role}
+	case a.CloudwatchLogs != nil:
+		return []string{a.CloudwatchLogs.Role}
 	}
 	return nil
 }
@@ -60,6 +64,12 @@ type HTTPAction struct {
 
 // An S3Action stores an object in a bucket.
 type S3Action struct{ Role, Bucket, Key string }
+
+// A CloudwatchLogsAction writes to a log: the result, or each entry of the batch that it is.
+type CloudwatchLogsAction struct {
+	Role, Group string
+	Batch       bool
+}
 
 // SignatureV4 says in which role, for which service and region a request is signed.
 type SignatureV4 struct{ Role, Service, Region string }

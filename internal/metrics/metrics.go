@@ -24,6 +24,7 @@ type Sources struct {
 	Stored       func() (bytes int64, dropped uint64)
 	Ruled        func() int64 // bytes of messages that wait for rules
 	Traces       func() Traces
+	Logs         func() Logs
 	KeyPool      func() KeyPool
 	Pending      func() int                  // connections of which nothing is known yet
 	Circuits     func() map[string]int       // functions that hooks called, by the state of their circuit
@@ -42,6 +43,9 @@ type Traces struct {
 	Bytes                          int64
 	Sampled, Dropped, Old, Surplus int64
 }
+
+// Logs is the bytes that entries of logs take, then counters of those that were deleted.
+type Logs struct{ Bytes, Old, Surplus int64 }
 
 // KeyPool is the state of the pool of RSA keys: gauges, then counters.
 type KeyPool struct {
@@ -172,6 +176,9 @@ func (m *Metrics) sources(s Sources) {
 	counter("imprint_traces_dropped_total", "Traces that found the queue full.", func() float64 { return float64(s.Traces().Dropped) })
 	counter("imprint_traces_expired_total", "Traces that were deleted for their age.", func() float64 { return float64(s.Traces().Old) })
 	counter("imprint_traces_evicted_total", "Traces that were deleted since all together were too large.", func() float64 { return float64(s.Traces().Surplus) })
+	gauge("imprint_logs_bytes", "What entries of logs take in the store, as of the last minute.", func() float64 { return float64(s.Logs().Bytes) })
+	counter("imprint_logs_expired_total", "Entries of logs that were deleted for their age, or with their group.", func() float64 { return float64(s.Logs().Old) })
+	counter("imprint_logs_evicted_total", "Entries of logs that were deleted since all together were too large.", func() float64 { return float64(s.Logs().Surplus) })
 	gauge("imprint_keypool_ready", "RSA keys that are ready.", func() float64 { return float64(s.KeyPool().Ready) })
 	gauge("imprint_keypool_waiting", "Requests that wait for an RSA key.", func() float64 { return float64(s.KeyPool().Waiting) })
 	counter("imprint_keypool_taken_total", "RSA keys handed out.", func() float64 { return float64(s.KeyPool().Taken) })

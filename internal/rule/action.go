@@ -30,8 +30,10 @@ func (s *Service) prepare(scope fleet.Scope, a fleet.RuleAction, v rulesql.Versi
 		return s.prepareRepublish(a.Republish, v)
 	case a.S3 != nil:
 		return s.prepareS3(a.S3, v)
+	case a.CloudwatchLogs != nil:
+		return s.prepareCloudwatchLogs(a.CloudwatchLogs, v)
 	}
-	return nil, fleet.Invalid("action", "", "has no content: an action is one of lambda, republish, http and s3")
+	return nil, fleet.Invalid("action", "", "has no content: an action is one of lambda, republish, http, s3 and cloudwatchLogs")
 }
 
 // prepareText compiles a field that may hold substitution templates.
@@ -43,15 +45,17 @@ func prepareText(field, source string, v rulesql.Version) (*rulesql.Text, error)
 	return t, nil
 }
 
-// permit checks that a role lets the rule do something (IAM's action and resource).
-func (s *Service) permit(ctx context.Context, j *job, role, action, resource string) error {
+// permit checks that a role lets the rule do something: each of IAM's actions on the resource.
+func (s *Service) permit(ctx context.Context, j *job, role, resource string, actions ...string) error {
 	return s.Store.View(ctx, func(tx *store.Tx) error {
 		caller, err := s.Permissions.AssumeForService(tx, j.scope, role, iotService, j.arn)
 		if err != nil {
 			return notPermitted{role, "", "", err}
 		}
-		if err := s.Permissions.AuthorizeTx(tx, caller, action, resource, policy.Context{}); err != nil {
-			return notPermitted{role, action, resource, err}
+		for _, action := range actions {
+			if err := s.Permissions.AuthorizeTx(tx, caller, action, resource, policy.Context{}); err != nil {
+				return notPermitted{role, action, resource, err}
+			}
 		}
 		return nil
 	})

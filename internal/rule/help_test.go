@@ -14,6 +14,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/iam"
+	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 	"github.com/imprint-iot/imprint/internal/pki"
@@ -59,7 +60,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 		})
 		return nil
 	}})
-	cfg := Config{Store: w.db, Permissions: w.iam, Functions: w, Recorder: recorder, Again: []time.Duration{time.Nanosecond, time.Nanosecond},
+	cfg := Config{Store: w.db, Permissions: w.iam, Functions: w, Logs: logs.New(logs.Config{Store: w.db}), Recorder: recorder, Again: []time.Duration{time.Nanosecond, time.Nanosecond},
 		Publish:   func(ctx context.Context, s fleet.Scope, m *mqtt.Message) error { return w.broker.Publish(ctx, s, m) },
 		OnMessage: func(outcome string) { w.note(func() { w.outcomes[outcome]++ }) },
 		OnAction:  func(action, outcome string, _ time.Duration) { w.note(func() { w.actions[action+" "+outcome]++ }) },

@@ -132,7 +132,7 @@ func (r republish) do(ctx context.Context, j *job) (string, error) {
 	if err := r.headers.set(m, j, r.s.Clock.Now()); err != nil {
 		return topic, err
 	}
-	if err := r.s.permit(ctx, j, r.role, "iot:Publish", j.scope.IoT("topic", topic)); err != nil {
+	if err := r.s.permit(ctx, j, r.role, j.scope.IoT("topic", topic), "iot:Publish"); err != nil {
 		return topic, err
 	}
 	return topic, r.s.Publish(ctx, j.scope, m)

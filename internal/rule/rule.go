@@ -21,6 +21,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/bucket"
 	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/sigv4"
@@ -35,6 +36,7 @@ type Config struct {
 	Functions   Functions
 	Publish     func(ctx context.Context, s fleet.Scope, m *mqtt.Message) error // returns when the message is safe
 	Objects     bucket.Objects                                                  // for s3 actions
+	Logs        *logs.Service                                                   // for cloudwatchLogs actions
 	HTTP        *egress.Client                                                  // for http actions; nil: to public addresses
 	BaseURL     string                                                          // of this server, where destinations confirm
 	Recorder    *trace.Recorder                                                 // keeps the traces of what failed

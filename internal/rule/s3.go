@@ -41,7 +41,7 @@ func (r s3) do(ctx context.Context, j *job) (string, error) {
 	if err := cmp.Or(bucket.CheckName(name), bucket.CheckWrite(name)); err != nil {
 		return name, err
 	}
-	if err := r.s.permit(ctx, j, r.role, "s3:PutObject", bucket.ARN(name, key)); err != nil {
+	if err := r.s.permit(ctx, j, r.role, bucket.ARN(name, key), "s3:PutObject"); err != nil {
 		return name, err
 	}
 	_, err = r.s.Objects.Put(ctx, j.scope, name, key, bytes.NewReader(j.result.Payload), bucket.PutOptions{})

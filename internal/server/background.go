@@ -12,7 +12,7 @@ import (
 
 const (
 	sweepEvery = time.Minute
-	traceChunk = 500 // rows of one transaction, so that a registration never waits long behind it
+	sweepChunk = 500 // rows of one transaction, so that a registration never waits long behind it
 )
 
 // sweep removes what has run out of time, until ctx ends.
@@ -42,6 +42,7 @@ func (s *Server) sweep(ctx context.Context) {
 			"bulk":         func() error { return s.bulk.Sweep(ctx, now) },
 			"user pools":   func() error { return s.userpools.Sweep(ctx) },
 			"traces":       func() error { return s.trimTraces(ctx, now) },
+			"logs":         func() error { return s.trimLogs(ctx, now) },
 			"expiries":     func() error { return s.countEnding(ctx, now) },
 		} {
 			if err := f(); err != nil && ctx.Err() == nil {
@@ -79,36 +80,43 @@ func (s *Server) settle(ctx context.Context) {
 	}
 }
 
-// traceUse is what traces take, and how many had to go, for the metrics.
-type traceUse struct{ bytes, old, surplus atomic.Int64 }
+// A stock is a table that is bounded by age and size: its bytes, and how many rows had to go, for the metrics.
+type stock struct {
+	table               store.Bounded
+	drop                func(tx *store.Tx, before time.Time, limit int) (n int, more bool, err error)
+	bytes, old, surplus atomic.Int64
+}
 
-// trimTraces drops traces that are too old, and the oldest of those that take too much: down to nine tenths, so that it isn't done
-// each time.
-func (s *Server) trimTraces(ctx context.Context, now time.Time) error {
-	if err := s.dropTraces(ctx, now.Add(-time.Duration(s.cfg.TraceKeep)), &s.traces.old); err != nil {
+// trim drops rows that are too old, and the oldest of those that take too much: down to nine tenths, so that it isn't done each time.
+func (s *Server) trim(ctx context.Context, k *stock, oldest time.Time, limit int64) error {
+	if err := s.dropFrom(ctx, k, oldest, &k.old); err != nil {
 		return err
 	}
 	var cut time.Time
-	limit := int64(s.cfg.TraceSize)
 	if err := s.db.View(ctx, func(tx *store.Tx) error {
-		n, err := tx.TraceBytes()
-		s.traces.bytes.Store(n)
+		n, err := tx.BytesIn(k.table)
+		k.bytes.Store(n)
 		if err == nil && n > limit {
-			cut, err = tx.TraceCutoff(limit / 10 * 9)
+			cut, err = tx.CutoffIn(k.table, limit/10*9)
 		}
 		return err
 	}); err != nil || cut.IsZero() {
 		return err
 	}
-	return s.dropTraces(ctx, cut, &s.traces.surplus)
+	return s.dropFrom(ctx, k, cut, &k.surplus)
 }
 
-func (s *Server) dropTraces(ctx context.Context, before time.Time, count *atomic.Int64) error {
+func (s *Server) dropFrom(ctx context.Context, k *stock, before time.Time, count *atomic.Int64) error {
+	return s.inChunks(ctx, count, func(tx *store.Tx) (int, bool, error) { return k.drop(tx, before, sweepChunk) })
+}
+
+// inChunks repeats what drops rows until there are no more to drop.
+func (s *Server) inChunks(ctx context.Context, count *atomic.Int64, drop func(*store.Tx) (n int, more bool, err error)) error {
 	for {
 		var n int
 		var more bool
 		err := s.db.Tx(ctx, func(tx *store.Tx) (err error) {
-			n, more, err = tx.DeleteTracesBefore(before, traceChunk)
+			n, more, err = drop(tx)
 			return err
 		})
 		if err != nil {
@@ -118,6 +126,18 @@ func (s *Server) dropTraces(ctx context.Context, before time.Time, count *atomic
 			return nil
 		}
 	}
+}
+
+func (s *Server) trimTraces(ctx context.Context, now time.Time) error {
+	return s.trim(ctx, &s.traces, now.Add(-time.Duration(s.cfg.TraceKeep)), int64(s.cfg.TraceSize))
+}
+
+// trimLogs drops entries that their groups keep no longer, then those that the server keeps no longer.
+func (s *Server) trimLogs(ctx context.Context, now time.Time) error {
+	if err := s.inChunks(ctx, &s.logged.old, func(tx *store.Tx) (int, bool, error) { return tx.SweepLogs(now, sweepChunk) }); err != nil {
+		return err
+	}
+	return s.trim(ctx, &s.logged, now.Add(-time.Duration(s.cfg.LogKeep)), int64(s.cfg.LogSize))
 }
 
 // renew replaces the server's certificate in time, without dropping a connection.

@@ -72,6 +72,9 @@ type Config struct {
 	TraceConnects Period `help:"For how long after a successful connection of a device no further one is told." default:"1h" placeholder:"TIME"`
 	TraceRefusals int    `help:"Refusals a minute that are told of each address; beyond that they are counted only." default:"30" placeholder:"N"`
 
+	LogKeep Period `help:"How long entries of logs are kept, at most." default:"30d" placeholder:"TIME"`
+	LogSize Size   `help:"How much logs may take on the disk; beyond that the oldest entries go." default:"1GiB" placeholder:"SIZE"`
+
 	MetricsListen    string `help:"Port or address where Prometheus reads metrics by plain HTTP; a port alone is opened on loopback. Off unless it is set." placeholder:"ADDR"`
 	MetricsTokenFile string `help:"File with the bearer token that metrics-listen asks for; needed anywhere but on loopback." type:"path" placeholder:"FILE"`
 

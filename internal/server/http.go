@@ -42,7 +42,7 @@ func (s *Server) Services() []*wire.Service {
 		cognitoidentity.Service(cognitoidentity.Config{Pools: s.identities, Roles: s.iam}),
 		sts.Service(sts.Config{IAM: s.iam, Scope: s.site.Scope}),
 		iamapi.Service(iamapi.Config{IAM: s.iam}),
-		imprint.Service(imprint.Config{Store: s.db, Admins: s.iam, Hooks: s.hooks, Functions: s.functions, Provision: s.provision, Pools: s.userpools, Home: s.site.Scope}),
+		imprint.Service(imprint.Config{Store: s.db, Admins: s.iam, Hooks: s.hooks, Functions: s.functions, Logs: s.logs, Provision: s.provision, Pools: s.userpools, Home: s.site.Scope}),
 		lambda.Service(s.functions),
 	}
 }

@@ -23,6 +23,9 @@ func (s *Server) newMetrics() *metrics.Metrics {
 			sampled, dropped := s.recorder.Lost()
 			return metrics.Traces{Bytes: s.traces.bytes.Load(), Sampled: sampled, Dropped: dropped, Old: s.traces.old.Load(), Surplus: s.traces.surplus.Load()}
 		},
+		Logs: func() metrics.Logs {
+			return metrics.Logs{Bytes: s.logged.bytes.Load(), Old: s.logged.old.Load(), Surplus: s.logged.surplus.Load()}
+		},
 		KeyPool: func() metrics.KeyPool {
 			p := s.keys.Stats()
 			return metrics.KeyPool{Ready: p.Ready, Waiting: p.Waiting, Taken: p.Taken, Missed: p.Missed, Made: p.Made, Refused: p.Refused}

@@ -30,7 +30,7 @@ func (s *Server) newRules() *rule.Service {
 		Publish: func(ctx context.Context, scope fleet.Scope, m *mqtt.Message) error {
 			return s.gateway.Broker().Publish(ctx, scope, m)
 		},
-		Objects: s.objects, HTTP: s.egress, BaseURL: s.site.baseURL(), Credentials: s.ruleCredentials,
+		Objects: s.objects, Logs: s.logs, HTTP: s.egress, BaseURL: s.site.baseURL(), Credentials: s.ruleCredentials,
 		OnMessage: s.metrics.RuleMessage, OnAction: s.metrics.RuleAction, OnMissing: s.metrics.RuleNotFound})
 }
 

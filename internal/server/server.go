@@ -27,6 +27,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/identitypool"
 	"github.com/imprint-iot/imprint/internal/lambda"
+	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/metrics"
 	"github.com/imprint-iot/imprint/internal/oidc"
 	"github.com/imprint-iot/imprint/internal/pki"
@@ -73,6 +74,7 @@ type Server struct {
 	folder     *bucket.Folder // of buckets
 	objects    bucket.Objects // in folder, or elsewhere
 	hooks      *hook.Service
+	logs       *logs.Service
 	rules      *rule.Service
 	provision  *provision.Service
 	gateway    *gateway.Gateway
@@ -85,7 +87,8 @@ type Server struct {
 	http      *http.Server
 	admin     *http.Server
 	scrape    *http.Server // metrics for Prometheus; nil: only on the administration socket
-	traces    traceUse
+	traces    stock
+	logged    stock                          // entries of logs
 	ending    atomic.Pointer[metrics.Ending] // of the last sweep
 	spans     telemetry.Sender               // nil: none are sent
 	stopping  atomic.Bool
@@ -113,6 +116,8 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		cfg.KeyPool = defaultPool
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, clock: cfg.Clock, failed: make(chan error, 4), renamed: make(chan struct{}, 1)}
+	s.traces.table, s.traces.drop = store.BoundedTraces, (*store.Tx).DeleteTracesBefore
+	s.logged.table, s.logged.drop = store.BoundedLogs, (*store.Tx).DeleteLogsBefore
 	s.metrics = s.newMetrics()
 	if s.egress, err = cfg.egress(); err != nil {
 		return nil, err
@@ -265,6 +270,7 @@ func (s *Server) openRules(ctx context.Context) error {
 		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})
 	s.bulk = bulk.New(bulk.Config{Store: s.db, Provision: s.provision, Permissions: s.iam, Objects: s.objects, Folder: s.folder, Link: s.reportLink, Clock: s.clock, Log: s.log})
+	s.logs = logs.New(logs.Config{Store: s.db, Clock: s.clock})
 	s.rules = s.newRules()
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, Violations: s.strangers.violations(), Filters: rate(s.strangers.budgets.Subscriptions, 2), OnFull: func() { s.metrics.Refused(budgetConnections) },

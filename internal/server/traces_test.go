@@ -37,7 +37,7 @@ func TestTracesAreBoundedByAgeAndSize(t *testing.T) {
 			all, err := tx.Traces(s.site.Scope, "", 1<<20)
 			n = len(all)
 			if err == nil {
-				bytes, err = tx.TraceBytes()
+				bytes, err = tx.BytesIn(store.BoundedTraces)
 			}
 			return err
 		}))

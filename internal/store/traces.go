@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -32,23 +30,10 @@ func (tx *Tx) putTraces(batch []trace.Finished) error {
 		rows = append(rows, f.Scope.Account, f.Scope.Region, f.Record.ID, millis(f.Record.Start), f.Record.Kind, f.Record.Outcome, string(body),
 			traceBytes(body, subjects), marks, subjects)
 	}
-	const columns = 10
-	for chunk := range slices.Chunk(rows, len(traceInserts)*columns) {
-		if _, err := tx.exec(traceInserts[len(chunk)/columns-1], chunk...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return tx.insertRows(&traceInserts, 10, rows)
 }
 
-// traceInserts[n] inserts n+1 traces.
-var traceInserts = func() (statements [8]string) {
-	const row = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	for n := range statements {
-		statements[n] = `INSERT INTO traces (account, region, id, at, kind, outcome, body, bytes, marks, subjects) VALUES ` + row + strings.Repeat(", "+row, n)
-	}
-	return statements
-}()
+var traceInserts = insertsOf(`INSERT INTO traces (account, region, id, at, kind, outcome, body, bytes, marks, subjects) VALUES `, 10)
 
 // filed is what traces of a scope are found by: of each subject 64 bits of a hash, in hex, and the marks of all.
 func filed(s fleet.Scope, subjects []string) (marks int64, found string) {
@@ -80,24 +65,6 @@ func subjectHash(s fleet.Scope, subject string) int64 {
 func traceBytes(body []byte, subjects string) int {
 	const row = 250
 	return len(body) + row + len(subjects)
-}
-
-// TraceBytes returns the size of all traces.
-func (tx *Tx) TraceBytes() (n int64, err error) {
-	err = tx.row(`SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM traces`).Scan(&n)
-	return n, err
-}
-
-// TraceCutoff returns the time before which traces are to be dropped so that those left take at most limit bytes, or the zero
-// time if they all may stay.
-func (tx *Tx) TraceCutoff(limit int64) (time.Time, error) {
-	var at int64
-	err := tx.row(`SELECT at FROM (SELECT at, CAST(SUM(bytes) OVER (ORDER BY at DESC ROWS UNBOUNDED PRECEDING) AS BIGINT) AS total FROM traces) AS newest
-		WHERE total > ? ORDER BY at DESC LIMIT 1`, limit).Scan(&at)
-	if noRows(err) {
-		return time.Time{}, nil
-	}
-	return fromMillis(at + 1), err
 }
 
 // Traces returns the newest records, at most limit, that have the id subject or are filed under it or, as a device's

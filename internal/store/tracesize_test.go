@@ -17,7 +17,7 @@ func TestTheOldestTracesAreThoseBeyondTheSize(t *testing.T) {
 		var none, all, half int64
 		var cut, uncut time.Time
 		must(t, db.Tx(t.Context(), func(tx *Tx) (err error) {
-			if none, err = tx.TraceBytes(); err != nil {
+			if none, err = tx.BytesIn(BoundedTraces); err != nil {
 				return err
 			}
 			for i := range 100 { // not in the order of their age, and two at a time
@@ -27,13 +27,13 @@ func TestTheOldestTracesAreThoseBeyondTheSize(t *testing.T) {
 					return err
 				}
 			}
-			if all, err = tx.TraceBytes(); err != nil {
+			if all, err = tx.BytesIn(BoundedTraces); err != nil {
 				return err
 			}
-			if uncut, err = tx.TraceCutoff(all); err != nil {
+			if uncut, err = tx.CutoffIn(BoundedTraces, all); err != nil {
 				return err
 			}
-			cut, err = tx.TraceCutoff(all / 2)
+			cut, err = tx.CutoffIn(BoundedTraces, all/2)
 			return err
 		}))
 		if none != 0 || all < 100*1000 || all > 100*2000 {
@@ -48,7 +48,7 @@ func TestTheOldestTracesAreThoseBeyondTheSize(t *testing.T) {
 					return err
 				}
 			}
-			half, err = tx.TraceBytes()
+			half, err = tx.BytesIn(BoundedTraces)
 			return err
 		}))
 		if half > all/2 || half < all/2-all/25 {
@@ -88,8 +88,8 @@ func BenchmarkTraceBytes(b *testing.B) {
 		}))
 	}
 	for name, f := range map[string]func(*Tx) error{
-		"sum":    func(tx *Tx) error { _, err := tx.TraceBytes(); return err },
-		"cutoff": func(tx *Tx) error { _, err := tx.TraceCutoff(500 << 20); return err },
+		"sum":    func(tx *Tx) error { _, err := tx.BytesIn(BoundedTraces); return err },
+		"cutoff": func(tx *Tx) error { _, err := tx.CutoffIn(BoundedTraces, 500<<20); return err },
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {

@@ -6,6 +6,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/hook"
 	"github.com/imprint-iot/imprint/internal/lambda"
+	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/userpool"
@@ -23,6 +24,7 @@ type Config struct {
 	Admins    Administrators
 	Hooks     *hook.Service
 	Functions *lambda.Service
+	Logs      *logs.Service
 	Provision *provision.Service
 	Pools     *userpool.Service
 	Home      fleet.Scope // only its callers may make accounts and see their list
@@ -37,6 +39,8 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("CreateAccount", a.createAccount),
 		wire.Do("ListAccounts", a.listAccounts),
 		wire.Do("ListTraces", a.listTraces),
+		wire.Do("ListLogs", a.listLogs),
+		wire.Do("ReadLog", a.readLog).On(func(s fleet.Scope, in *ReadLogInput) []string { return logGroup(s, in.GroupName) }),
 		wire.Do("GetClaimPolicy", a.getClaimPolicy).On(func(s fleet.Scope, in *GetClaimPolicyInput) []string { return templates(s, in.TemplateNames...) }),
 		wire.Do("ReportClaim", a.reportClaim).On(func(s fleet.Scope, in *ReportClaimInput) []string { return claim(s, in.ClaimId) }),
 		wire.Do("ContainClaim", a.containClaim).On(func(s fleet.Scope, in *ContainClaimInput) []string { return claim(s, in.ClaimId) }),

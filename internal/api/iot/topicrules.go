@@ -124,17 +124,21 @@ func ruleAction(a *Action) (out fleet.RuleAction, err error) {
 		}
 		out.S3 = &fleet.S3Action{Role: o.RoleArn, Bucket: o.BucketName, Key: o.Key}
 	}
+	if l := a.CloudwatchLogs; l != nil {
+		n++
+		out.CloudwatchLogs = &fleet.CloudwatchLogsAction{Role: l.RoleArn, Group: l.LogGroupName, Batch: wire.Value(l.BatchMode)}
+	}
 	if n != 1 {
 		return out, fleet.Invalid("action", "", "must hold exactly one of %q", offeredActions)
 	}
 	return out, nil
 }
 
-var offeredActions = []string{"http", "lambda", "republish", "s3"}
+var offeredActions = []string{"cloudwatchLogs", "http", "lambda", "republish", "s3"}
 
 // otherActions are those that are not offered, in an action of a rule and in its error action: refused rather than kept and never done.
 var otherActions = func() (paths []string) {
-	for _, name := range []string{"CloudwatchAlarm", "CloudwatchLogs", "CloudwatchMetric", "DynamoDB", "DynamoDBv2", "Elasticsearch", "Firehose", "IotAnalytics", "IotEvents",
+	for _, name := range []string{"CloudwatchAlarm", "CloudwatchMetric", "DynamoDB", "DynamoDBv2", "Elasticsearch", "Firehose", "IotAnalytics", "IotEvents",
 		"IotSiteWise", "Kafka", "Kinesis", "Location", "OpenSearch", "Salesforce", "Sns", "Sqs", "StepFunctions", "Timestream"} {
 		paths = append(paths, "TopicRulePayload.Actions."+name, "TopicRulePayload.ErrorAction."+name)
 	}
@@ -167,6 +171,9 @@ func actionOut(a fleet.RuleAction) (out Action) {
 	}
 	if o := a.S3; o != nil {
 		out.S3 = &S3Action{RoleArn: o.Role, BucketName: o.Bucket, Key: o.Key}
+	}
+	if l := a.CloudwatchLogs; l != nil {
+		out.CloudwatchLogs = &CloudwatchLogsAction{RoleArn: l.Role, LogGroupName: l.Group, BatchMode: &l.Batch}
 	}
 	return out
 }

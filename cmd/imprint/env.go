@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,10 @@ import (
 	"github.com/imprint-iot/imprint/internal/server"
 )
 
-type envCmd struct{ place }
+type envCmd struct {
+	place
+	Region string `help:"Region to work in, of those that the server is (default: its first)." placeholder:"REGION"`
+}
 
 func (c *envCmd) Run() error {
 	e, err := server.ReadEnv(c.path())
@@ -22,6 +26,9 @@ func (c *envCmd) Run() error {
 		return fmt.Errorf("reading the server's environment (is it running, and on loopback?): %w", err)
 	}
 	for _, v := range withDefaultRegion(e) {
+		if strings.HasSuffix(v.Name, "_REGION") {
+			v.Value = cmp.Or(c.Region, v.Value)
+		}
 		fmt.Printf("export %s='%s'\n", v.Name, strings.ReplaceAll(v.Value, "'", `'\''`))
 	}
 	return nil

@@ -68,6 +68,7 @@ type Federation struct {
 // ends with the certificate's power.
 type DeviceFacts struct {
 	Certificate      string // id
+	Region           string `json:"-"`          // of the certificate; the session is good in all
 	Thing, ThingType string `json:",omitempty"` // "": the device named no thing, or one without a type
 }
 

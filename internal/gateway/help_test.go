@@ -93,7 +93,7 @@ func newSiteOn(t testing.TB, stored func(*store.Config), change ...func(*Config)
 	t.Cleanup(recorder.Close)
 	s.iam = iam.New(iam.Config{Store: s.db, Sealer: pki.NewSealer([32]byte{2}), Clock: clock})
 	s.reg = registry.New(registry.Config{Store: s.db, Authority: s.ca, Keys: keys(), Host: "iot.lan"})
-	s.prov = provision.New(provision.Config{Store: s.db, Authority: s.ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: s.iam,
+	s.prov = provision.New(provision.Config{Store: s.db, Authority: s.ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Regions: []string{here.Region}, Permissions: s.iam,
 		Hook: s, Recorder: recorder, Clock: clock})
 	config := Config{Store: s.db, Authority: s.ca, Provision: s.prov, Recorder: recorder, Home: here, HostNames: []string{"localhost", "iot.lan"}, Clock: clock,
 		OnHandshake: func(cause string, _ time.Duration) { s.handshakes <- cause },

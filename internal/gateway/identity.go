@@ -321,9 +321,17 @@ func (g *Gateway) choose(sni string, leaf *x509.Certificate, registered []store.
 	// The name is one that all accounts have (registry.Service.Endpoint). Anybody can register anybody's certificate with SNI_ONLY, so who has
 	// proven to hold the key of its CA comes first, then the account that the name belongs to. Where accounts have names of their own, that
 	// is all; else whoever came first has the device.
-	if owner, proven, err := g.Provision.Owner(g.ctx, g.Home.Region, leaf); err != nil || proven {
-		c, found = in(owner)
-		return c, found, err
+	owners, err := g.Provision.Owners(g.ctx, leaf)
+	if err != nil {
+		return c, false, err
+	}
+	for _, owner := range owners {
+		if c, found = in(owner); found {
+			return c, true, nil
+		}
+	}
+	if len(owners) > 0 {
+		return store.ScopedCertificate{Scope: owners[0]}, false, nil
 	}
 	if c, found = in(g.Home); found || g.OwnNames {
 		return c, found, nil

@@ -39,8 +39,8 @@ func newWebSite(t testing.TB, change ...func(*WebSocketConfig, *http.Server)) *w
 	verifier := &sigv4.Verifier{Region: here.Region, Clock: s.gw.Clock}
 	c := WebSocketConfig{Permissions: s.iam, Authenticate: func(r *http.Request) (*fleet.Caller, error) {
 		var caller *fleet.Caller
-		_, err := verifier.Verify(r, nil, WebSocketSigningNames, func(key, token string) (fleet.Secret, error) {
-			found, err := s.iam.Lookup(r.Context(), here, key, token)
+		_, err := verifier.Verify(r, nil, WebSocketSigningNames, func(sig *sigv4.Signature) (fleet.Secret, error) {
+			found, err := s.iam.Lookup(r.Context(), here.Region, sig.AccessKeyID, sig.Token)
 			caller = found.Caller
 			return found.Secret, err
 		})
@@ -554,7 +554,7 @@ func TestProvisioningIsForClaimsAndCertificates(t *testing.T) {
 func BenchmarkDecision(b *testing.B) {
 	s := newWebSite(b)
 	user := s.user("ada", allow("iot:*", "topic/*"), deny("iot:Publish", "topic/secret"))
-	found, err := s.iam.Lookup(b.Context(), here, user.AccessKeyID, "")
+	found, err := s.iam.Lookup(b.Context(), here.Region, user.AccessKeyID, "")
 	check(b, err)
 	narrowed := *found.Caller
 	narrowed.SessionPolicies = []string{document(allow("iot:*"))}

@@ -237,8 +237,8 @@ func TestALambdaEndpointGetsASignedInvocation(t *testing.T) {
 	f.answer = func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		v := sigv4.Verifier{Region: "eu-west-1", Clock: f.Clock}
-		_, err := v.Verify(r, body, []string{"lambda"}, func(key, _ string) (fleet.Secret, error) {
-			if key != "AKIAIOSFODNN7EXAMPLE" {
+		_, err := v.Verify(r, body, []string{"lambda"}, func(s *sigv4.Signature) (fleet.Secret, error) {
+			if s.AccessKeyID != "AKIAIOSFODNN7EXAMPLE" {
 				return "", errors.New("another key")
 			}
 			return secret, nil

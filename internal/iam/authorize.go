@@ -506,10 +506,14 @@ func personSubject(who fleet.Installer) string {
 	return "user:" + who.PoolID + "/" + who.UserSub
 }
 
-// homeOf is where the key or person behind an installer lives: a role of another account may have been assumed.
+// homeOf is where the key or person behind an installer lives: a role of another account may have been assumed, or a person of a user pool
+// in another region have signed in, whose id begins with the region.
 func homeOf(scope fleet.Scope, who fleet.Installer) fleet.Scope {
 	if who.ParentAccount != "" {
 		scope.Account = who.ParentAccount
+	}
+	if region, _, ok := strings.Cut(who.PoolID, "_"); ok {
+		scope.Region = region
 	}
 	return scope
 }

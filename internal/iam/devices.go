@@ -28,7 +28,7 @@ func certified(tx *store.Tx, c *fleet.Caller) error {
 	if c.Device == nil {
 		return nil
 	}
-	cert, err := tx.Certificate(c.Scope, c.Device.Certificate)
+	cert, err := tx.Certificate(fleet.Scope{Account: c.Scope.Account, Region: c.Device.Region}, c.Device.Certificate)
 	if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && cert.Status != fleet.Active {
 		return expired()
 	}

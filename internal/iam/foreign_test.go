@@ -76,7 +76,7 @@ func TestForeignTokensBecomeSessions(t *testing.T) {
 	w.refused(w.can(w.caller(narrow.AccessKeyID, narrow.Token.Reveal()), "iot:DescribeThing", "arn:aws:iot:us-east-1:111111111111:thing/north-1"), fleet.KindDenied, "no session policy allows")
 	w.wait(time.Second)
 	w.ok(w.DeleteProvider(t.Context(), here, provider))
-	_, err = w.Lookup(t.Context(), here, s.AccessKeyID, s.Token.Reveal())
+	_, err = w.Lookup(t.Context(), here.Region, s.AccessKeyID, s.Token.Reveal())
 	w.dead(err)
 }
 

@@ -113,7 +113,7 @@ func (w *world) role(scope fleet.Scope, name, trust string, statements ...string
 
 func (w *world) caller(key, token string) *fleet.Caller {
 	w.Helper()
-	c, err := w.Lookup(w.Context(), here, key, token)
+	c, err := w.Lookup(w.Context(), here.Region, key, token)
 	w.ok(err)
 	return c.Caller
 }

@@ -39,7 +39,7 @@ type session struct {
 	Key        string             `json:"k"` // access key id that the token belongs to
 	Secret     string             `json:"s"`
 	Account    string             `json:"a"`
-	Region     string             `json:"r"`
+	Region     string             `json:"r"` // that it was made in, which matters to a device alone
 	Kind       fleet.CallerKind   `json:"t"`
 	Name       string             `json:"n"` // of user or role
 	ID         string             `json:"i"` // unique id of user or role: one made anew under the same name is another
@@ -114,25 +114,33 @@ func (s *Service) open(key, token string) (v session, err error) {
 	return v, nil
 }
 
-// Lookup finds the secret of an access key and the caller that it makes. token is the session token, "" for none. Errors have
-// kind Unauthenticated and sigv4's codes.
-func (s *Service) Lookup(ctx context.Context, scope fleet.Scope, accessKeyID, token string) (Credential, error) {
-	if len(accessKeyID) > 4 && accessKeyID[:4] == "ASIA" {
-		return s.lookupSession(ctx, accessKeyID, token)
-	}
-	if token != "" {
-		return Credential{}, unknownKey()
-	}
-	return own(remember(s, "key "+scope.Region+" "+accessKeyID, func() (c Credential, err error) {
-		err = s.db.View(ctx, func(tx *store.Tx) error {
-			c, err = s.userCredential(tx, scope.Region, accessKeyID)
-			return err
+// Lookup finds the secret of an access key and the caller that it makes in a region: keys and sessions are good in all regions. token is
+// the session token, "" for none. Errors have kind Unauthenticated and sigv4's codes.
+func (s *Service) Lookup(ctx context.Context, region, accessKeyID, token string) (c Credential, err error) {
+	switch {
+	case len(accessKeyID) > 4 && accessKeyID[:4] == "ASIA":
+		c, err = s.lookupSession(ctx, accessKeyID, token)
+	case token != "":
+		err = unknownKey()
+	default:
+		c, err = remember(s, "key "+accessKeyID, func() (c Credential, err error) {
+			err = s.db.View(ctx, func(tx *store.Tx) error {
+				c, err = s.userCredential(tx, accessKeyID)
+				return err
+			})
+			return c, err
 		})
-		return c, err
-	}))
+	}
+	if err != nil {
+		return Credential{}, err
+	}
+	own := *c.Caller // what is cached is everybody's
+	own.Scope.Region = region
+	c.Caller = &own
+	return c, nil
 }
 
-func (s *Service) userCredential(tx *store.Tx, region, id string) (Credential, error) {
+func (s *Service) userCredential(tx *store.Tx, id string) (Credential, error) {
 	k, err := tx.FindAccessKey(id)
 	if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) || err == nil && !k.Active {
 		return Credential{}, unknownKey()
@@ -144,7 +152,7 @@ func (s *Service) userCredential(tx *store.Tx, region, id string) (Credential, e
 	if err != nil {
 		return Credential{}, fmt.Errorf("opening the secret of access key %s: %w", id, err)
 	}
-	scope := fleet.Scope{Account: k.Account, Region: region}
+	scope := fleet.Scope{Account: k.Account}
 	e, err := get(tx, scope, store.IAMUser, k.User)
 	if err != nil {
 		return Credential{}, err
@@ -174,16 +182,7 @@ func (s *Service) lookupSession(ctx context.Context, key, token string) (Credent
 	if v.Device != nil { // its certificate may change, which empties no cache of ours
 		return read()
 	}
-	return own(remember(s, "session "+key, read))
-}
-
-// own gives each request a caller of its own: who receives it fills in address and user agent.
-func own(c Credential, err error) (Credential, error) {
-	if c.Caller != nil {
-		caller := *c.Caller
-		c.Caller = &caller
-	}
-	return c, err
+	return remember(s, "session "+key, read)
 }
 
 // sessionCredential checks that whoever stands behind a session still does.
@@ -192,7 +191,12 @@ func (s *Service) sessionCredential(tx *store.Tx, v session) (Credential, error)
 	issued := time.UnixMilli(v.Issued).UTC()
 	c := &fleet.Caller{Scope: scope, Kind: v.Kind, Name: v.Name, Session: v.Session, AccessKeyID: v.Key, IssuedAt: issued,
 		Expires: time.UnixMilli(v.Expires).UTC(), SessionPolicies: v.Policies, Federation: v.Federation, Tags: map[string]string{},
-		ParentKeyID: v.Made, TransitiveTags: v.Transitive, SourceIdentity: v.Source, ParentAccount: v.Origin, Device: v.Device}
+		ParentKeyID: v.Made, TransitiveTags: v.Transitive, SourceIdentity: v.Source, ParentAccount: v.Origin}
+	if v.Device != nil {
+		device := *v.Device
+		device.Region = v.Region
+		c.Device = &device
+	}
 	if v.Kind == fleet.Service { // its end and its policy are all there is to it
 		c.ARN, c.UserID = v.Name, v.Name
 		return Credential{fleet.Secret(v.Secret), c}, nil

@@ -19,7 +19,7 @@ func TestLongLivedKeys(t *testing.T) {
 	}
 	unknown := func(key, token string) {
 		t.Helper()
-		_, err := w.Lookup(t.Context(), here, key, token)
+		_, err := w.Lookup(t.Context(), here.Region, key, token)
 		w.refused(err, fleet.KindUnauthenticated, "The security token included in the request is invalid.")
 	}
 	unknown("AKIAAAAAAAAAAAAAAAAA", "")
@@ -71,7 +71,7 @@ func TestSessionTokens(t *testing.T) {
 		"a token of a megabyte": {s.AccessKeyID, strings.Repeat("A", 1<<20)},
 		"a key of ours":         {ada.AccessKeyID, token},
 	} {
-		_, err := w.Lookup(t.Context(), here, k[0], k[1])
+		_, err := w.Lookup(t.Context(), here.Region, k[0], k[1])
 		if fleet.KindOf(err) != fleet.KindUnauthenticated || err.(*fleet.Error).Code != sigv4.UnrecognizedClient {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -83,7 +83,7 @@ func TestSessionTokens(t *testing.T) {
 	w.wait(time.Hour - time.Millisecond)
 	w.caller(s.AccessKeyID, token)
 	w.wait(time.Millisecond)
-	_, err = w.Lookup(t.Context(), here, s.AccessKeyID, token)
+	_, err = w.Lookup(t.Context(), here.Region, s.AccessKeyID, token)
 	w.refused(err, fleet.KindUnauthenticated, "The security token included in the request is expired")
 	w.refused(w.can(c, "iot:ListThings", "*"), fleet.KindUnauthenticated, "expired") // a connection that is still open
 }
@@ -95,7 +95,7 @@ func TestAnotherMasterKeyOpensNoToken(t *testing.T) {
 	ada := w.user(here, "ada", "Allow sts:* *")
 	s, err := w.SessionToken(t.Context(), ada, 0)
 	w.ok(err)
-	_, err = v.Lookup(t.Context(), here, s.AccessKeyID, s.Token.Reveal())
+	_, err = v.Lookup(t.Context(), here.Region, s.AccessKeyID, s.Token.Reveal())
 	w.refused(err, fleet.KindUnauthenticated, "invalid")
 }
 
@@ -211,6 +211,25 @@ func TestWhoSignsInAgainAfterACutOffIsIn(t *testing.T) {
 	w.wait(time.Millisecond)
 	w.ok(w.can(w.signedIn(here, role), "iot:ListThings", "*"))
 	w.dead(w.can(before, "iot:ListThings", "*"))
+}
+
+func TestAPersonWhoIsSignedOutIsSoInEveryRegion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	role := w.role(here, "r", trust(`"sts:AssumeRoleWithWebIdentity"`, federatedTrust, ""), "Allow * *")
+	elsewhere := fleet.Scope{Account: home, Region: "eu-west-1"} // where the identity pool is, and the claim was made; the user pool is here
+	c := w.signedIn(elsewhere, role)
+	c.Scope.Region = elsewhere.Region
+	entitled := func() error {
+		return w.db.View(t.Context(), func(tx *store.Tx) error {
+			return w.StillEntitled(tx, elsewhere, fleet.InstallerOf(c), c.IssuedAt, "iot:ListThings", "*")
+		})
+	}
+	w.ok(w.can(c, "iot:ListThings", "*"))
+	w.ok(entitled())
+	signOut(w, here, "user:us-east-1_Pool/sub-1")
+	w.dead(w.can(c, "iot:ListThings", "*"))
+	w.refused(entitled(), fleet.KindDenied, "signed out")
 }
 
 func TestSessionTokensOfUsers(t *testing.T) {

@@ -178,7 +178,7 @@ func TestTheAdministratorMayEverything(t *testing.T) {
 	w.ok(err)
 	second, secret, err := w.Bootstrap(t.Context(), here)
 	w.ok(err)
-	c, err := w.Lookup(t.Context(), here, second, "")
+	c, err := w.Lookup(t.Context(), here.Region, second, "")
 	w.ok(err)
 	if first == second || c.Secret != secret || c.Caller.Name != Administrator {
 		t.Errorf("keys %s and %s of %s", first, second, c.Caller.Name)

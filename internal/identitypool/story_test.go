@@ -100,7 +100,7 @@ func begin(t *testing.T) *story {
 	s.must(db.Tx(t.Context(), func(tx *store.Tx) error { return tx.CreateAccount(home.Account, "test") }))
 	admin, _, err := s.iam.Bootstrap(t.Context(), home)
 	s.must(err)
-	c, err := s.iam.Lookup(t.Context(), home, admin, "")
+	c, err := s.iam.Lookup(t.Context(), home.Region, admin, "")
 	s.must(err)
 	ctx := fleet.WithCaller(t.Context(), c.Caller)
 	s.admin = ctx
@@ -157,7 +157,7 @@ func (s *story) credentials(id fleet.Secret, custom string) (iam.Credentials, er
 
 // caller uses credentials.
 func (s *story) caller(c iam.Credentials) (*fleet.Caller, error) {
-	got, err := s.iam.Lookup(s.Context(), home, c.AccessKeyID, c.Token.Reveal())
+	got, err := s.iam.Lookup(s.Context(), home.Region, c.AccessKeyID, c.Token.Reveal())
 	return got.Caller, err
 }
 

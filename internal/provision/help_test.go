@@ -113,7 +113,7 @@ func newFixtureOn(t testing.TB, url string) *fixture {
 	t.Cleanup(func() { check(t, db.Close()) })
 	ca, err := pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock})
 	check(t, err)
-	f.Service = New(Config{Store: db, Authority: ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: f.iam, Clock: clock})
+	f.Service = New(Config{Store: db, Authority: ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Regions: []string{here.Region}, Permissions: f.iam, Clock: clock})
 	return f
 }
 

@@ -45,22 +45,16 @@ type Place struct {
 // Under a name that all accounts have, a CA counts whose key an account has proven to hold, and those of the account that the name
 // belongs to: else anybody could register somebody's CA, which takes no proof in mode SNI_ONLY, and get the devices.
 func (p *Service) Newcomer(ctx context.Context, at Place, leaf *x509.Certificate, t *trace.Trace) (n Newcomer, err error) {
-	var cas []store.ScopedCA
-	account := at.Scope.Account
+	account, regions := at.Scope.Account, []string{at.Scope.Region}
 	if at.Shared {
-		account = ""
+		account, regions = "", p.Regions
 	}
-	if err := p.Store.View(ctx, func(tx *store.Tx) error {
-		cas, err = tx.CAsBySubject(account, at.Scope.Region, pki.NameID(leaf.RawIssuer))
-		return err
-	}); err != nil {
+	cas, err := p.signers(ctx, account, regions, leaf)
+	if err != nil {
 		return n, err
 	}
 	why := error(notSigned)
-	for tried, c := range cas {
-		if tried == maxSigners {
-			break
-		}
+	for _, c := range cas {
 		if at.Shared && c.Mode != fleet.ModeDefault && c.Scope != at.Scope {
 			why = elsewhere
 			t.SetCure("let the device connect to the endpoint name that DescribeEndpoint gives in its account (the setting endpoint-domain gives each account its own), or register the CA in mode DEFAULT")
@@ -77,30 +71,45 @@ func (p *Service) Newcomer(ctx context.Context, at Place, leaf *x509.Certificate
 	return n, why
 }
 
-// Owner finds the account of a region that has proven to hold the key of the CA which has signed a certificate: it has registered the CA in
-// mode DEFAULT, which one account alone can.
-func (p *Service) Owner(ctx context.Context, region string, leaf *x509.Certificate) (owner fleet.Scope, found bool, err error) {
-	var cas []store.ScopedCA
+// signers are the CAs that may have signed a certificate by their names, of one account, or of all if account is "".
+func (p *Service) signers(ctx context.Context, account string, regions []string, leaf *x509.Certificate) (cas []store.ScopedCA, err error) {
 	err = p.Store.View(ctx, func(tx *store.Tx) error {
-		cas, err = tx.CAsBySubject("", region, pki.NameID(leaf.RawIssuer))
-		return err
+		cas = nil
+		for _, region := range regions {
+			list, err := tx.CAsBySubject(account, region, pki.NameID(leaf.RawIssuer))
+			if err != nil {
+				return err
+			}
+			cas = append(cas, list[:min(len(list), maxSigners)]...)
+		}
+		return nil
 	})
-	for _, c := range cas[:min(len(cas), maxSigners)] {
+	return cas, err
+}
+
+// Owners finds who has proven to hold the key of the CA that has signed a certificate: the CA is registered there in mode DEFAULT, which one
+// account alone can have in each region.
+func (p *Service) Owners(ctx context.Context, leaf *x509.Certificate) (owners []fleet.Scope, err error) {
+	cas, err := p.signers(ctx, "", p.Regions, leaf)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range cas {
 		if c.Mode != fleet.ModeDefault {
 			continue
 		}
 		ca, err := pki.ParseCertificatePEM(c.PEM)
 		if err != nil {
-			return owner, false, err
+			return nil, err
 		}
 		if pki.MayHaveSigned(ca, leaf) && pki.CheckSignedBy(leaf, ca) == nil {
-			return c.Scope, true, nil
+			owners = append(owners, c.Scope)
 		}
 	}
-	return owner, false, err
+	return owners, nil
 }
 
-// maxSigners bounds how many CAs of one subject are asked about a stranger's certificate. An account has ten at most (registry.RegisterCA).
+// maxSigners bounds how many CAs of one subject in a region are asked about a stranger's certificate. An account has ten at most (registry.RegisterCA).
 const maxSigners = 64
 
 // NotSigned is why a certificate is a stranger's that no registered CA has signed.

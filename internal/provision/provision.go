@@ -74,6 +74,7 @@ type Config struct {
 	Permissions Permissions
 	Hook        Hook
 	Recorder    *trace.Recorder // keeps the traces of refused claims
+	Regions     []string        // whose CAs count under a name that all regions share, the first one first
 	Clock       fleet.Clock
 	Limits      Limits
 	OnContained func(certificates int) // nil: nobody counts

@@ -10,14 +10,16 @@ import (
 )
 
 // awsNames are the host names of AWS that the HTTPS port answers for with the setting aws-names: those of the services that an app for
-// installers calls (identity spec 0.1), in the region of the first account. Devices never come by these.
+// installers calls (identity spec 0.1), in every region that is served. Devices never come by these.
 func (s *Server) awsNames() []string {
 	if !s.cfg.AWSNames {
 		return nil
 	}
 	names := []string{"iam.amazonaws.com", "sts.amazonaws.com"}
-	for _, service := range []string{"cognito-identity", "cognito-idp", "iot", "sts"} {
-		names = append(names, service+"."+s.site.Scope.Region+".amazonaws.com")
+	for _, region := range s.site.regions() {
+		for _, service := range []string{"cognito-identity", "cognito-idp", "iot", "sts"} {
+			names = append(names, service+"."+region+".amazonaws.com")
+		}
 	}
 	return names
 }

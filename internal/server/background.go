@@ -188,8 +188,10 @@ func (s *Server) endpointNames() (names []string) {
 	if s.cfg.EndpointDomain == "" {
 		return nil
 	}
-	for _, service := range []string{"iot", "credentials.iot", "jobs.iot"} {
-		names = append(names, "*."+service+"."+s.site.Scope.Region+"."+s.cfg.EndpointDomain)
+	for _, region := range s.site.regions() {
+		for _, service := range []string{"iot", "credentials.iot", "jobs.iot"} {
+			names = append(names, "*."+service+"."+region+"."+s.cfg.EndpointDomain)
+		}
 	}
 	return names
 }

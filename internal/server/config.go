@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding"
 	"errors"
@@ -35,12 +36,13 @@ type Config struct {
 	Data    string `help:"Folder of everything that is kept." default:"imprint-data" type:"path" placeholder:"DIR"`
 	EnvFile string `help:"A second copy of the environment file imprint.env." type:"path" placeholder:"FILE"`
 
-	Host      string `help:"Name or address that devices and clients use; anything but loopback listens on every interface." first:"localhost" placeholder:"NAME"`
-	HTTPSPort Port   `name:"https-port" help:"Port of API, WebSocket and MQTT by ALPN; 0: any free one." first:"8443" placeholder:"N"`
-	MQTTPort  Port   `name:"mqtt-port" help:"Port of MQTT over TLS; 0: any free one." first:"8883" placeholder:"N"`
-	CertPort  Port   `name:"cert-https-port" help:"Port of HTTPS for devices with their certificate, which publish there; AWS has it on 8443. None unless given: the HTTPS port serves devices that ask for x-amzn-http-ca by ALPN." placeholder:"N"`
-	Region    string `help:"AWS region to be." first:"us-east-1" placeholder:"REGION"`
-	Account   string `help:"Id of the first account, 12 digits." first:"000000000000" placeholder:"ID"`
+	Host      string   `help:"Name or address that devices and clients use; anything but loopback listens on every interface." first:"localhost" placeholder:"NAME"`
+	HTTPSPort Port     `name:"https-port" help:"Port of API, WebSocket and MQTT by ALPN; 0: any free one." first:"8443" placeholder:"N"`
+	MQTTPort  Port     `name:"mqtt-port" help:"Port of MQTT over TLS; 0: any free one." first:"8883" placeholder:"N"`
+	CertPort  Port     `name:"cert-https-port" help:"Port of HTTPS for devices with their certificate, which publish there; AWS has it on 8443. None unless given: the HTTPS port serves devices that ask for x-amzn-http-ca by ALPN." placeholder:"N"`
+	Region    string   `help:"AWS region to be." first:"us-east-1" placeholder:"REGION"`
+	Regions   []string `help:"Further AWS regions to be: each account has fleets, pools, functions and buckets of its own there, and the users, roles and keys that it has." placeholder:"REGION"`
+	Account   string   `help:"Id of the first account, 12 digits." first:"000000000000" placeholder:"ID"`
 
 	EndpointDomain string `help:"Domain below which each account has endpoint names of its own, as on AWS: PREFIX-ats.iot.REGION.DOMAIN and so on. DNS must lead *.iot.REGION.DOMAIN, *.credentials.iot.REGION.DOMAIN and *.jobs.iot.REGION.DOMAIN here. Without it all accounts share the host's name." placeholder:"DOMAIN"`
 
@@ -202,11 +204,20 @@ func first(field string) string {
 // endpoints and certificates name it.
 type site struct {
 	Scope     fleet.Scope
+	Regions   []string // that are served beside that of Scope; not fixed
 	Host      string
 	HTTPSPort int
 	MQTTPort  int
 	CertPort  int // 0: none; not fixed
 }
+
+// serves reports whether a region is one of those that this server is.
+func (s site) serves(region string) bool {
+	return region == s.Scope.Region || slices.Contains(s.Regions, region)
+}
+
+// regions are all that are served, the one of the first account first.
+func (s site) regions() []string { return append([]string{s.Scope.Region}, s.Regions...) }
 
 func (s site) loopback() bool {
 	if ip := net.ParseIP(s.Host); ip != nil {
@@ -310,6 +321,9 @@ func openSite(ctx context.Context, db *store.DB, cfg Config) (site, listeners, e
 	if s.Scope, err = fleet.NewScope(account, region); err != nil {
 		return s, listeners{}, err
 	}
+	if s.Regions, err = furtherRegions(ctx, db, s.Scope, cfg.Regions); err != nil {
+		return s, listeners{}, err
+	}
 	var l listeners
 	if l.https, s.HTTPSPort, err = s.listen(https); err != nil {
 		return s, l, err
@@ -338,6 +352,41 @@ func openSite(ctx context.Context, db *store.DB, cfg Config) (site, listeners, e
 	}
 	return s, l, nil
 }
+
+// furtherRegions are those of the setting that are not the first one. It fails if what was one of them is none any more and has something in
+// it: nobody would reach that, and its devices would go on.
+func furtherRegions(ctx context.Context, db *store.DB, home fleet.Scope, asked []string) (list []string, err error) {
+	for _, region := range asked {
+		if _, err := fleet.NewScope(home.Account, region); err != nil {
+			return nil, fmt.Errorf("regions: %w", err)
+		}
+		if region != home.Region && !slices.Contains(list, region) {
+			list = append(list, region)
+		}
+	}
+	if len(list) > maxRegions {
+		return nil, fmt.Errorf("regions: %d are too many: the server's certificate has the endpoint names of each, and %d fit in", len(list), maxRegions)
+	}
+	return list, db.Tx(ctx, func(tx *store.Tx) error {
+		const setting = "regions"
+		was, err := tx.Setting(setting)
+		if err != nil || was == strings.Join(list, " ") {
+			return err
+		}
+		for _, region := range strings.Fields(was) {
+			if region == home.Region || slices.Contains(list, region) {
+				continue
+			}
+			if has, err := tx.InRegion(region); err != nil || has != "" {
+				return cmp.Or(err, fmt.Errorf("this data folder has %s in region %s: name it among --regions, or delete there what is not needed any more first", has, region))
+			}
+		}
+		return tx.PutSetting(setting, strings.Join(list, " "))
+	})
+}
+
+// maxRegions bounds the names in the server's certificate, which each handshake carries: three for each region.
+const maxRegions = 32
 
 func (s site) listen(port string) (net.Listener, int, error) {
 	n, err := strconv.Atoi(port)

@@ -131,12 +131,22 @@ func do(t testing.TB, s *Server, req *http.Request) (*http.Response, string) {
 // api is a client that signs with the key of the environment file.
 func api(t testing.TB, s *Server) *client.Client {
 	t.Helper()
-	return as(t, s, client.Credentials{AccessKeyID: s.Env().Get("AWS_ACCESS_KEY_ID"), Secret: fleet.Secret(s.Env().Get("AWS_SECRET_ACCESS_KEY"))})
+	return as(t, s, administrator(s))
+}
+
+func administrator(s *Server) client.Credentials {
+	return client.Credentials{AccessKeyID: s.Env().Get("AWS_ACCESS_KEY_ID"), Secret: fleet.Secret(s.Env().Get("AWS_SECRET_ACCESS_KEY"))}
 }
 
 func as(t testing.TB, s *Server, c client.Credentials) *client.Client {
 	t.Helper()
-	out, err := client.New(client.Config{Endpoint: s.Env().Get("AWS_ENDPOINT_URL"), Region: s.Env().Get("AWS_REGION"), CAFile: s.Env().Get("AWS_CA_BUNDLE"), Creds: c})
+	return in(t, s, s.Env().Get("AWS_REGION"), c)
+}
+
+// in is a client that signs for a region.
+func in(t testing.TB, s *Server, region string, c client.Credentials) *client.Client {
+	t.Helper()
+	out, err := client.New(client.Config{Endpoint: s.Env().Get("AWS_ENDPOINT_URL"), Region: region, CAFile: s.Env().Get("AWS_CA_BUNDLE"), Creds: c})
 	noError(t, err)
 	return out
 }

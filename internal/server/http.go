@@ -138,7 +138,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request, body []byte,
 func (s *Server) vouch(ctx context.Context, r *http.Request) error {
 	signature, err := sigv4.Parse(r)
 	if err == nil {
-		_, err = s.iam.Lookup(ctx, s.site.Scope, signature.AccessKeyID, signature.Token)
+		_, err = s.iam.Lookup(ctx, signature.Region, signature.AccessKeyID, signature.Token)
 	}
 	return err
 }
@@ -151,11 +151,16 @@ func (s *Server) caller(ctx context.Context, r *http.Request, body []byte, names
 	})
 }
 
-// identify finds the caller behind the key that verify looks up, if verify finds the signature right.
+// identify finds the caller behind the key that verify looks up, if verify finds the signature right. The caller is in the region that the
+// request was signed for.
 func (s *Server) identify(ctx context.Context, r *http.Request, verify func(sigv4.Lookup) error) (*fleet.Caller, error) {
 	var caller fleet.Caller
-	err := verify(func(key, token string) (fleet.Secret, error) {
-		c, err := s.iam.Lookup(ctx, s.site.Scope, key, token)
+	err := verify(func(sig *sigv4.Signature) (fleet.Secret, error) {
+		region := sig.Region
+		if !s.site.serves(region) { // of a global service
+			region = s.site.Scope.Region
+		}
+		c, err := s.iam.Lookup(ctx, region, sig.AccessKeyID, sig.Token)
 		if err != nil {
 			return "", err
 		}

@@ -267,7 +267,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.iam.SetTokens(webIdentities{s})
 	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Names: s.site.names(), Host: s.site.Host, BaseDomain: s.cfg.EndpointDomain, CredentialHost: cmp.Or(gateway.CredentialHost(s.site.Host), s.site.Host)})
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
-		Hook: s.hooks, Recorder: s.recorder, Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
+		Hook: s.hooks, Recorder: s.recorder, Regions: s.site.regions(), Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})
 	s.bulk = bulk.New(bulk.Config{Store: s.db, Provision: s.provision, Permissions: s.iam, Objects: s.objects, Folder: s.folder, Link: s.reportLink, Clock: s.clock, Log: s.log})
 	s.logs = logs.New(logs.Config{Store: s.db, Clock: s.clock})
@@ -276,7 +276,7 @@ func (s *Server) openRules(ctx context.Context) error {
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, Violations: s.strangers.violations(), Filters: rate(s.strangers.budgets.Subscriptions, 2), OnFull: func() { s.metrics.Refused(budgetConnections) },
 		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnFirstConnection: s.metrics.FirstConnection, HoldFirstConnect: s.cfg.HoldFirstConnect, OnEnd: s.countEnd, Rules: s.rules, Limits: s.cfg.limits(), Denied: s.cfg.denied(),
 		Home: s.site.Scope, OwnNames: s.cfg.EndpointDomain != "", HostNames: s.site.names(), Clock: s.clock, Log: s.log})
-	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Clock: s.clock}
+	s.verifier = &sigv4.Verifier{Region: s.site.Scope.Region, Regions: s.site.Regions, Clock: s.clock}
 	return nil
 }
 
@@ -369,7 +369,7 @@ func (s *Server) localKey(ctx context.Context) (id string, secret fleet.Secret, 
 		return "", "", err
 	}
 	if id != "" {
-		if c, err := s.iam.Lookup(ctx, s.site.Scope, id, ""); err == nil {
+		if c, err := s.iam.Lookup(ctx, s.site.Scope.Region, id, ""); err == nil {
 			return id, c.Secret, nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -112,7 +113,7 @@ func TestWhatWasFixedAtFirstStartCannotBeContradicted(t *testing.T) {
 	cfg.Region, cfg.Account = "eu-west-1", "123456789012"
 	s := startServer(t, cfg)
 	https, mqtt := s.site.HTTPSPort, s.site.MQTTPort
-	if want := (site{Scope: s.Scope(), Host: "localhost", HTTPSPort: https, MQTTPort: mqtt}); s.site != want || s.Scope().Account != cfg.Account || s.Scope().Region != cfg.Region {
+	if want := (site{Scope: s.Scope(), Host: "localhost", HTTPSPort: https, MQTTPort: mqtt}); !reflect.DeepEqual(s.site, want) || s.Scope().Account != cfg.Account || s.Scope().Region != cfg.Region {
 		t.Errorf("site %+v", s.site)
 	}
 	stopServer(t, s)

@@ -205,7 +205,7 @@ func TestARunningServerChangesItsMasterKeyAndKeepsSessions(t *testing.T) {
 	fill(t, s)
 	key, err := CreateAdminKey(ctx, data, "")
 	check(t, err)
-	c, err := s.iam.Lookup(ctx, s.site.Scope, key.ID, "")
+	c, err := s.iam.Lookup(ctx, s.site.Scope.Region, key.ID, "")
 	check(t, err)
 	session, err := s.iam.SessionToken(ctx, c.Caller, oldKeyLife)
 	check(t, err)
@@ -225,12 +225,12 @@ func TestARunningServerChangesItsMasterKeyAndKeepsSessions(t *testing.T) {
 	}
 	works := func(when string) {
 		t.Helper()
-		if _, err := s.iam.Lookup(ctx, s.site.Scope, key.ID, ""); err != nil {
+		if _, err := s.iam.Lookup(ctx, s.site.Scope.Region, key.ID, ""); err != nil {
 			t.Errorf("the access key, %s: %v", when, err)
 		}
 	}
 	works("after the change")
-	if _, err := s.iam.Lookup(ctx, s.site.Scope, session.AccessKeyID, session.Token.Reveal()); err != nil {
+	if _, err := s.iam.Lookup(ctx, s.site.Scope.Region, session.AccessKeyID, session.Token.Reveal()); err != nil {
 		t.Errorf("a session of before the change: %v", err)
 	}
 	w.pass(oldKeyLife - time.Hour)
@@ -304,7 +304,7 @@ func TestAStoppedServerEndsSessionsWhenToldTo(t *testing.T) {
 	s, stop := startIn(t, data, w)
 	key, secret, err := s.iam.Bootstrap(ctx, s.site.Scope)
 	check(t, err)
-	c, err := s.iam.Lookup(ctx, s.site.Scope, key, "")
+	c, err := s.iam.Lookup(ctx, s.site.Scope.Region, key, "")
 	check(t, err)
 	session, err := s.iam.SessionToken(ctx, c.Caller, time.Hour)
 	check(t, err)
@@ -314,10 +314,10 @@ func TestAStoppedServerEndsSessionsWhenToldTo(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	s, _ = startIn(t, data, w)
-	if c, err = s.iam.Lookup(ctx, s.site.Scope, key, ""); err != nil || c.Secret != secret {
+	if c, err = s.iam.Lookup(ctx, s.site.Scope.Region, key, ""); err != nil || c.Secret != secret {
 		t.Errorf("the access key: %v", err)
 	}
-	if _, err := s.iam.Lookup(ctx, s.site.Scope, session.AccessKeyID, session.Token.Reveal()); fleet.KindOf(err) != fleet.KindUnauthenticated {
+	if _, err := s.iam.Lookup(ctx, s.site.Scope.Region, session.AccessKeyID, session.Token.Reveal()); fleet.KindOf(err) != fleet.KindUnauthenticated {
 		t.Errorf("a session under the old key: %v", err)
 	}
 }

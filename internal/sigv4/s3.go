@@ -58,7 +58,7 @@ func (v *Verifier) VerifyS3(r *http.Request, lookup Lookup) (*Signature, *Payloa
 	if err != nil {
 		return nil, nil, err
 	}
-	secret, err := lookup(s.AccessKeyID, s.Token)
+	secret, err := lookup(s)
 	if err != nil {
 		return nil, nil, err
 	}

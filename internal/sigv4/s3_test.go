@@ -26,8 +26,8 @@ const (
 
 var s3Now = time.Date(2013, 5, 24, 0, 0, 0, 0, time.UTC)
 
-func s3Lookup(key, _ string) (fleet.Secret, error) {
-	if key != s3Key {
+func s3Lookup(s *Signature) (fleet.Secret, error) {
+	if s.AccessKeyID != s3Key {
 		return "", errors.New("another key")
 	}
 	return s3Secret, nil

@@ -40,7 +40,7 @@ func (v *Verifier) verifyOldLink(r *http.Request, lookup Lookup) (*Signature, *P
 	if !v.Clock.Now().Before(s.Date) {
 		return nil, nil, refuse(InvalidSignature, "Request has expired: it was good until %s", s.Date.Format(time.RFC3339))
 	}
-	secret, err := lookup(s.AccessKeyID, s.Token)
+	secret, err := lookup(s)
 	if err != nil {
 		return nil, nil, err
 	}

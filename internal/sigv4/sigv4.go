@@ -32,9 +32,9 @@ const (
 // DefaultSkew is how far a client's clock may be off (identity spec 5.2).
 const DefaultSkew = 15 * time.Minute
 
-// A Lookup finds the secret of an access key. token is the request's session token, "" for none. An unknown, inactive or
+// A Lookup finds the secret of the access key that a signature names, with its session token if it has one. An unknown, inactive or
 // expired key is a *fleet.Error of kind Unauthenticated with the code UnrecognizedClient or ExpiredToken.
-type Lookup func(accessKeyID, token string) (fleet.Secret, error)
+type Lookup func(s *Signature) (fleet.Secret, error)
 
 // A Verifier checks signatures. Its fields are set before use; it is safe for concurrent use.
 type Verifier struct {
@@ -95,7 +95,7 @@ func (v *Verifier) Verify(r *http.Request, body []byte, services []string, looku
 	if err != nil {
 		return nil, err
 	}
-	secret, err := lookup(s.AccessKeyID, s.Token)
+	secret, err := lookup(s)
 	if err != nil {
 		return nil, err
 	}

@@ -26,8 +26,8 @@ func verifier(now time.Time) *Verifier {
 	return &Verifier{Region: "us-east-1", Clock: func() time.Time { return now }}
 }
 
-func lookup(key, token string) (fleet.Secret, error) {
-	if key != vectorKey || token != vectorToken {
+func lookup(s *Signature) (fleet.Secret, error) {
+	if s.AccessKeyID != vectorKey || s.Token != vectorToken {
 		return "", refuse(UnrecognizedClient, invalidToken)
 	}
 	return vectorSecret, nil
@@ -178,7 +178,7 @@ func FuzzAuthorization(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, query, path string) {
 		r := request("GET", "localhost", "/", "", "Authorization", header, "X-Amz-Date", "20251101T010203Z")
 		r.URL.RawQuery, r.RequestURI = query, path+"?"+query
-		everyKey := func(string, string) (fleet.Secret, error) { return vectorSecret, nil } // so that much as possible is read
+		everyKey := func(*Signature) (fleet.Secret, error) { return vectorSecret, nil } // so that much as possible is read
 		_, err := verifier(vectorTime).Verify(r, nil, []string{"iot"}, everyKey)
 		if err == nil {
 			t.Error("a made-up signature verified")

@@ -95,8 +95,8 @@ func (w *World) Sleep(d time.Duration) {
 
 func (w *World) authenticate(ctx context.Context, r *http.Request, body []byte, svc *wire.Service) (*fleet.Caller, error) {
 	var caller *fleet.Caller
-	_, err := w.verifier.Verify(r, body, svc.SigningNames, func(key, token string) (fleet.Secret, error) {
-		c, err := w.IAM.Lookup(ctx, Home, key, token)
+	_, err := w.verifier.Verify(r, body, svc.SigningNames, func(s *sigv4.Signature) (fleet.Secret, error) {
+		c, err := w.IAM.Lookup(ctx, Home.Region, s.AccessKeyID, s.Token)
 		caller = c.Caller
 		return c.Secret, err
 	})

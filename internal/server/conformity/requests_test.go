@@ -39,9 +39,9 @@ type site struct {
 	inputs    map[string]map[string]wire.Implemented
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, regions ...string) *site {
 	t.Helper()
-	s := start(t)
+	s := start(t, regions...)
 	pem, err := os.ReadFile(s.Env().Get("AWS_CA_BUNDLE"))
 	must(t, err)
 	roots := x509.NewCertPool()

@@ -32,7 +32,8 @@ type tenant struct {
 	*site
 	admin   sigv4.Credentials
 	account string
-	private string // stands in everything that the account keeps, and in no request that a stranger makes
+	label   string // of nobody else: the account, and its region if it has several
+	private string // stands in everything that the tenant keeps, and in no request that a stranger makes
 	values  values // names, ids and ARNs of what it has
 
 	device  tls.Certificate
@@ -84,15 +85,26 @@ const (
 // newTenant fills an account. Every account gets the same names.
 func newTenant(s *site, admin sigv4.Credentials, account string) *tenant {
 	s.t.Helper()
-	a := &tenant{site: s, admin: admin, account: account, private: "privateof" + account, values: values{"AccountId": account}}
+	a := visitor(s, admin, account, account)
 	a.furnishIAM()
+	a.furnish()
+	return a
+}
+
+// visitor is a tenant with nothing.
+func visitor(s *site, admin sigv4.Credentials, account, label string) *tenant {
+	return &tenant{site: s, admin: admin, account: account, label: label, private: "privateof" + label, values: values{"AccountId": account}}
+}
+
+// furnish fills a region of the account.
+func (a *tenant) furnish() {
+	a.t.Helper()
 	a.furnishRegistry()
 	a.furnishCA()
 	a.furnishUserPool()
 	a.furnishIdentityPool()
 	a.furnishHooks()
 	a.furnishFunctions()
-	return a
 }
 
 func (a *tenant) arn(service, resource string) string {
@@ -109,6 +121,7 @@ func (a *tenant) furnishIAM() {
 	a.do("iam", "CreateUser", object{"UserName": "alice", "Tags": tags})
 	key := a.do("iam", "CreateAccessKey", object{"UserName": "alice"})
 	a.do("iam", "CreateRole", object{"RoleName": "keeper", "AssumeRolePolicyDocument": trustIoT, "Description": a.private, "Tags": tags})
+	a.do("iam", "CreateRole", object{"RoleName": "worker", "AssumeRolePolicyDocument": strings.Replace(trustIoT, "iot", "lambda", 1)})
 	a.do("iam", "CreateGroup", object{"GroupName": "people"})
 	a.do("iam", "AddUserToGroup", object{"GroupName": "people", "UserName": "alice"})
 	a.do("iam", "CreatePolicy", object{"PolicyName": "managed", "PolicyDocument": policy, "Description": a.private})
@@ -155,7 +168,7 @@ func (a *tenant) furnishRegistry() {
 	a.do("iot", "CreateProvisioningTemplateVersion", object{"templateName": "lamps", "templateBody": body})
 	a.do("iot", "CreateProvisioningClaim", object{"templateName": "lamps"})
 	a.do("iot", "CreateRoleAlias", object{"roleAlias": "keeper", "roleArn": a.arn("iam", "role/keeper"), "tags": tags})
-	a.do("iot", "CreateDomainConfiguration", object{"domainConfigurationName": "lamp", "domainName": "iot" + a.account + ".example.com", "tags": tags})
+	a.do("iot", "CreateDomainConfiguration", object{"domainConfigurationName": "lamp", "domainName": "iot" + a.label + ".example.com", "tags": tags})
 	offered := a.do("iot", "CreateKeysAndCertificate", object{}).dig("certificateId")
 	a.do("iot", "TransferCertificate", object{"certificateId": offered, "targetAwsAccount": "999999999999", "transferMessage": a.private})
 	a.do("iot", "UpdateEventConfigurations", object{"eventConfigurations": object{"THING": object{"Enabled": true}}})
@@ -188,7 +201,7 @@ func (a *tenant) furnishRegistry() {
 		"AuthInfos": []any{object{"actionType": "PUBLISH", "resources": []any{anything}}}, "CertificateSigningRequest": newCSR(a.t),
 		"ThingTypeProperties": object{"thingTypeDescription": "changed"}, "UpdateThingGroup.ThingGroupProperties": object{"thingGroupDescription": "changed"},
 		"BillingGroupProperties": object{"billingGroupDescription": "changed"}, "CreateBillingGroup.BillingGroupProperties": absent{}, "CreateThingType.ThingTypeProperties": absent{},
-		"DomainConfigurationName": "lamp", "DomainConfigurationStatus": "DISABLED", "DomainName": "iot" + a.account + ".example.com", "ListDomainConfigurations.ServiceType": "DATA",
+		"DomainConfigurationName": "lamp", "DomainConfigurationStatus": "DISABLED", "DomainName": "iot" + a.label + ".example.com", "ListDomainConfigurations.ServiceType": "DATA",
 		"RoleAlias": "keeper", "TargetAwsAccount": "999999999999", "CancelCertificateTransfer.CertificateId": offered,
 		"Arn": destination, "UpdateTopicRuleDestination.Status": "DISABLED", "DestinationConfiguration": object{"httpUrlConfiguration": object{"confirmationUrl": "https://127.0.0.1:1/x"}},
 		"TaskId": task, "ReportType": "RESULTS", "ListThingRegistrationTasks.Status": absent{},
@@ -207,7 +220,7 @@ func (a *tenant) furnishCA() {
 		must(a.t, err)
 		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	}
-	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Plant of " + a.account}, IsCA: true, BasicConstraintsValid: true}
+	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Plant of " + a.label}, IsCA: true, BasicConstraintsValid: true}
 	text := sign(ca, ca)
 	code := a.do("iot", "GetRegistrationCode", object{}).dig("registrationCode")
 	made := a.do("iot", "RegisterCACertificate", object{"caCertificate": text, "verificationCertificate": sign(&x509.Certificate{Subject: pkix.Name{CommonName: code}}, ca),
@@ -248,7 +261,6 @@ func (a *tenant) answering(text string) string {
 
 func (a *tenant) furnishFunctions() {
 	zipFile := a.answering(a.private)
-	a.do("iam", "CreateRole", object{"RoleName": "worker", "AssumeRolePolicyDocument": strings.Replace(trustIoT, "iot", "lambda", 1)})
 	role, arn := a.arn("iam", "role/worker"), a.arn("lambda", "function:lampcheck")
 	a.do("lambda", "CreateFunction", object{"FunctionName": "lampcheck", "Runtime": "python3.12", "Handler": "app.handler", "Role": role, "Description": a.private,
 		"Code": object{"ZipFile": zipFile}, "Environment": object{"Variables": object{"SECRET": a.private}}, "Tags": object{"of": a.private}})

@@ -72,7 +72,7 @@ type functionCreateCmd struct {
 	codeOptions
 	Runtime string `help:"What runs it, for example python3.12, nodejs20.x or provided.al2023." required:"" placeholder:"RUNTIME"`
 	Handler string `help:"What is called, for example app.lambda_handler." required:"" placeholder:"HANDLER"`
-	Role    string `help:"ARN of its role (default: a role imprint-functions without rights, made when it is missing). Functions get no credentials." placeholder:"ARN"`
+	Role    string `help:"ARN of its role (default: a role imprint-functions without rights, made when it is missing). It calls AWS's APIs here as that role." placeholder:"ARN"`
 	Hooks   bool   `help:"Let the templates of this account use it as their hook." default:"true" negatable:""`
 	settingOptions
 }

@@ -7,7 +7,7 @@ type LocalFunction struct {
 	Name         string
 	Runtime      string // python3.12, nodejs20.x, provided.al2023 …
 	Handler      string
-	Role         string // kept and shown: functions get no credentials
+	Role         string // ARN: it has credentials of this role
 	Description  string
 	Architecture string
 	Timeout      time.Duration // whole seconds

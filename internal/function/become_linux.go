@@ -18,6 +18,7 @@ const (
 	apiFD = 3 + iota
 	specFD
 	statusFD
+	doorsFD
 )
 
 // become builds the sandbox around this process and executes the function in it. It does not return.
@@ -54,8 +55,17 @@ func (s *spec) confine() (layers, error) {
 			return namespaces, err
 		}
 		if s.Listen {
-			if err := sendListener(); err != nil {
+			if err := sendListeners(apiFD, s.runtimePort()); err != nil {
 				return namespaces, fmt.Errorf("the Runtime API: %w", err)
+			}
+		}
+		if len(s.Doors) > 0 {
+			to := doorsFD
+			if s.Probe {
+				to = -1
+			}
+			if err := sendListeners(to, s.Doors...); err != nil {
+				return namespaces, fmt.Errorf("the way to the server's API: %w", err)
 			}
 		}
 	} else if err := os.Chdir(s.Task); err != nil {
@@ -163,29 +173,40 @@ func (s *spec) limit() error {
 	return nil
 }
 
-// sendListener makes the listener of the Runtime API in the network namespace of the function, which has nothing but a loopback, and
-// hands it to the server, which accepts from there. So the function reaches this and nothing else.
-func sendListener() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return err
+// sendListeners makes listeners in the network namespace of the function, which has nothing but a loopback, and hands them to the server,
+// which accepts from there. So the function reaches these and nothing else. to is the descriptor of the way to the server, -1 to send none.
+func sendListeners(to int, ports ...int) error {
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	for _, port := range ports {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		fds = append(fds, fd)
+		up, err := unix.NewIfreq("lo")
+		if err != nil {
+			return err
+		}
+		up.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+		if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, up); err != nil {
+			return fmt.Errorf("loopback: %w", err)
+		}
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			return fmt.Errorf("port %d: %w", port, err)
+		}
+		if err := unix.Listen(fd, 16); err != nil {
+			return err
+		}
 	}
-	defer unix.Close(fd)
-	up, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
+	if to < 0 {
+		return nil
 	}
-	up.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, up); err != nil {
-		return fmt.Errorf("loopback: %w", err)
-	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: apiPort, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		return err
-	}
-	if err := unix.Listen(fd, 16); err != nil {
-		return err
-	}
-	return unix.Sendmsg(apiFD, []byte{0}, unix.UnixRights(fd), nil, 0)
+	return unix.Sendmsg(to, []byte{0}, unix.UnixRights(fds...), nil, 0)
 }
 
 func below(path, dir string) bool {

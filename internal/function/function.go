@@ -4,7 +4,7 @@
 // Begin with Runner.Invoke. A Code is what to run; it is a folder that somebody else has extracted and keeps. A worker (worker.go) is a
 // process that has loaded it; workers that wait for work are kept in the pool (pool.go). They ask for work and answer through the Runtime API
 // (api.go, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html), Python and Node by a small bootstrap of ours (bootstrap/).
-// What a runtime is called and where its interpreter is found says runtime.go. DESIGN.md describes the sandbox.
+// What a runtime is called and where its interpreter is found says runtime.go. How they call the server's API, way.go. DESIGN.md describes the sandbox.
 //
 // A decision must depend on nothing but the event, so the memory of one invocation does not reach the next one unless Code.Reuse says so.
 package function
@@ -36,6 +36,7 @@ type Code struct {
 	Digest      string // of the code: the same folder with another content needs another digest
 	Runtime     string // as Lambda names it: python3.12, nodejs22.x, provided.al2023
 	Handler     string // as Lambda has it: module.function; of no meaning for provided
+	Role        string // ARN of the role whose credentials it gets
 	Environment map[string]string
 	Memory      int           // MiB; 0: MinMemory
 	Timeout     time.Duration // of the handler, without loading the code; 0: 3 s, as in AWS
@@ -81,8 +82,10 @@ type Config struct {
 	Queue      int  // invocations that may wait for their turn; 0: 16 for each that may run
 	Workers    int  // processes, those that wait for work included; 0: twice Concurrent
 	Unsafe     bool // run functions even without the layers of the sandbox that this machine lacks
+	// API is what functions may call with credentials of their role; nil: nothing, and they get none.
+	API API
 	// Network lets functions use the network of this machine: everything that the server can reach, its loopback included. Without it
-	// they reach their Runtime API and nothing else.
+	// they reach their Runtime API, API, and nothing else.
 	Network bool
 	// Hide lists folders that no function may see, the data folder among them.
 	Hide []string

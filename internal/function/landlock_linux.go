@@ -71,7 +71,7 @@ func (s *spec) restrictFiles(rules []rule) error {
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handledFiles[min(int(version), len(handledFiles)-1)]}
 	size := unsafe.Sizeof(attr.Handled_access_fs)
-	if version >= 4 && !s.Network && (!s.Inet || s.Port != 0) {
+	if version >= 4 && !s.AnyPort {
 		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
 		size = unsafe.Offsetof(attr.Scoped)
 	}
@@ -97,11 +97,13 @@ func (s *spec) restrictFiles(rules []rule) error {
 			return fmt.Errorf("adding a rule: %w", errno)
 		}
 	}
-	if attr.Handled_access_net != 0 && s.Inet {
+	if attr.Handled_access_net != 0 {
 		const rulePort = 2 // LANDLOCK_RULE_NET_PORT
-		port := struct{ access, port uint64 }{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(s.Port)}
-		if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, set, rulePort, uintptr(unsafe.Pointer(&port)), 0, 0, 0); errno != 0 {
-			return fmt.Errorf("adding a rule for the Runtime API: %w", errno)
+		for _, to := range s.Connect {
+			port := struct{ access, port uint64 }{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(to)}
+			if _, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, set, rulePort, uintptr(unsafe.Pointer(&port)), 0, 0, 0); errno != 0 {
+				return fmt.Errorf("adding a rule for port %d: %w", to, errno)
+			}
 		}
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, set, 0, 0); errno != 0 {

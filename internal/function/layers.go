@@ -2,6 +2,8 @@ package function
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -46,7 +48,7 @@ func (l layers) String() string {
 
 // cures says what to do about a layer that a machine lacks.
 var cures = map[layers]string{
-	namespaces: "let the server make namespaces: under systemd use the drop-in of docs/operating.md; as an ordinary user it needs user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns); a container needs CAP_SYS_ADMIN",
+	namespaces: "let the server make namespaces: under systemd use the drop-in of docs/operating.md; as an ordinary user it needs user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns); a container needs CAP_SYS_ADMIN and CAP_NET_BIND_SERVICE",
 	ownUser:    "give root in this container CAP_SETUID, CAP_SETGID and more user ids, or run the server as an ordinary user",
 	landlock:   "use a kernel from 5.13 on with landlock in its list of security modules (lsm=landlock,…)",
 	seccomp:    "use a kernel with CONFIG_SECCOMP_FILTER",
@@ -68,9 +70,13 @@ type spec struct {
 	Memory  int64             // bytes that a process may have of its own, beyond what it shares with files
 	Tasks   int               // processes and threads
 	Time    int64             // seconds of processor time of a process; 0: no limit
-	Listen  bool              // make a listener for the Runtime API on port apiPort and hand it to the server
-	Inet    bool              // may use TCP; without namespaces to port Port only
-	Port    int
+	Listen  bool              // make a listener for the Runtime API on runtimePort and hand it to the server
+	Doors   []int             // ports to listen on for the server's API, in a network of its own; the server is handed the listeners
+	Hosts   []string          // names that lead to them
+	Inet    bool              // may use TCP
+	Connect []int             // … to these ports of its own machine only, unless AnyPort
+	AnyPort bool
+	Port    int    // of the Runtime API, where it is the machine's
 	Network bool   // may use the network of the machine
 	NoJIT   bool   // memory cannot be made executable here
 	Token   string // first part of the path of a Runtime API that others on this machine could reach
@@ -95,6 +101,23 @@ const (
 	scratchRoot = "/tmp"
 	apiPort     = 9001
 )
+
+// runtimePort is the port of the Runtime API in a network of the function's own: AWS's, unless the server's API has it.
+func (s *spec) runtimePort() int {
+	port := apiPort
+	for slices.Contains(s.Doors, port) {
+		port++
+	}
+	return port
+}
+
+// runtimeFile is where a file of Files is found.
+func (s *spec) runtimeFile(name string) string {
+	if s.Layers&namespaces != 0 {
+		return filepath.Join(runtimeRoot, name)
+	}
+	return filepath.Join(s.Runtime[len(s.Runtime)-1], name)
+}
 
 // task is where the code is in the sandbox, scratch where it may write.
 func (s *spec) task() string {

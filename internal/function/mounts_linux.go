@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +23,11 @@ var networkFiles = []string{
 }
 
 func (s *spec) systemFiles() []string {
-	if s.Network {
+	switch {
+	case s.Network:
 		return append(slices.Clone(systemFiles), networkFiles...)
+	case s.Layers&namespaces == 0: // to find localhost, where the API is
+		return append(slices.Clone(systemFiles), "/etc/hosts", "/etc/nsswitch.conf")
 	}
 	return systemFiles
 }
@@ -154,8 +158,9 @@ func (s *spec) small(opened map[string]int) error {
 		"/etc/passwd": fmt.Appendf(nil, "sbx_user:x:%d:%[1]d::%s:/sbin/nologin\n", uid, scratchRoot),
 		"/etc/group":  fmt.Appendf(nil, "sbx_user:x:%d:\n", uid),
 	}
-	if _, err := os.Stat(root + "/etc/hosts"); err != nil {
-		files["/etc/hosts"] = []byte("127.0.0.1 localhost\n")
+	if !s.Network {
+		files["/etc/hosts"] = []byte("127.0.0.1 " + strings.Join(append([]string{"localhost"}, s.Hosts...), " ") + "\n")
+		files["/etc/nsswitch.conf"] = []byte("hosts: files\n") // there is no name server
 	}
 	for name, content := range s.Files {
 		files[filepath.Join(runtimeRoot, name)] = content

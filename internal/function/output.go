@@ -1,6 +1,7 @@
 package function
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -8,23 +9,26 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // output collects what a worker writes. It keeps the last MaxLog bytes of it.
 type output struct {
 	pipe    *os.File
+	hide    []fleet.Secret // what it may not show
 	drained chan struct{}
 	ended   chan struct{}
 	ending  atomic.Bool
 
-	mu    sync.Mutex
-	kept  []byte // at most twice MaxLog
-	whole int    // bytes written, those that were dropped included
+	mu   sync.Mutex
+	kept []byte // at most twice MaxLog
+	lost int    // bytes that were dropped before them
 }
 
-// collect reads pipe to its end.
-func collect(pipe *os.File) *output {
-	o := &output{pipe: pipe, drained: make(chan struct{}), ended: make(chan struct{})}
+// collect reads pipe to its end, and hides secrets in what it keeps of that.
+func collect(pipe *os.File, hide ...fleet.Secret) *output {
+	o := &output{pipe: pipe, hide: hide, drained: make(chan struct{}), ended: make(chan struct{})}
 	go o.run()
 	return o
 }
@@ -72,11 +76,29 @@ func (o *output) rest(buf []byte) {
 func (o *output) add(b []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.whole += len(b)
 	o.kept = append(o.kept, b...)
 	if len(o.kept) > 2*MaxLog {
-		o.kept = append(o.kept[:0], o.kept[len(o.kept)-MaxLog:]...)
+		o.trim()
 	}
+}
+
+// trim drops all but the last MaxLog bytes. Secrets are taken out before, so that none is cut in two.
+func (o *output) trim() {
+	o.kept = o.without(o.kept)
+	if more := len(o.kept) - MaxLog; more > 0 {
+		o.kept = append(o.kept[:0], o.kept[more:]...)
+		o.lost += more
+	}
+}
+
+// without takes the secrets of a worker out of what it said.
+func (o *output) without(b []byte) []byte {
+	for _, secret := range o.hide {
+		if secret != "" {
+			b = bytes.ReplaceAll(b, []byte(secret.Reveal()), []byte("***"))
+		}
+	}
+	return b
 }
 
 // drain waits until everything that was written before has been read.
@@ -102,15 +124,12 @@ func (o *output) end() {
 func (o *output) take() []byte {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	kept := o.kept
-	if len(kept) > MaxLog {
-		kept = kept[len(kept)-MaxLog:]
-	}
+	o.trim()
 	var b []byte
-	if lost := o.whole - len(kept); lost > 0 {
-		b = fmt.Appendf(nil, "[%d bytes before this are not kept]\n", lost)
+	if o.lost > 0 {
+		b = fmt.Appendf(nil, "[%d bytes before this are not kept]\n", o.lost)
 	}
-	b = append(b, kept...)
-	o.kept, o.whole = nil, 0
+	b = append(b, o.kept...)
+	o.kept, o.lost = nil, 0
 	return b
 }

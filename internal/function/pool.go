@@ -85,7 +85,7 @@ func (r *Runner) Invoke(ctx context.Context, code Code, payload []byte) (res Res
 	inv := &invocation{id: fleet.NewUUID(), payload: payload, arn: code.ARN, done: make(chan answer, 1)}
 	res.RequestID = inv.id
 	for {
-		w, cold, err := r.take(code, key)
+		w, cold, err := r.take(ctx, code, key)
 		if err != nil {
 			return res, err
 		}
@@ -104,7 +104,7 @@ func (r *Runner) Invoke(ctx context.Context, code Code, payload []byte) (res Res
 		if broken != nil {
 			outcome = Errored
 			w.kill()
-			res.Payload, res.FunctionError = broken.payload, broken.functionError
+			res.Payload, res.FunctionError = w.out.without(broken.payload), broken.functionError
 			res.Log = report(res, code, w.out.take())
 			return res, nil
 		}
@@ -127,10 +127,17 @@ func (r *Runner) Invoke(ctx context.Context, code Code, payload []byte) (res Res
 			return res, err
 		}
 		res.Payload, res.FunctionError = a.payload, a.functionError
+		if a.functionError != "" { // the handler did not mean to say all that an error may show
+			res.Payload = w.out.without(res.Payload)
+		}
 		res.Log = report(res, code, w.out.take())
-		if kept {
+		switch {
+		case kept && r.hold(ctx, w, renewAhead):
 			r.put(w)
-		} else {
+		default:
+			if kept {
+				go w.kill()
+			}
 			leave = func() { go func() { <-w.gone; <-r.slots }() } // it counts until it has ended
 			r.spare(code, key)
 		}
@@ -203,29 +210,44 @@ func keyOf(c Code) string {
 	return string(sum[:])
 }
 
-// take returns a worker that waits, or starts one.
-func (r *Runner) take(code Code, key string) (w *worker, cold bool, err error) {
+// take returns a worker that waits, or starts one. One whose credentials have ended is ended, too.
+func (r *Runner) take(ctx context.Context, code Code, key string) (w *worker, cold bool, err error) {
 	r.mu.Lock()
 	old := r.supersede(code, key)
-	// The one that came last: the others grow old and end, when fewer are needed.
-	for i := len(r.idle) - 1; i >= 0 && w == nil; i-- {
-		if r.idle[i].key == key {
-			w = r.idle[i]
-			w.timer.Stop()
-			r.idle = slices.Delete(r.idle, i, i+1)
-		}
-	}
 	r.mu.Unlock()
 	end(old)
-	if w != nil {
-		return w, false, nil
+	for {
+		if w = r.pick(key); w == nil {
+			w, err = r.add(ctx, code, key)
+			return w, true, err
+		}
+		if r.hold(ctx, w, reserve) {
+			return w, false, nil
+		}
+		w.kill()
 	}
-	w, err = r.add(code, key)
-	return w, true, err
+}
+
+// pick takes a worker out of those that wait: the one that came last. The others grow old and end, when fewer are needed.
+func (r *Runner) pick(key string) *worker {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, w := range slices.Backward(r.idle) {
+		if w.key == key {
+			w.timer.Stop()
+			r.idle = slices.Delete(r.idle, i, i+1)
+			return w
+		}
+	}
+	return nil
 }
 
 // add starts a worker. If there are too many, the one that has waited longest must make room.
-func (r *Runner) add(code Code, key string) (*worker, error) {
+func (r *Runner) add(ctx context.Context, code Code, key string) (*worker, error) {
+	c, err := r.credentials(ctx, code)
+	if err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -238,7 +260,7 @@ func (r *Runner) add(code Code, key string) (*worker, error) {
 		oldest := r.idle[0]
 		go end(r.drop(func(w *worker) bool { return w == oldest }))
 	}
-	w, err := r.start(code, key)
+	w, err := r.start(code, key, c)
 	if err != nil {
 		return nil, fmt.Errorf("%w: starting a process: %w", ErrUnavailable, err)
 	}
@@ -322,7 +344,9 @@ func (r *Runner) spare(code Code, key string) {
 				delete(r.coming, key)
 			}
 		}()
-		w, err := r.add(code, key)
+		ctx, cancel := context.WithTimeout(context.Background(), initTimeout)
+		defer cancel()
+		w, err := r.add(ctx, code, key)
 		if err != nil {
 			return
 		}

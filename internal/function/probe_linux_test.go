@@ -2,6 +2,7 @@ package function
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -39,6 +40,18 @@ func probe(name, path string) (string, error) {
 			return "", err
 		}
 		return `"connected"`, c.Close()
+	case "reach": // as reach does in other languages
+		c, err := net.DialTimeout("tcp", path, 5*time.Second)
+		if err != nil {
+			return "", err
+		}
+		defer c.Close()
+		said, err := io.ReadAll(c)
+		roots, _ := os.ReadFile(os.Getenv("AWS_CA_BUNDLE"))
+		return fmt.Sprintf("%q", string(said)+" "+string(roots)), err
+	case "mptcp": // TCP by another name
+		_, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
+		return `"made"`, err
 	case "signal":
 		return `"signalled"`, syscall.Kill(pid, syscall.SIGCONT)
 	case "ptrace":

@@ -24,6 +24,7 @@ type process struct {
 	output   *os.File
 	status   *os.File     // what the sandbox says if it could not be built
 	listener net.Listener // of its Runtime API
+	doors    doors        // to the server's API; nil: the function has no network of its own, or there is no API
 	prefix   string       // of its paths
 	clean    func()       // removes what it needed, after its end
 }
@@ -39,22 +40,16 @@ var slack = map[language]int64{python: 64 << 20, node: 1 << 30, provided: 256 <<
 
 // arguments is what is executed.
 func arguments(code Code, lang language, program string, s *spec) []string {
-	boot := func(name string) string {
-		if s.Layers&namespaces != 0 {
-			return filepath.Join(runtimeRoot, name)
-		}
-		return filepath.Join(s.Runtime[len(s.Runtime)-1], name)
-	}
 	var args []string
 	switch lang {
 	case python:
-		args = []string{program, "-B", boot("bootstrap.py")}
+		args = []string{program, "-B", s.runtimeFile("bootstrap.py")}
 	case node:
 		args = []string{program, "--max-old-space-size=" + strconv.Itoa(code.Memory*3/4)}
 		if s.NoJIT {
 			args = append(args, "--jitless", "--no-expose-wasm")
 		}
-		args = append(args, boot("bootstrap.mjs"))
+		args = append(args, s.runtimeFile("bootstrap.mjs"))
 	default:
 		return []string{filepath.Join(s.task(), "bootstrap")}
 	}
@@ -64,9 +59,9 @@ func arguments(code Code, lang language, program string, s *spec) []string {
 	return args
 }
 
-// environment is that of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html): the function's own variables,
-// and those that it cannot change.
-func environment(code Code, lang language, s *spec) []string {
+// environment is that of Lambda (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html): ours, the function's own
+// variables, which may change those, and the ones that it cannot change. secrets are of the last kind.
+func environment(code Code, lang language, s *spec, ours, secrets map[string]string) []string {
 	region := "us-east-1"
 	if f := strings.Split(code.ARN, ":"); len(f) > 3 && f[3] != "" {
 		region = f[3]
@@ -75,7 +70,9 @@ func environment(code Code, lang language, s *spec) []string {
 		"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": ":UTC",
 		"LD_LIBRARY_PATH": s.task() + ":" + s.task() + "/lib",
 	}
+	maps.Copy(env, ours)
 	maps.Copy(env, code.Environment)
+	maps.Copy(env, secrets)
 	maps.Copy(env, map[string]string{
 		"_HANDLER":                        code.Handler,
 		"LAMBDA_TASK_ROOT":                s.task(),
@@ -92,7 +89,7 @@ func environment(code Code, lang language, s *spec) []string {
 		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
 	})
 	if lang == provided {
-		env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:" + strconv.Itoa(cmp.Or(s.Port, apiPort)) + s.Token
+		env["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:" + strconv.Itoa(cmp.Or(s.Port, s.runtimePort())) + s.Token
 	}
 	var list []string
 	for k, v := range env {

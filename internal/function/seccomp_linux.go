@@ -38,6 +38,7 @@ const (
 	dataArch = 4
 	dataArg0 = 16
 	dataArg1 = 24
+	dataArg2 = 32
 )
 
 // filter is the program that the kernel asks before each system call.
@@ -101,7 +102,10 @@ func (s *spec) filter() []unix.SockFilter {
 			no(unix.EAFNOSUPPORT),
 			load(dataArg1),
 			unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xf},
-			jump(unix.BPF_JEQ, unix.SOCK_STREAM, 0, 1),
+			jump(unix.BPF_JEQ, unix.SOCK_STREAM, 0, 4),
+			load(dataArg2),
+			jump(unix.BPF_JEQ, 0, 1, 0),
+			jump(unix.BPF_JEQ, unix.IPPROTO_TCP, 0, 1), // landlock knows no ports of others, such as MPTCP
 			allow)
 	}
 	return append(p, no(unix.EAFNOSUPPORT))

@@ -87,10 +87,13 @@ func (r *Runner) try(use layers) error {
 	}
 	defer os.RemoveAll(dir)
 	s := spec{Layers: use, Task: dir, Scratch: dir, Size: 1 << 20, Memory: 1 << 30, Tasks: 64, Probe: true}
+	if r.API != nil && s.ownNetwork() && !r.Network {
+		s.Doors = []int{awsPort}
+	}
 	if use&ownUser != 0 {
 		s.UID = firstUID
 	}
-	cmd, status, err := r.helper(&s, nil, nil)
+	cmd, status, err := r.helper(&s, nil, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -147,7 +150,7 @@ func said(status *os.File) error {
 
 // helper starts this program again, as the process that builds the sandbox of s and then becomes the function. status is what it says
 // when that fails, to be read after its end.
-func (r *Runner) helper(s *spec, api, out *os.File) (cmd *exec.Cmd, status *os.File, err error) {
+func (r *Runner) helper(s *spec, api, doors, out *os.File) (cmd *exec.Cmd, status *os.File, err error) {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return nil, nil, err
@@ -170,7 +173,7 @@ func (r *Runner) helper(s *spec, api, out *os.File) (cmd *exec.Cmd, status *os.F
 		return nil, nil, err
 	}
 	defer say.Close()
-	cmd = &exec.Cmd{Path: "/proc/self/exe", Args: []string{"imprint", Verb}, Env: []string{"GOMAXPROCS=1"}, ExtraFiles: []*os.File{api, input, say}}
+	cmd = &exec.Cmd{Path: "/proc/self/exe", Args: []string{"imprint", Verb}, Env: []string{"GOMAXPROCS=1"}, ExtraFiles: []*os.File{api, input, say, doors}}
 	if out != nil {
 		cmd.Stdout, cmd.Stderr = out, out
 	}
@@ -184,7 +187,7 @@ func (r *Runner) helper(s *spec, api, out *os.File) (cmd *exec.Cmd, status *os.F
 			attr.Cloneflags |= unix.CLONE_NEWUSER
 			attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: sandboxUID, HostID: os.Geteuid(), Size: 1}}
 			attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: sandboxUID, HostID: os.Getegid(), Size: 1}}
-			attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN}
+			attr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_BIND_SERVICE}
 		}
 	}
 	cmd.SysProcAttr = attr
@@ -195,8 +198,8 @@ func (r *Runner) helper(s *spec, api, out *os.File) (cmd *exec.Cmd, status *os.F
 	return cmd, status, nil
 }
 
-// spawn starts a process that loads code.
-func (r *Runner) spawn(code Code) (p process, err error) {
+// spawn starts a process that loads code and has credentials.
+func (r *Runner) spawn(code Code, c Credentials) (p process, err error) {
 	lang, program, err := r.interpreter(code.Runtime)
 	if err != nil {
 		return p, err
@@ -213,6 +216,11 @@ func (r *Runner) spawn(code Code) (p process, err error) {
 		}
 	}()
 	s := r.specOf(code, lang, program)
+	var api Address
+	if r.API != nil {
+		api = r.API.Address(code)
+		s.lead(api)
+	}
 	dir := "" // of what cannot be inside of the sandbox
 	if s.Layers&namespaces == 0 {
 		if dir, err = os.MkdirTemp("", "imprint-function-"); err != nil {
@@ -246,15 +254,30 @@ func (r *Runner) spawn(code Code) (p process, err error) {
 		p.listener, s.Port = l, l.Addr().(*net.TCPAddr).Port
 		s.Token = "/" + fleet.RandomString(32, fleet.AlphaAlnum)
 		p.prefix = s.Token
+		s.Connect = append(s.Connect, s.Port)
 	}
-	s.Args, s.Env = arguments(code, lang, program, s), environment(code, lang, s)
+	var doors *os.File
+	if len(s.Doors) > 0 {
+		var end *net.UnixConn
+		if end, doors, err = socketPair(); err != nil {
+			return p, err
+		}
+		defer doors.Close()
+		p.doors = &handed{from: end}
+		undo = append(undo, func() { _ = p.doors.Close() })
+	}
+	var way map[string]string
+	if r.API != nil {
+		way = s.variables(api)
+	}
+	s.Args, s.Env = arguments(code, lang, program, s), environment(code, lang, s, way, c.secrets())
 	out, in, err := os.Pipe()
 	if err != nil {
 		return p, err
 	}
 	defer in.Close()
 	p.output = out
-	p.cmd, p.status, err = r.helper(s, theirs, in)
+	p.cmd, p.status, err = r.helper(s, theirs, doors, in)
 	return p, err
 }
 
@@ -262,8 +285,10 @@ func (r *Runner) spawn(code Code) (p process, err error) {
 func (r *Runner) specOf(code Code, lang language, program string) *spec {
 	s := &spec{
 		Layers: r.sandbox.layers, Task: code.Dir, Hide: r.Hide, Size: scratchSize, Tasks: maxTasks,
-		Memory: int64(code.Memory)<<20 + slack[lang], Inet: lang == provided || r.Network, Network: r.Network, NoJIT: lang == node && !mayMakeCode(),
+		Memory: int64(code.Memory)<<20 + slack[lang], Inet: lang == provided || r.Network || r.API != nil, Network: r.Network, NoJIT: lang == node && !mayMakeCode(),
+		Files: map[string][]byte{},
 	}
+	s.AnyPort = r.Network || lang == provided && s.ownNetwork() // of its own network: a handler may listen for itself
 	if !code.Reuse {
 		s.Time = int64((code.Timeout+initTimeout).Seconds()+1) * 4 // several threads may be busy
 	}
@@ -275,9 +300,9 @@ func (r *Runner) specOf(code Code, lang language, program string) *spec {
 	}
 	switch lang {
 	case python:
-		s.Files = map[string][]byte{"bootstrap.py": bootstrapPython}
+		s.Files["bootstrap.py"] = bootstrapPython
 	case node:
-		s.Files = map[string][]byte{"bootstrap.mjs": bootstrapNode}
+		s.Files["bootstrap.mjs"] = bootstrapNode
 	}
 	return s
 }
@@ -355,27 +380,38 @@ func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	return c.(*net.UnixConn), theirs, nil
 }
 
-// handed is a listener that the function's process makes in its own network and hands over.
+// handed are listeners that the function's process makes in its own network and hands over. As a listener it is the first of them.
 type handed struct {
 	from *net.UnixConn
 	once sync.Once
-	l    net.Listener
+	list []net.Listener
 	err  error
 }
 
 func handedOver(from *net.UnixConn) net.Listener { return &handed{from: from} }
 
+// open waits for the listeners; there are none if the sandbox could not be built.
+func (h *handed) open() []net.Listener {
+	h.receive()
+	return h.list
+}
+
+func (h *handed) receive() { h.once.Do(func() { h.list, h.err = receiveListeners(h.from) }) }
+
 func (h *handed) Accept() (net.Conn, error) {
-	h.once.Do(func() { h.l, h.err = receiveListener(h.from) })
+	h.receive()
 	if h.err != nil {
 		return nil, h.err
 	}
-	return h.l.Accept()
+	return h.list[0].Accept()
 }
 
-func receiveListener(from *net.UnixConn) (net.Listener, error) {
+// maxDoors is the most listeners that are handed over at once.
+const maxDoors = 4
+
+func receiveListeners(from *net.UnixConn) (list []net.Listener, err error) {
 	defer from.Close()
-	oob := make([]byte, unix.CmsgSpace(4))
+	oob := make([]byte, unix.CmsgSpace(4*maxDoors))
 	_, n, _, _, err := from.ReadMsgUnix(make([]byte, 1), oob)
 	if err != nil {
 		return nil, err
@@ -388,18 +424,25 @@ func receiveListener(from *net.UnixConn) (net.Listener, error) {
 	if err != nil || len(fds) == 0 {
 		return nil, io.ErrUnexpectedEOF
 	}
-	f := os.NewFile(uintptr(fds[0]), "runtime api")
-	defer f.Close()
-	return net.FileListener(f)
+	for _, fd := range fds {
+		f := os.NewFile(uintptr(fd), "function")
+		l, failed := net.FileListener(f)
+		err = errors.Join(err, failed, f.Close())
+		if failed == nil {
+			list = append(list, l)
+		}
+	}
+	return list, err
 }
 
 func (h *handed) Close() error {
-	_ = h.from.Close() // ends receiveListener
+	_ = h.from.Close() // ends receiveListeners
 	h.once.Do(func() { h.err = net.ErrClosed })
-	if h.l != nil {
-		return h.l.Close()
+	var err error
+	for _, l := range h.list {
+		err = errors.Join(err, l.Close())
 	}
-	return nil
+	return err
 }
 
 func (h *handed) Addr() net.Addr { return h.from.LocalAddr() }

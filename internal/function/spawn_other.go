@@ -15,7 +15,7 @@ func (r *Runner) Available() error {
 	return fmt.Errorf("%w: the sandbox is made of what Linux has, this is %s", ErrUnavailable, runtime.GOOS)
 }
 
-func (r *Runner) spawn(Code) (process, error) { return process{}, r.Available() }
+func (r *Runner) spawn(Code, Credentials) (process, error) { return process{}, r.Available() }
 
 func killTree(p *os.Process) { _ = p.Kill() }
 

@@ -17,6 +17,9 @@ import (
 type worker struct {
 	code Code
 	key  string
+
+	credentials Credentials // that its process has
+
 	cmd  *exec.Cmd
 	out  *output
 	http *http.Server
@@ -41,13 +44,16 @@ type worker struct {
 }
 
 // start starts a process for code. It does not wait for the code to be loaded.
-func (r *Runner) start(code Code, key string) (*worker, error) {
-	w := &worker{code: code, key: key, work: make(chan *invocation), ready: make(chan struct{}), gone: make(chan struct{}), wake: make(chan struct{}, 1)}
-	p, err := r.spawn(code)
+func (r *Runner) start(code Code, key string, c Credentials) (*worker, error) {
+	w := &worker{code: code, key: key, credentials: c, work: make(chan *invocation), ready: make(chan struct{}), gone: make(chan struct{}), wake: make(chan struct{}, 1)}
+	p, err := r.spawn(code, c)
 	if err != nil {
 		return nil, err
 	}
-	w.cmd, w.out = p.cmd, collect(p.output)
+	w.cmd, w.out = p.cmd, collect(p.output, c.Secret, c.Token)
+	if p.doors != nil {
+		go w.usher(p.doors, r.API)
+	}
 	w.http = &http.Server{Handler: http.StripPrefix(p.prefix, w.api()), MaxHeaderBytes: 16 << 10, ErrorLog: discard}
 	go func() { _ = w.http.Serve(p.listener) }()
 	go w.watch()
@@ -57,6 +63,9 @@ func (r *Runner) start(code Code, key string) (*worker, error) {
 		w.unbuilt = said(p.status)
 		_ = p.status.Close()
 		_ = w.http.Close()
+		if p.doors != nil {
+			_ = p.doors.Close()
+		}
 		p.clean()
 		w.exit = w.cmd.ProcessState
 		close(w.gone)

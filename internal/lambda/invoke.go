@@ -56,7 +56,7 @@ func (s *Service) invoke(ctx context.Context, scope fleet.Scope, name string, ev
 	}
 	start := s.Clock.Now()
 	res, err = s.Runner.Invoke(ctx, function.Code{Name: f.Name, ARN: ARN(scope, f.Name), Dir: dir, Digest: f.Code.Digest, Runtime: f.Runtime,
-		Handler: f.Handler, Environment: variables, Memory: f.Memory, Timeout: f.Timeout}, event)
+		Handler: f.Handler, Role: f.Role, Environment: variables, Memory: f.Memory, Timeout: f.Timeout}, event)
 	if err == nil || len(res.Log) > 0 {
 		s.outputs.add(outputKey{scope, name}, outputOf(start, res))
 	}

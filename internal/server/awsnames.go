@@ -15,8 +15,13 @@ func (s *Server) awsNames() []string {
 	if !s.cfg.AWSNames {
 		return nil
 	}
+	return awsHosts(s.site.regions()...)
+}
+
+// awsHosts are host names of AWS's services in regions.
+func awsHosts(regions ...string) []string {
 	names := []string{"iam.amazonaws.com", "sts.amazonaws.com"}
-	for _, region := range s.site.regions() {
+	for _, region := range regions {
 		for _, service := range []string{"cognito-identity", "cognito-idp", "iot", "sts"} {
 			names = append(names, service+"."+region+".amazonaws.com")
 		}

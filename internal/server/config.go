@@ -125,7 +125,7 @@ type Delivery struct {
 // Functions says how the functions of package function run.
 type Functions struct {
 	UnsafeFunctions  bool `help:"Run functions even where this machine lacks a layer of their sandbox; without it they are off there." placeholder:""`
-	FunctionsNetwork bool `help:"Let functions use the network of this machine, loopback included; without it they reach nothing." placeholder:""`
+	FunctionsNetwork bool `help:"Let functions use the network of this machine, loopback included; without it they reach this server's API and nothing else." placeholder:""`
 	FunctionsAtOnce  int  `help:"Functions that run at the same time (default: twice the processors, at least 4); others wait." placeholder:"N"`
 }
 

@@ -10,10 +10,8 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/hook"
-	"github.com/imprint-iot/imprint/internal/iam"
 	"github.com/imprint-iot/imprint/internal/lambda"
 	"github.com/imprint-iot/imprint/internal/mqtt"
-	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/rule"
 	"github.com/imprint-iot/imprint/internal/sigv4"
@@ -61,8 +59,7 @@ func (s *ruleCalls) of(scope fleet.Scope) chan struct{} {
 
 // ruleCredentials makes credentials of a role for requests that a rule signs. They live as long as AWS's shortest.
 func (s *Server) ruleCredentials(ctx context.Context, scope fleet.Scope, role, rule string) (sigv4.Credentials, error) {
-	out, err := s.iam.IssueSession(ctx, iam.SessionRequest{Scope: scope, RoleARN: role, Name: "iot-rule", Duration: 15 * time.Minute, Action: "sts:AssumeRole",
-		Principal: policy.Principal{Service: iotService}, Context: policy.Context{"aws:SourceArn": {rule}, "aws:SourceAccount": {scope.Account}}})
+	out, err := s.serviceSession(ctx, scope, role, iotService, rule, "iot-rule", 15*time.Minute)
 	return sigv4.Credentials{AccessKeyID: out.AccessKeyID, Secret: out.Secret, Token: out.Token}, err
 }
 

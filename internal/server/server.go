@@ -69,6 +69,7 @@ type Server struct {
 	identities *identitypool.Service
 	registry   *registry.Service
 	runner     *function.Runner
+	calls      *functionAPI // of functions
 	functions  *lambda.Service
 	bulk       *bulk.Service
 	folder     *bucket.Folder // of buckets
@@ -85,6 +86,7 @@ type Server struct {
 
 	ports     listeners
 	http      *http.Server
+	inner     *http.Server // for functions
 	admin     *http.Server
 	scrape    *http.Server // metrics for Prometheus; nil: only on the administration socket
 	traces    stock
@@ -239,7 +241,10 @@ func (s *Server) openRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.runner = function.New(function.Config{Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Network: s.cfg.FunctionsNetwork, Hide: hidden(s.cfg.Data),
+	if s.calls, err = newFunctionAPI(s); err != nil {
+		return err
+	}
+	s.runner = function.New(function.Config{API: s.calls, Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Network: s.cfg.FunctionsNetwork, Hide: hidden(s.cfg.Data),
 		OnInvoke: s.metrics.Function, OnWorkers: s.metrics.Processes, Log: s.log})
 	if s.functions, err = lambda.New(lambda.Config{Store: s.db, Sealer: sealer, Roles: s.iam, Runner: s.runner, Dir: filepath.Join(s.cfg.Data, functionsDir), Clock: s.clock,
 		OnDelete: func(scope fleet.Scope, name string) { s.hooks.Forget(scope, name) }}); err != nil {
@@ -284,9 +289,13 @@ func (s *Server) openRules(ctx context.Context) error {
 func (s *Server) listen(context.Context) error {
 	handler := sync.OnceValue(s.handler)
 	s.wg.Go(func() { handler() }) // devices, and handshakes, need not wait for it
-	s.http = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler().ServeHTTP(w, r) }), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 2 * time.Minute,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100}, ConnContext: onConnection,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	serving := func() *http.Server {
+		return &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler().ServeHTTP(w, r) }), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 2 * time.Minute,
+			IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100}, ConnContext: onConnection,
+			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	}
+	s.http, s.inner = serving(), serving()
+	s.wg.Go(func() { s.report(s.calls.serve(s.inner)) })
 	web := s.gateway.ServeHTTPS(s.ports.https)
 	s.wg.Go(func() { s.report(s.http.Serve(web)) })
 	if s.ports.devices != nil {

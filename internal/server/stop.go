@@ -48,10 +48,11 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.admin != nil {
 		errs = append(errs, s.removeAdminSocket())
 	}
-	s.wg.Wait()
 	if s.runner != nil {
 		s.runner.Close()
 	}
+	errs = append(errs, shutDown(ctx, s.inner)) // whoever called has ended
+	s.wg.Wait()
 	if s.userpools != nil {
 		s.userpools.Close()
 	}

@@ -54,6 +54,8 @@ func refusal(err error) error {
 	switch {
 	case errors.Is(err, function.ErrBusy):
 		return &fleet.Error{Kind: fleet.KindThrottled, Msg: "Rate Exceeded. " + err.Error(), Err: err}
+	case errors.Is(err, function.ErrRole):
+		return &fleet.Error{Kind: fleet.KindDenied, Msg: "The role defined for the function cannot be assumed by Lambda. " + err.Error(), Err: err}
 	case errors.Is(err, function.ErrUnavailable), errors.Is(err, function.ErrRuntime), errors.Is(err, function.ErrCode):
 		return &fleet.Error{Kind: fleet.KindInvalid, Msg: "The function was not run: " + err.Error(), Err: err}
 	}

@@ -94,8 +94,8 @@ export const handler = async () => {
 	run("aws", "iot", "create-thing", "--thing-name", "lamp")
 	for name, fn := range map[string][]string{
 		"python": {folder(t, map[string]string{"app.py": `import boto3
-iot = boto3.client('iot')
 def handler(event, context):
+    iot = boto3.client('iot')
     try:
         return [thing['thingName'] for thing in iot.list_things()['things']]
     except Exception as e:
@@ -104,7 +104,7 @@ def handler(event, context):
 		"node": {js, "nodejs20.x", "index.handler"},
 	} {
 		run("aws", "iam", "create-role", "--role-name", name, "--assume-role-policy-document", lambdaTrust)
-		run("function", "create", name, "--folder", fn[0], "--runtime", fn[1], "--handler", fn[2], "--timeout", "30s", "--memory", "256", "--role", "arn:aws:iam::"+account+":role/"+name)
+		run("function", "create", name, "--folder", fn[0], "--runtime", fn[1], "--handler", fn[2], "--timeout", "60s", "--memory", "256", "--role", "arn:aws:iam::"+account+":role/"+name)
 		ask := func() (answer any) {
 			t.Helper()
 			check(t, json.Unmarshal([]byte(run("function", "invoke", "--quiet", name)), &answer))

@@ -58,7 +58,7 @@ func (f *functionAPI) Credentials(ctx context.Context, code function.Code) (func
 
 // Hold implements function.API. Whoever ends sessions of the role ends those of its functions.
 func (f *functionAPI) Hold(ctx context.Context, c function.Credentials, d time.Duration) bool {
-	found, err := f.iam.Lookup(ctx, f.site.Scope, c.AccessKeyID, c.Token.Reveal())
+	found, err := f.iam.Lookup(ctx, f.site.Scope.Region, c.AccessKeyID, c.Token.Reveal())
 	return err == nil && found.Caller.Expires.After(f.clock.Now().Add(d))
 }
 

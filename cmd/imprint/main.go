@@ -42,7 +42,7 @@ type cli struct {
 	Orphans  orphansCmd  `cmd:"" help:"List what hangs on nothing: certificates, things, policies and claims that were left behind."`
 	Expiry   expiryCmd   `cmd:"" help:"Tell which certificates of devices end soon, and whether they are being renewed."`
 	Explain  explainCmd  `cmd:"" help:"Say why an attempt failed: by serial, thing, certificate, claim or trace id."`
-	Log      logCmd      `cmd:"" help:"Read the logs that rules write."`
+	Log      logCmd      `cmd:"" help:"Read logs: what rules write, and what devices and rules do."`
 	Demo     demoCmd     `cmd:"" help:"Play the whole story: an installer provisions a device."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

@@ -48,7 +48,7 @@ var _ mqtt.Access = (*deviceAccess)(nil)
 func (g *Gateway) serveCertificate(tc *tls.Conn, a *arrival) mqtt.End {
 	d := &deviceAccess{g: g, a: a}
 	defer d.forget()
-	return g.broker.Serve(g.ctx, tc, mqtt.Identity{Scope: a.who.scope, Principal: a.who.principal, Access: d, Owe: g.owe(a), Notify: g.notify(a)})
+	return g.speak(tc, a, d, false)
 }
 
 // Connect implements mqtt.Access. The certificate is looked at once more: it may have lost its power since the handshake.

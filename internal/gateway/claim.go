@@ -38,7 +38,7 @@ func (g *Gateway) serveClaim(tc *tls.Conn, a *arrival) mqtt.End {
 		delete(g.claims, c)
 		g.mu.Unlock()
 	}()
-	return g.broker.Serve(g.ctx, tc, mqtt.Identity{Scope: a.who.scope, Principal: a.who.principal, Access: c, Brief: true, Owe: g.owe(a), Notify: g.notify(a)})
+	return g.speak(tc, a, c, true)
 }
 
 // Connect implements mqtt.Access. The claim is looked at once more, now that a withdrawal of it would find the connection.

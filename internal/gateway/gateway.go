@@ -3,7 +3,7 @@
 // reserved provisioning topics, and ends connections whose right has ended.
 //
 // Begin with Gateway and ServeMQTT here. identity.go says who is let in, newcomer.go who is registered by their first connection, strangers.go what was wrong with the rest, access.go and claim.go what they may do, provisioning.go speaks the
-// provisioning topics, presence.go tells the fleet who came and went, drain.go ends in order. Messages themselves are internal/mqtt's business.
+// provisioning topics, presence.go tells the fleet who came and went, iotlog.go AWS IoT's log, drain.go ends in order. Messages themselves are internal/mqtt's business.
 package gateway
 
 import (
@@ -20,6 +20,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/policy"
@@ -34,6 +35,7 @@ type Config struct {
 	Authority   *pki.Authority
 	Provision   *provision.Service
 	Recorder    *trace.Recorder
+	Logs        *logs.Service   // hears what devices do; may be nil
 	Home        fleet.Scope     // traces of strangers are kept here
 	HostNames   []string        // names under which clients may reach us; an unknown server name is refused
 	OwnNames    bool            // each account has endpoint names of its own: HostNames are Home's then

@@ -33,6 +33,8 @@ func isMQTT(alpn string) bool { return alpn == alpnMQTTCert || alpn == alpnMQTTC
 // An arrival is a connection from its first byte until its CONNECT was decided.
 type arrival struct {
 	address string
+	port    int              // of the peer, while it speaks MQTT
+	client  string           // its client id, once it is connected
 	visit   *admission.Visit // nil for a WebSocket
 	who     identity
 	trace   *trace.Trace

@@ -40,8 +40,10 @@ type versionKey struct {
 func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 	var version int64
 	return func(e mqtt.Event) {
+		g.tell(a, e)
 		switch e.Kind {
 		case mqtt.Connected:
+			a.client = e.Client.ID
 			a.visit.Welcome()
 			version = g.version(e.Client)
 			a.trace.Step("connected", "as client %s, MQTT %s", e.Client.ID, map[byte]string{4: "3.1.1", 5: "5"}[e.Client.Version])
@@ -67,7 +69,7 @@ func (g *Gateway) notify(a *arrival) func(mqtt.Event) {
 func (g *Gateway) publishPresence(e mqtt.Event, thing string, version int64) {
 	c := e.Client
 	topic := "$aws/events/" + presenceTopics[e.Kind] + "/" + c.ID
-	if strings.ContainsAny(c.ID, "#+") || !g.broker.Heard(c.Scope, topic) {
+	if presenceTopics[e.Kind] == "" || strings.ContainsAny(c.ID, "#+") || !g.broker.Heard(c.Scope, topic) {
 		return
 	}
 	p := presence{ClientID: c.ID, ThingName: thing, Timestamp: g.Clock.Now().UnixMilli(), Session: c.Session, Principal: c.Principal}
@@ -94,7 +96,7 @@ func (g *Gateway) publishPresence(e mqtt.Event, thing string, version int64) {
 	}
 }
 
-// presenceTopics are where events are published, between $aws/events and the client id.
+// presenceTopics are where events are published, between $aws/events and the client id. Of others nothing is.
 var presenceTopics = map[mqtt.EventKind]string{
 	mqtt.Connected: "presence/connected", mqtt.Disconnected: "presence/disconnected", mqtt.ConnectFailed: "presence/connect_failed",
 	mqtt.Subscribed: "subscriptions/subscribed", mqtt.Unsubscribed: "subscriptions/unsubscribed",

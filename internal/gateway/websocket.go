@@ -149,7 +149,7 @@ func (ws *webSockets) serve(nc net.Conn, a *arrival, caller *fleet.Caller) {
 		delete(ws.live, u)
 		ws.mu.Unlock()
 	}()
-	end := g.broker.Serve(g.ctx, nc, mqtt.Identity{Scope: a.who.scope, Principal: a.who.principal, Access: u, Owe: g.owe(a), Notify: g.notify(a)})
+	end := g.speak(nc, a, u, false)
 	if g.OnEnd != nil {
 		g.OnEnd(end.Reason)
 	}

@@ -1,6 +1,7 @@
-// Package logs keeps the logs that people read, in groups as CloudWatch Logs has them: what rules write there (the cloudwatchLogs action).
+// Package logs keeps the logs that people read, in groups as CloudWatch Logs has them: what rules write there (the cloudwatchLogs action), and
+// what AWS IoT tells of devices and rules where an account has asked for it (SetV2LoggingOptions).
 //
-// Begin with Service.Append. A log is bounded by its group's own days, and by the age and size that the server allows all logs
+// Begin with Service.Append; iot.go is AWS IoT's own log. A log is bounded by its group's own days, and by the age and size that the server allows all logs
 // (store.BoundedLogs). Entries are read from the store, by way of Entries.
 package logs
 
@@ -9,11 +10,15 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
+	"github.com/imprint-iot/imprint/internal/batch"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
@@ -25,17 +30,48 @@ const (
 	maxFuture  = 2 * time.Hour
 )
 
-// Config is what a Service needs.
+// Config is what a Service needs. Log may be nil.
 type Config struct {
-	Store *store.DB
-	Clock fleet.Clock
+	Store       *store.DB
+	Permissions Permissions
+	Clock       fleet.Clock
+	Log         *slog.Logger
 }
 
-// A Service keeps logs. It is safe for concurrent use.
-type Service struct{ Config }
+// Permissions is what logs need to know of IAM. Denials are *fleet.Error of KindDenied.
+type Permissions interface {
+	// PassRole checks that caller may hand the role to a service.
+	PassRole(ctx context.Context, caller *fleet.Caller, roleARN, service string) error
+	// AssumeForService checks that the role trusts service, which acts for the resource source, and returns the service in that role.
+	AssumeForService(tx *store.Tx, s fleet.Scope, roleARN, service string, source ...string) (*fleet.Caller, error)
+	// AuthorizeTx checks that caller may do action on resource.
+	AuthorizeTx(tx *store.Tx, caller *fleet.Caller, action, resource string, extra policy.Context) error
+}
 
-// New returns a Service.
-func New(cfg Config) *Service { return &Service{cfg} }
+// A Service keeps logs. It is safe for concurrent use; of a nil one, only Wants and Tell may be called.
+type Service struct {
+	Config
+	ctx     context.Context // ends with Close
+	stop    context.CancelFunc
+	queue   *batch.Queue[told]
+	dropped atomic.Int64
+	last    atomic.Int64 // the time in the last entry's id, in microseconds
+
+	choices atomic.Pointer[choices] // as of so many changes
+	changes atomic.Uint64
+}
+
+// New returns a Service. Close ends it.
+func New(cfg Config) *Service {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{Config: cfg}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.queue = batch.New(batch.Config[told]{Save: s.write, What: "what devices do", Log: cfg.Log})
+	cfg.Store.Listen(s.changed)
+	return s
+}
 
 // ARN names a stream of a group, as IAM's policies name it: those for log-group:NAME:* are for each stream.
 func ARN(s fleet.Scope, group, stream string) string {
@@ -86,25 +122,55 @@ func (s *Service) Append(ctx context.Context, scope fleet.Scope, group, stream s
 	return bad
 }
 
+// Write appends entries for somebody else, who permit asks: whether they may do actions of IAM on a resource. The group is made if there is
+// none. Errors are those of permit, Append and CreateGroup.
+func (s *Service) Write(ctx context.Context, scope fleet.Scope, group, stream string, entries []fleet.LogEntry, permit func(resource string, actions ...string) error) error {
+	if err := permit(ARN(scope, group, stream), "logs:CreateLogStream", "logs:PutLogEvents"); err != nil {
+		return err
+	}
+	err := s.Append(ctx, scope, group, stream, entries)
+	if fleet.KindOf(err) != fleet.KindNotFound {
+		return err
+	}
+	if err := permit(ARN(scope, group, ""), "logs:CreateLogGroup"); err != nil {
+		return err
+	}
+	if err := s.CreateGroup(ctx, scope, group); err != nil && fleet.KindOf(err) != fleet.KindExists {
+		return err
+	}
+	return s.Append(ctx, scope, group, stream, entries)
+}
+
 // prepare completes the entries that can be stored; bad tells of the others.
 func (s *Service) prepare(entries []fleet.LogEntry) (good []fleet.LogEntry, bad error) {
 	now := s.Clock.Now()
-	var random [4]byte
-	rand.Read(random[:])
 	refused, why := 0, ""
-	for i, e := range entries {
+	for _, e := range entries {
 		if w := unfit(e, now); w != "" {
 			refused, why = refused+1, w
 			continue
 		}
 		e.Ingested = now
-		e.ID = fmt.Sprintf("%016d%06d%010d", now.UnixMicro(), i, binary.BigEndian.Uint32(random[:]))
+		e.ID = s.nextID(now)
 		good = append(good, e)
 	}
 	if refused > 0 {
 		bad = fleet.Invalid("log entries", "", "%d of %d could not be stored: one %s", refused, len(entries), why)
 	}
 	return good, bad
+}
+
+// nextID is an id that sorts behind those that were given before, also of the same moment. Other nodes may give some at the same time.
+func (s *Service) nextID(now time.Time) string {
+	for {
+		last := s.last.Load()
+		next := max(last+1, now.UnixMicro())
+		if s.last.CompareAndSwap(last, next) {
+			var random [4]byte
+			rand.Read(random[:])
+			return fmt.Sprintf("%016d%010d", next, binary.BigEndian.Uint32(random[:]))
+		}
+	}
 }
 
 // unfit says why an entry cannot be stored, "" if it can.

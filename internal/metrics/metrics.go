@@ -44,8 +44,8 @@ type Traces struct {
 	Sampled, Dropped, Old, Surplus int64
 }
 
-// Logs is the bytes that entries of logs take, then counters of those that were deleted.
-type Logs struct{ Bytes, Old, Surplus int64 }
+// Logs is the bytes that entries of logs take, then counters of those that were deleted, and of events that could not be written.
+type Logs struct{ Bytes, Old, Surplus, Dropped int64 }
 
 // KeyPool is the state of the pool of RSA keys: gauges, then counters.
 type KeyPool struct {
@@ -177,6 +177,7 @@ func (m *Metrics) sources(s Sources) {
 	counter("imprint_traces_expired_total", "Traces that were deleted for their age.", func() float64 { return float64(s.Traces().Old) })
 	counter("imprint_traces_evicted_total", "Traces that were deleted since all together were too large.", func() float64 { return float64(s.Traces().Surplus) })
 	gauge("imprint_logs_bytes", "What entries of logs take in the store, as of the last minute.", func() float64 { return float64(s.Logs().Bytes) })
+	counter("imprint_logs_dropped_total", "Events of devices and rules that could not be logged: there was no room, or the role does not allow it.", func() float64 { return float64(s.Logs().Dropped) })
 	counter("imprint_logs_expired_total", "Entries of logs that were deleted for their age, or with their group.", func() float64 { return float64(s.Logs().Old) })
 	counter("imprint_logs_evicted_total", "Entries of logs that were deleted since all together were too large.", func() float64 { return float64(s.Logs().Surplus) })
 	gauge("imprint_keypool_ready", "RSA keys that are ready.", func() float64 { return float64(s.KeyPool().Ready) })

@@ -22,7 +22,7 @@ func used() *Metrics {
 		Stored:       func() (bytes int64, dropped uint64) { return 13, 17 },
 		Ruled:        func() int64 { return 19 },
 		Traces:       func() Traces { return Traces{Bytes: 10, Dropped: 11, Sampled: 12, Old: 13, Surplus: 14} },
-		Logs:         func() Logs { return Logs{Bytes: 15, Old: 16, Surplus: 17} },
+		Logs:         func() Logs { return Logs{Bytes: 15, Old: 16, Surplus: 17, Dropped: 18} },
 		KeyPool:      func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
 		Pending:      func() int { return 9 },
 		Circuits:     func() map[string]int { return map[string]int{"open": 15} },

@@ -39,7 +39,8 @@ type conn struct {
 	client atomic.Pointer[Client] // nil before CONNECT was accepted
 
 	head      [2]byte
-	version   byte // 0 before CONNECT
+	version   byte  // 0 before CONNECT
+	refused   error // why the PUBLISH that is being handled was refused
 	sess      *session
 	will      *Message
 	willLife  time.Duration

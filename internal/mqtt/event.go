@@ -6,14 +6,15 @@ import "time"
 type EventKind int
 
 const (
-	Connected     EventKind = iota // CONNECT was accepted
-	Disconnected                   // a connection that was Connected has ended: End says how
-	ConnectFailed                  // CONNECT, or its will, was denied by the Access: End says why
-	Subscribed                     // Topics are the filters that were granted
-	Unsubscribed                   // Topics are the filters that were removed
+	Connected        EventKind = iota // CONNECT was accepted
+	Disconnected                      // a connection that was Connected has ended: End says how
+	ConnectFailed                     // CONNECT, or its will, was denied by the Access: End says why
+	Subscribed                        // Topics are the filters that were granted
+	Unsubscribed                      // Topics are the filters that were removed
+	SubscribeRefused                  // Topics are the filters that were not granted: End says why the last of them
 )
 
-// An Event is something in the life of a connection that others may want to know (iot-core spec 7.1).
+// An Event is something in the life of a connection that others may want to know (iot-core spec 7.1; SubscribeRefused is for logs).
 type Event struct {
 	Kind   EventKind
 	Client *Client

@@ -94,6 +94,9 @@ type Identity struct {
 	// Notify, if not nil, hears of everything in the life of this connection, in order. It should return soon, may publish, and
 	// must not disconnect anybody: Disconnect waits for it.
 	Notify func(Event)
+
+	// Published, if not nil, hears of each PUBLISH of the client that has a topic, and why it was refused; nil: it was not. It must be quick.
+	Published func(m *Message, refused error)
 }
 
 // A Broker serves connections of any number of scopes that see nothing of each other.

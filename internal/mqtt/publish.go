@@ -9,6 +9,18 @@ import (
 // publish handles a PUBLISH of the client (iot-core spec 5.9, 6.7). An error ends the connection.
 func (c *conn) publish(p *packet) error {
 	c.b.received.Add(1)
+	c.refused = nil
+	err := c.take(p)
+	if c.id.Published != nil && p.message.Topic != "" {
+		if err != nil {
+			c.refused = err
+		}
+		c.id.Published(p.message, c.refused)
+	}
+	return err
+}
+
+func (c *conn) take(p *packet) error {
 	m := p.message
 	if m.QoS == 2 {
 		return clientError(codeQoS, "a PUBLISH at QoS 2, which is not supported")
@@ -96,6 +108,7 @@ func (c *conn) refusePublish(p *packet, how End) error {
 	if c.version != 5 || p.message.QoS == 0 {
 		return how
 	}
+	c.refused = how
 	c.puback(p, how.Code, how.Text)
 	return nil
 }
@@ -109,6 +122,7 @@ func (c *conn) overLimit(p *packet, err error) error {
 		c.b.log.Error("publish failed", "topic", p.message.Topic, "error", err)
 		return End{Reason: ServerError, Code: codeUnspecified, Text: "the message could not be stored"}
 	}
+	c.refused = err
 	if c.version == 5 {
 		c.puback(p, codeQuota, err.Error())
 	}
@@ -117,8 +131,10 @@ func (c *conn) overLimit(p *packet, err error) error {
 
 // drop discards a message beyond the limits: MQTT 5 clients hear of it, others get no PUBACK (iot-core spec 6.7).
 func (c *conn) drop(p *packet) error {
+	const why = "more messages per second than are allowed"
+	c.refused = End{Reason: Throttled, Code: codeQuota, Text: why}
 	if c.version == 5 {
-		c.puback(p, codeQuota, "more messages per second than are allowed")
+		c.puback(p, codeQuota, why)
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ func (c *conn) subscribe(p *packet) error {
 	var w wait
 	var denied *End
 	var granted []*subscription
-	var texts []string
+	var texts, refused []string
+	var why End
 	for i := range p.filters {
 		sub := &p.filters[i]
 		how, err := c.admit(sub)
@@ -28,6 +29,7 @@ func (c *conn) subscribe(p *packet) error {
 		}
 		if how != nil {
 			codes[i] = c.subackCode(how.Code)
+			refused, why = append(refused, p.filters[i].full()), *how
 			texts = append(texts, how.Text)
 			if how.Reason == AuthError || how.Reason == ServerError {
 				denied = how
@@ -47,6 +49,9 @@ func (c *conn) subscribe(p *packet) error {
 	c.sendRetained(granted)
 	c.sess.resume(c) // messages may wait in a group that it has joined
 	c.reportFilters(Subscribed, granted)
+	if len(refused) > 0 {
+		c.notify(Event{Kind: SubscribeRefused, Topics: refused, End: why})
+	}
 	if denied != nil && (denied.Reason == ServerError || c.version != 5 && !c.b.cfg.Denied.Keep) {
 		return *denied
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
-	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/rulesql"
 )
 
@@ -38,21 +37,9 @@ func (r cloudwatchLogs) do(ctx context.Context, j *job) (string, error) {
 			return group, err
 		}
 	}
-	stream := j.rule.Name
-	if err := r.s.permit(ctx, j, r.role, logs.ARN(j.scope, group, stream), "logs:CreateLogStream", "logs:PutLogEvents"); err != nil {
-		return group, err
-	}
-	err = r.s.Logs.Append(ctx, j.scope, group, stream, entries)
-	if fleet.KindOf(err) != fleet.KindNotFound {
-		return group, err
-	}
-	if err := r.s.permit(ctx, j, r.role, logs.ARN(j.scope, group, ""), "logs:CreateLogGroup"); err != nil {
-		return group, err
-	}
-	if err := r.s.Logs.CreateGroup(ctx, j.scope, group); err != nil && fleet.KindOf(err) != fleet.KindExists {
-		return group, err
-	}
-	return group, r.s.Logs.Append(ctx, j.scope, group, stream, entries)
+	return group, r.s.Logs.Write(ctx, j.scope, group, j.rule.Name, entries, func(resource string, actions ...string) error {
+		return r.s.permit(ctx, j, r.role, resource, actions...)
+	})
 }
 
 // batchOf are the entries of a payload like [{"timestamp": 1673520691093, "message": "text"}, …].

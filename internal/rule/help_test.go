@@ -60,7 +60,8 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 		})
 		return nil
 	}})
-	cfg := Config{Store: w.db, Permissions: w.iam, Functions: w, Logs: logs.New(logs.Config{Store: w.db}), Recorder: recorder, Again: []time.Duration{time.Nanosecond, time.Nanosecond},
+	log := logs.New(logs.Config{Store: w.db, Permissions: w.iam})
+	cfg := Config{Store: w.db, Permissions: w.iam, Functions: w, Logs: log, Recorder: recorder, Again: []time.Duration{time.Nanosecond, time.Nanosecond},
 		Publish:   func(ctx context.Context, s fleet.Scope, m *mqtt.Message) error { return w.broker.Publish(ctx, s, m) },
 		OnMessage: func(outcome string) { w.note(func() { w.outcomes[outcome]++ }) },
 		OnAction:  func(action, outcome string, _ time.Duration) { w.note(func() { w.actions[action+" "+outcome]++ }) },
@@ -78,6 +79,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 		defer cancel()
 		w.Service.Close(ctx)
 		w.ok(w.broker.Close(ctx))
+		log.Close()
 		recorder.Close()
 		w.ok(w.db.Close())
 	})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/rulesql"
 	"github.com/imprint-iot/imprint/internal/trace"
@@ -83,10 +84,12 @@ func (s *Service) work(c *compiled, e *event) (outcome string) {
 	var failures []failure
 	switch {
 	case err != nil:
+		s.log(c, e, logs.Error, logs.Event{Type: "RuleExecution", Action: "Statement", Details: err.Error()})
 		failures = []failure{{action: "Statement", resource: c.rule.Name, err: err}}
 	case !result.Matched:
 		return Filtered
 	default:
+		s.log(c, e, logs.Info, logs.Event{Type: "RuleMatch"})
 		failures = s.act(&job{compiled: c, event: e, result: result})
 	}
 	if len(failures) == 0 {
@@ -171,7 +174,9 @@ func (s *Service) act(j *job) (failures []failure) {
 func (s *Service) do(j *job, a action) (f failure) {
 	start := time.Now() // a duration; the clock may be moved
 	f.action = a.name()
+	s.log(j.compiled, j.event, logs.Debug, logs.Event{Type: "StartingRuleExecution", Action: f.action})
 	f.resource, f.err = s.try(j, a)
+	s.logExecution(j, f)
 	outcome := OK
 	if f.err != nil {
 		outcome = Failed

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/rulesql"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -185,6 +186,7 @@ func (s *Service) Select(ctx context.Context, scope fleet.Scope, m *mqtt.Message
 		if c == nil {
 			s.Log.Debug("no rule of this name", "account", scope.Account, "rule", name)
 			s.OnMissing()
+			s.logMissing(scope, m, name)
 			return nil, nil
 		}
 		list = []*compiled{c}
@@ -219,6 +221,7 @@ func (w *work) Begin(accepted bool, done func()) error {
 		}
 		e.left.Add(-1)
 		w.s.OnMessage(Dropped)
+		w.s.log(c, e, logs.Error, logs.Event{Type: "RuleMessageThrottled", Reason: "RuleExecutionThrottled", Details: "Message for Rule " + c.rule.Name + " throttled"})
 	}
 	if none {
 		names := slices.Collect(func(yield func(string) bool) {

@@ -36,7 +36,7 @@ import (
 // Services are the tables behind the one origin.
 func (s *Server) Services() []*wire.Service {
 	return []*wire.Service{
-		(&iot.API{Store: s.db, Registry: s.registry, Provision: s.provision, Roles: s.iam, Rules: s.rules, Bulk: s.bulk}).Service(),
+		(&iot.API{Store: s.db, Registry: s.registry, Provision: s.provision, Roles: s.iam, Rules: s.rules, Logs: s.logs, Bulk: s.bulk}).Service(),
 		s.messages(s.authorize).Service(),
 		cognitoidp.Service(cognitoidp.Config{Pools: s.userpools}),
 		cognitoidentity.Service(cognitoidentity.Config{Pools: s.identities, Roles: s.iam}),
@@ -55,7 +55,7 @@ func (s *Server) messages(authorize func(context.Context, *fleet.Caller, wire.Ac
 // handler serves the HTTPS port: what is no AWS operation first, the AWS protocols behind.
 func (s *Server) handler() http.Handler {
 	services := s.Services()
-	front := &wire.Frontend{Services: services, Observe: s.traceSignIns(s.countRequests(services)), Authenticate: s.authenticate, Vouch: s.vouch, Authorize: s.authorize, Scope: s.site.Scope,
+	front := &wire.Frontend{Services: services, Observe: s.logData(s.traceSignIns(s.countRequests(services))), Authenticate: s.authenticate, Vouch: s.vouch, Authorize: s.authorize, Scope: s.site.Scope,
 		CORS: wire.CORS{Origins: s.cfg.CORSOrigins}, Clock: s.clock, Log: s.log}
 	wellKnown := s.userpools.WellKnown()
 	pages := hosted.New(hosted.Config{Pools: s.userpools, CORS: front.CORS, Log: s.log, Observe: s.metrics.Hosted})
@@ -110,7 +110,7 @@ func (s *Server) deviceHandler() http.Handler {
 	}
 	services := []*wire.Service{s.messages(authorize).DeviceService()}
 	credentials := s.gateway.CredentialProvider(s.deviceCredentials)
-	messages := &wire.Frontend{Services: services, Observe: s.countRequests(services), Authorize: authorize, MaxBody: 2 * mqtt.MaxPayload, Clock: s.clock, Log: s.log,
+	messages := &wire.Frontend{Services: services, Observe: s.logData(s.countRequests(services)), Authorize: authorize, MaxBody: 2 * mqtt.MaxPayload, Clock: s.clock, Log: s.log,
 		Authenticate: func(ctx context.Context, _ *http.Request, _ []byte, _ *wire.Service) (*fleet.Caller, error) {
 			return gateway.DeviceFrom(ctx).Caller(), nil
 		}}

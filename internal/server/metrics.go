@@ -24,7 +24,7 @@ func (s *Server) newMetrics() *metrics.Metrics {
 			return metrics.Traces{Bytes: s.traces.bytes.Load(), Sampled: sampled, Dropped: dropped, Old: s.traces.old.Load(), Surplus: s.traces.surplus.Load()}
 		},
 		Logs: func() metrics.Logs {
-			return metrics.Logs{Bytes: s.logged.bytes.Load(), Old: s.logged.old.Load(), Surplus: s.logged.surplus.Load()}
+			return metrics.Logs{Bytes: s.logged.bytes.Load(), Old: s.logged.old.Load(), Surplus: s.logged.surplus.Load(), Dropped: s.logs.Dropped()}
 		},
 		KeyPool: func() metrics.KeyPool {
 			p := s.keys.Stats()

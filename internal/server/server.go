@@ -275,9 +275,9 @@ func (s *Server) openRules(ctx context.Context) error {
 		Hook: s.hooks, Recorder: s.recorder, Regions: s.site.regions(), Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})
 	s.bulk = bulk.New(bulk.Config{Store: s.db, Provision: s.provision, Permissions: s.iam, Objects: s.objects, Folder: s.folder, Link: s.reportLink, Clock: s.clock, Log: s.log})
-	s.logs = logs.New(logs.Config{Store: s.db, Clock: s.clock})
+	s.logs = logs.New(logs.Config{Store: s.db, Permissions: s.iam, Clock: s.clock, Log: s.log})
 	s.rules = s.newRules()
-	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Work: &s.devices,
+	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Logs: s.logs, Work: &s.devices,
 		Door: s.strangers.door, Connections: s.strangers.budgets.Connections, Violations: s.strangers.violations(), Filters: rate(s.strangers.budgets.Subscriptions, 2), OnFull: func() { s.metrics.Refused(budgetConnections) },
 		OnHandshake: s.handshakeDone, OnRequest: s.flowDone, OnFirstConnection: s.metrics.FirstConnection, HoldFirstConnect: s.cfg.HoldFirstConnect, OnEnd: s.countEnd, Rules: s.rules, Limits: s.cfg.limits(), Denied: s.cfg.denied(),
 		Home: s.site.Scope, OwnNames: s.cfg.EndpointDomain != "", HostNames: s.site.names(), Clock: s.clock, Log: s.log})

@@ -65,6 +65,9 @@ func (s *Server) Close(ctx context.Context) error {
 	if s.helper != nil {
 		errs = append(errs, s.helper.Close())
 	}
+	if s.logs != nil {
+		s.logs.Close()
+	}
 	if s.recorder != nil {
 		s.recorder.Close()
 	}

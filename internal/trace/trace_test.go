@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/batch"
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
@@ -94,13 +95,13 @@ func TestAFloodIsCountedNotWaitedFor(t *testing.T) {
 		saved += len(batch)
 		return nil
 	}})
-	const flood = 5 * queueSize
+	const flood = 5 * batch.Size
 	for range flood {
 		r.Finish(New(scope, Create, nil), nil)
 	}
 	close(release)
 	r.Close()
-	if sampled, dropped := r.Lost(); saved < queueSize || int64(saved)+dropped != flood || sampled != 0 {
+	if sampled, dropped := r.Lost(); saved < batch.Size || int64(saved)+dropped != flood || sampled != 0 {
 		t.Errorf("%d saved, %d dropped of %d, %d left out", saved, dropped, flood, sampled)
 	}
 	r.Finish(New(scope, Connect, nil), nil) // after Close: nothing to do, no panic

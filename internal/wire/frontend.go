@@ -66,6 +66,7 @@ type Event struct {
 	Kind      fleet.Kind // of the error
 	Err       error      // as the handler returned it; nil: success
 	Caller    *fleet.Caller
+	Resources []string // that it was about, as ARNs or "*"; nil: not known
 	Duration  time.Duration
 }
 
@@ -164,7 +165,9 @@ func (x *exchange) perform(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	if !public && !row.noPermission {
-		if err := x.Authorize(ctx, caller, row.access(caller.Scope, in)); err != nil {
+		access := row.access(caller.Scope, in)
+		x.event.Resources = access.Resources
+		if err := x.Authorize(ctx, caller, access); err != nil {
 			return nil, err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/provision"
@@ -87,7 +88,9 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { must(t, db.Close()) })
 	ca, err := pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock})
 	must(t, err)
-	api := &API{Store: db,
+	log := logs.New(logs.Config{Store: db, Permissions: permits{}, Clock: clock})
+	t.Cleanup(log.Close)
+	api := &API{Store: db, Logs: log,
 		Registry:  registry.New(registry.Config{Store: db, Authority: ca, Keys: keys(), Host: "iot.lan", Names: []string{"iot.lan", "localhost"}}),
 		Provision: provision.New(provision.Config{Store: db, Authority: ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Permissions: permits{}, Clock: clock}),
 		Roles:     permits{},

@@ -23,6 +23,7 @@ type API struct {
 	Provision Provisioner
 	Roles     Roles
 	Rules     *rule.Service
+	Logs      Logger
 	Bulk      BulkRegistrar
 }
 
@@ -52,7 +53,7 @@ var errorCodes = wire.ErrorTable{
 // Service returns the table of operations.
 func (a *API) Service() *wire.Service {
 	return wire.NewService(Model, slices.Concat(a.thingRows(), a.groupRows(), a.certificateRows(), a.caRows(), a.policyRows(), a.accountRows(),
-		a.provisioningRows(), a.roleAliasRows(), a.transferRows(), a.domainRows(), a.topicRuleRows(), a.bulkRows()), errorCodes)
+		a.provisioningRows(), a.roleAliasRows(), a.transferRows(), a.domainRows(), a.topicRuleRows(), a.bulkRows(), a.loggingRows()), errorCodes)
 }
 
 // read and write run f in a transaction, in the caller's scope.

@@ -44,6 +44,7 @@ func (s *Server) sweep(ctx context.Context) {
 			"traces":       func() error { return s.trimTraces(ctx, now) },
 			"logs":         func() error { return s.trimLogs(ctx, now) },
 			"expiries":     func() error { return s.countEnding(ctx, now) },
+			"searches":     func() error { return s.fileAttributes(ctx) },
 		} {
 			if err := f(); err != nil && ctx.Err() == nil {
 				s.log.Error("sweeping", "what", what, "error", err)
@@ -138,6 +139,14 @@ func (s *Server) trimLogs(ctx context.Context, now time.Time) error {
 		return err
 	}
 	return s.trim(ctx, &s.logged, now.Add(-time.Duration(s.cfg.LogKeep)), int64(s.cfg.LogSize))
+}
+
+// fileAttributes mends the searches for what an older version has written.
+func (s *Server) fileAttributes(ctx context.Context) error {
+	return s.inChunks(ctx, new(atomic.Int64), func(tx *store.Tx) (int, bool, error) {
+		n, err := tx.FileAttributes(sweepChunk)
+		return n, n == sweepChunk, err
+	})
 }
 
 // renew replaces the server's certificate in time, without dropping a connection.

@@ -1,10 +1,8 @@
 package store
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
@@ -52,7 +50,7 @@ func (tx *Tx) CreateThing(s fleet.Scope, t fleet.Thing) error {
 	}
 	tx.saw(Change{s, ChangedThing, t.Name}, row, true)
 	tx.saw(inNoGroup(s, t.Name), nil, false)
-	return tx.indexAttributes(s, t.Name, nil, t.Attributes)
+	return tx.indexAttributes(s, t.Name, fleet.Thing{}, t)
 }
 
 // UpdateThing stores type, attributes, billing group and version of t in place of old, which the caller has read in this
@@ -65,13 +63,13 @@ func (tx *Tx) UpdateThing(s fleet.Scope, old, t fleet.Thing) error {
 		return err
 	}
 	tx.Changed(s, ChangedThing, t.Name)
-	return tx.indexAttributes(s, t.Name, old.Attributes, t.Attributes)
+	return tx.indexAttributes(s, t.Name, old, t)
 }
 
 // DeleteThing removes a thing that the caller has read in this transaction, with its group memberships. Principals must be
 // detached before.
 func (tx *Tx) DeleteThing(s fleet.Scope, t fleet.Thing) error {
-	if err := tx.indexAttributes(s, t.Name, t.Attributes, nil); err != nil {
+	if err := tx.indexAttributes(s, t.Name, t, fleet.Thing{}); err != nil {
 		return err
 	}
 	for _, q := range []string{
@@ -86,143 +84,66 @@ func (tx *Tx) DeleteThing(s fleet.Scope, t fleet.Thing) error {
 	return nil
 }
 
-// indexAttributes brings the search rows of a thing from one set of attributes to the other, in the order of names.
-func (tx *Tx) indexAttributes(s fleet.Scope, thing string, from, to map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(from)) {
-		if v, kept := to[name]; kept && v == from[name] {
+// unfiled is the type in a row of thing_attributes that a version has written which knew of no types there. See FileAttributes.
+const unfiled = "?"
+
+// indexAttributes brings the search rows of a thing from one state to the other, in the order of names.
+func (tx *Tx) indexAttributes(s fleet.Scope, thing string, from, to fleet.Thing) error {
+	kept := func(name string) bool {
+		was, had := from.Attributes[name]
+		is, has := to.Attributes[name]
+		return had && has && was == is && from.Type == to.Type
+	}
+	for _, name := range slices.Sorted(maps.Keys(from.Attributes)) {
+		if kept(name) {
 			continue
 		}
-		if _, err := tx.exec(`DELETE FROM thing_attributes WHERE account = ? AND region = ? AND name = ? AND value = ? AND thing = ?`,
-			s.Account, s.Region, name, from[name], thing); err != nil {
+		if _, err := tx.exec(`DELETE FROM thing_attributes WHERE account = ? AND region = ? AND name = ? AND value = ? AND thing_type IN (?, ?) AND thing = ?`,
+			s.Account, s.Region, name, from.Attributes[name], from.Type, unfiled, thing); err != nil {
 			return err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(to)) {
-		if v, had := from[name]; had && v == to[name] {
+	for _, name := range slices.Sorted(maps.Keys(to.Attributes)) {
+		if kept(name) {
 			continue
 		}
-		if _, err := tx.exec(`INSERT INTO thing_attributes (account, region, name, value, thing) VALUES (?, ?, ?, ?, ?)`,
-			s.Account, s.Region, name, to[name], thing); err != nil {
+		if _, err := tx.exec(`INSERT INTO thing_attributes (account, region, name, value, thing_type, thing) VALUES (?, ?, ?, ?, ?, ?)`,
+			s.Account, s.Region, name, to.Attributes[name], to.Type, thing); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// A ThingFilter narrows a list of things; zero fields do not.
-type ThingFilter struct {
-	Type      string
-	Attribute string // things that have this attribute
-	Value     string // with this value; needs Attribute
-	Prefix    bool   // Value is only the beginning
-}
-
-// scanned is how many things a page looks at to find those that have both an attribute and a type: there is no index of both. Where
-// more have either, a page may have fewer things than it has room for, and another behind it.
-const scanned = 1000
-
-// Things lists things that pass f, by name; where f asks for a range of values, by value and name.
-func (tx *Tx) Things(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet.Thing, next string, err error) {
-	if f.Attribute != "" && f.Type != "" {
-		return tx.thingsByBoth(s, f, p)
+// FileAttributes gives the search rows that an older version has written since the schema was brought up to date, beside this one or in
+// its place for some time, the types of their things: at most limit, and it returns how many. Until then they are found without the type
+// only.
+func (tx *Tx) FileAttributes(limit int) (int, error) {
+	type row struct {
+		fleet.Scope
+		name, value, thing string
 	}
-	q := f.query(s, p)
-	things, err = q.run(tx, pageLimit(p))
-	things, next = cutPage(p, things, q.key)
-	return things, next, err
-}
-
-// A thingQuery is a page of things by one index. key is what the page behind it begins after.
-type thingQuery struct {
-	from, where, order string
-	args               []any
-	key                func(fleet.Thing) string
-}
-
-func (q thingQuery) run(tx *Tx, limit int64) ([]fleet.Thing, error) {
-	return all(tx, scanThing, fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY %s LIMIT ?`, thingColumns, q.from, q.where, q.order), append(q.args, limit)...)
-}
-
-// query goes by the attribute, if f has one; then the type is left to the caller.
-func (f ThingFilter) query(s fleet.Scope, p fleet.Page) thingQuery {
-	q := thingQuery{from: `things t`, where: `t.account = ? AND t.region = ? AND t.name > ?`, order: `t.name`, args: []any{s.Account, s.Region},
-		key: func(t fleet.Thing) string { return t.Name }}
-	if f.Attribute != "" {
-		q.from = `thing_attributes a JOIN things t ON t.account = a.account AND t.region = a.region AND t.name = a.thing`
-	}
-	switch {
-	case f.Attribute == "":
-		q.args = append(q.args, p.After)
-		if f.Type != "" { // the second condition lets the partial index serve
-			q.where += ` AND t.thing_type = ? AND t.thing_type <> ''`
-			q.args = append(q.args, f.Type)
-		}
-	case f.Value != "" && !f.Prefix:
-		q.where, q.order = `a.account = ? AND a.region = ? AND a.name = ? AND a.value = ? AND a.thing > ?`, `a.thing`
-		q.args = append(q.args, f.Attribute, f.Value, p.After)
-	default: // a key is value and name with a tab between, which neither can hold
-		lo, hi := prefixRange(f.Value)
-		q.where, q.order = `a.account = ? AND a.region = ? AND a.name = ? AND a.value < ?`, `a.value, a.thing`
-		q.args = append(q.args, f.Attribute, hi)
-		if value, thing, later := strings.Cut(p.After, "\t"); later { // one lower bound, see prefixPage
-			q.where += ` AND (a.value, a.thing) > (?, ?)`
-			q.args = append(q.args, value, thing)
-		} else {
-			q.where += ` AND a.value >= ?`
-			q.args = append(q.args, lo)
-		}
-		q.key = func(t fleet.Thing) string { return t.Attributes[f.Attribute] + "\t" + t.Name }
-	}
-	return q
-}
-
-// thingsByBoth goes by the type if few things have it, else by the attribute.
-func (tx *Tx) thingsByBoth(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet.Thing, next string, err error) {
-	q, most := f.query(s, p), int64(scanned)
-	if p.Limit <= 0 {
-		most = noLimit
-	}
-	typed := ThingFilter{Type: f.Type}.query(s, fleet.Page{})
-	found, err := typed.run(tx, scanned+1)
+	list, err := all(tx, func(s scanner) (r row, err error) {
+		return r, s.Scan(&r.Account, &r.Region, &r.name, &r.value, &r.thing)
+	},
+		`SELECT account, region, name, value, thing FROM thing_attributes WHERE thing_type = '?' ORDER BY account, region, thing, name LIMIT ?`, limit)
 	if err != nil {
-		return nil, "", err
+		return 0, err
 	}
-	if len(found) <= scanned {
-		slices.SortFunc(found, func(a, b fleet.Thing) int { return strings.Compare(q.key(a), q.key(b)) })
-	} else if found, err = q.run(tx, most); err != nil {
-		return nil, "", err
-	} else if int64(len(found)) == most {
-		next = q.key(found[most-1])
-	}
-	for _, t := range found {
-		if t.Type != f.Type || !f.has(t) || q.key(t) <= p.After {
-			continue
+	for _, r := range list {
+		t, err := tx.Thing(r.Scope, r.thing)
+		if err != nil && fleet.KindOf(err) != fleet.KindNotFound {
+			return 0, err
 		}
-		if things = append(things, t); p.Limit > 0 && len(things) > p.Limit {
-			things, next = cutPage(p, things, q.key)
-			return things, next, nil
+		was, is := fleet.Thing{Type: unfiled, Attributes: map[string]string{r.name: r.value}}, fleet.Thing{}
+		if v, has := t.Attributes[r.name]; has && v == r.value {
+			is = fleet.Thing{Type: t.Type, Attributes: was.Attributes}
+		}
+		if err := tx.indexAttributes(r.Scope, r.thing, was, is); err != nil {
+			return 0, err
 		}
 	}
-	return things, next, nil
-}
-
-// has reports whether a thing has the attribute that f asks for.
-func (f ThingFilter) has(t fleet.Thing) bool {
-	v, ok := t.Attributes[f.Attribute]
-	switch {
-	case !ok:
-		return false
-	case f.Prefix:
-		return strings.HasPrefix(v, f.Value)
-	}
-	return f.Value == "" || v == f.Value
-}
-
-// ThingsOfTypeExist reports whether any thing has the type.
-func (tx *Tx) ThingsOfTypeExist(s fleet.Scope, thingType string) (bool, error) {
-	_, found, err := one(tx, scanString, `SELECT name FROM things WHERE account = ? AND region = ? AND thing_type = ? AND thing_type <> '' LIMIT 1`,
-		s.Account, s.Region, thingType)
-	return found, err
+	return len(list), nil
 }
 
 const thingTypeColumns = `name, id, description, searchable, propagating, deprecated, created`

@@ -11,9 +11,11 @@ import (
 // say the same number.
 const farEnd = 2493072000000
 
-// within narrows a query to the certificates c of a scope that end from ? to ?. The casts keep SQLite from asking whether a bound time
+// within narrows a query to the certificates c of a scope that end before ?, and since to those that end from ? on. The casts keep SQLite from asking whether a bound time
 // implies the condition of a partial index, for which it would compile the statement again at every new value.
-var within = fmt.Sprintf(`c.account = ? AND c.region = ? AND c.not_after < %d AND c.not_after >= CAST(? AS BIGINT) AND c.not_after < CAST(? AS BIGINT) AND c.status = ?`, farEnd)
+var within = fmt.Sprintf(`c.account = ? AND c.region = ? AND c.not_after < %d AND c.not_after < CAST(? AS BIGINT) AND c.status = ?`, farEnd)
+
+const since = ` AND c.not_after >= CAST(? AS BIGINT)`
 
 // An Expiry is an active certificate that ends, with what is to be known about that.
 type Expiry struct {
@@ -38,7 +40,10 @@ func scanExpiry(row scanner) (e Expiry, err error) {
 // Expiries lists the active certificates that end from one time, inclusive, to another, the next to end first.
 func (tx *Tx) Expiries(s fleet.Scope, from, to time.Time, p fleet.Page) ([]Expiry, string, error) {
 	keyset, order, keyArgs := timePage(p, "c.not_after", "c.id")
-	args := append([]any{s.Account, s.Region, millis(from), millis(to), string(fleet.Active)}, keyArgs...)
+	if keyset == "" { // else one lower bound, see prefixPage
+		keyset, keyArgs = since, []any{millis(from)}
+	}
+	args := append([]any{s.Account, s.Region, millis(to), string(fleet.Active)}, keyArgs...)
 	list, err := all(tx, scanExpiry, `SELECT c.id, c.not_before, c.not_after, c.ca_id, COALESCE(r.template, ''),
 		COALESCE((SELECT MIN(t.thing) FROM thing_principals t WHERE t.account = c.account AND t.region = c.region AND t.principal = 'cert/' || c.id), ''),
 		COALESCE(u.last_seen, 0),
@@ -70,8 +75,8 @@ func (tx *Tx) ExpiryCounts(s fleet.Scope, from, to time.Time) ([]ExpiryCount, er
 		return e, err
 	}, `SELECT c.not_after / 86400000 AS day, COALESCE(r.template, '') AS template, c.ca_id, COUNT(*) FROM certificates c
 		LEFT JOIN registrations r ON r.account = c.account AND r.region = c.region AND r.certificate = c.id
-		WHERE `+within+` GROUP BY day, COALESCE(r.template, ''), c.ca_id ORDER BY day, template, c.ca_id`,
-		s.Account, s.Region, millis(from), millis(to), string(fleet.Active))
+		WHERE `+within+since+` GROUP BY day, COALESCE(r.template, ''), c.ca_id ORDER BY day, template, c.ca_id`,
+		s.Account, s.Region, millis(to), string(fleet.Active), millis(from))
 }
 
 const dayMillis = 86400000

@@ -76,10 +76,10 @@ func TestExpiriesAreFoundByTheirIndex(t *testing.T) {
 	db := open(t)
 	raw := direct(t, db)
 	for query, index := range map[string]string{
-		`SELECT c.id FROM certificates c WHERE ` + within + ` ORDER BY c.not_after, c.id LIMIT 10`:                                       "certificates_by_end",
+		`SELECT c.id FROM certificates c WHERE ` + within + since + ` ORDER BY c.not_after, c.id LIMIT 10`:                               "certificates_by_end",
 		fmt.Sprintf(`SELECT COUNT(*) FROM certificates WHERE not_after < %d AND not_after >= CAST(1 AS BIGINT) AND status = ''`, farEnd): "COVERING INDEX certificates_ending",
 	} {
-		args := []any{"a", "r", 1, 2, "ACTIVE"}
+		args := []any{"a", "r", 2, "ACTIVE", 1}
 		if plan := lines(t, raw, "EXPLAIN QUERY PLAN "+bound(query, args)); !slices.ContainsFunc(plan, func(l string) bool { return strings.Contains(l, "SEARCH") && strings.Contains(l, index) }) {
 			t.Errorf("%s: %q", query, plan)
 		}

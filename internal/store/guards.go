@@ -156,8 +156,11 @@ func (tx *Tx) ApprovalOf(s fleet.Scope, thing, key string) (a fleet.ApprovalRequ
 
 // Approvals lists requests by id, which is by time, of one state only if it is not "".
 func (tx *Tx) Approvals(s fleet.Scope, state fleet.ApprovalState, p fleet.Page) ([]fleet.ApprovalRequest, string, error) {
-	list, err := all(tx, scanApproval, `SELECT `+approvalColumns+` FROM approvals a WHERE account = ? AND region = ? AND id > ? AND (state = ? OR ? = '') ORDER BY id LIMIT ?`,
-		s.Account, s.Region, p.After, string(state), string(state), pageLimit(p))
+	where, args := `account = ? AND region = ? AND id > ?`, []any{s.Account, s.Region, p.After}
+	if state != "" {
+		where, args = where+` AND state = ?`, append(args, string(state))
+	}
+	list, err := all(tx, scanApproval, `SELECT `+approvalColumns+` FROM approvals a WHERE `+where+` ORDER BY id LIMIT ?`, append(args, pageLimit(p))...)
 	list, next := cutPage(p, list, func(a fleet.ApprovalRequest) string { return a.ID })
 	return list, next, err
 }

@@ -56,7 +56,7 @@ var orphanQueries = map[OrphanKind]orphanQuery{
 
 // Orphans lists what was made before a time and is an orphan of a kind. A page looks at a bounded number of rows: it may be short, or
 // empty, and have a next one.
-func (tx *Tx) Orphans(s fleet.Scope, kind OrphanKind, before time.Time, p fleet.Page) ([]Orphan, string, error) {
+func (tx *Tx) Orphans(s fleet.Scope, kind OrphanKind, before time.Time, p fleet.Page) (list []Orphan, next string, err error) {
 	q, known := orphanQueries[kind]
 	if !known {
 		return nil, "", fleet.Invalid("", "", "there is no kind of orphan %q", string(kind))
@@ -65,19 +65,21 @@ func (tx *Tx) Orphans(s fleet.Scope, kind OrphanKind, before time.Time, p fleet.
 		Orphan
 		is bool
 	}
-	keyset, order := q.key+` > ?`, q.key
-	args := []any{p.After}
-	if q.byTime() {
+	condition, where, order, key := q.condition+` AND o.created < ?`, q.key+` > ?`, q.key, func(o Orphan) string { return o.Name }
+	args := []any{millis(before), s.Account, s.Region, p.After}
+	if q.byTime() { // what is too young comes last
 		at, after, _ := strings.Cut(p.After, "/")
 		ms, _ := strconv.ParseInt(at, 10, 64)
-		keyset, order = `(o.created, `+q.key+`) > (?, ?)`, `o.created, `+q.key
-		args = []any{ms, after}
+		condition, where, order = q.condition, `(o.created, `+q.key+`) > (?, ?) AND o.created < ?`, `o.created, `+q.key
+		args = []any{s.Account, s.Region, ms, after, millis(before)}
+		key = func(o Orphan) string { return timeKey(o.Created, o.Name) }
 	}
-	args = append(append([]any{s.Account, s.Region}, args...), millis(before))
 	if kind == UnusedClaims {
 		args = append([]any{millis(tx.Now())}, args...)
 	}
-	list, err := all(tx, func(r scanner) (o row, err error) {
+	var last Orphan
+	examined := 0
+	err = each(tx, func(r scanner) (o row, err error) {
 		var created int64
 		var detail string
 		err = r.Scan(&o.Name, &created, &detail, &o.is)
@@ -87,22 +89,19 @@ func (tx *Tx) Orphans(s fleet.Scope, kind OrphanKind, before time.Time, p fleet.
 			o.Claim = detail
 		}
 		return o, err
-	}, fmt.Sprintf(`SELECT %s, o.created, %s, %s FROM %s o WHERE o.account = ? AND o.region = ? AND %s AND o.created < ? ORDER BY %s LIMIT %d`,
-		q.key, q.detail, q.condition, q.table, keyset, order, maxExamined), args...)
-	if err != nil {
-		return nil, "", err
-	}
-	var out []Orphan
-	for i, o := range list {
-		if o.is {
-			out = append(out, o.Orphan)
+	}, func(o row) bool {
+		if p.Limit > 0 && len(list) == p.Limit {
+			next = key(last)
+			return false
 		}
-		if i == maxExamined-1 || p.Limit > 0 && len(out) == p.Limit && i < len(list)-1 {
-			if q.byTime() {
-				return out, timeKey(o.Created, o.Name), nil
-			}
-			return out, o.Name, nil
+		if last = o.Orphan; o.is {
+			list = append(list, last)
 		}
-	}
-	return out, "", nil
+		if examined++; examined == maxExamined {
+			next = key(last)
+		}
+		return true
+	}, fmt.Sprintf(`SELECT %s, o.created, %s, %s FROM %s o WHERE o.account = ? AND o.region = ? AND %s ORDER BY %s LIMIT %d`,
+		q.key, q.detail, condition, q.table, where, order, maxExamined), args...)
+	return list, next, err
 }

@@ -107,11 +107,14 @@ func (tx *Tx) PrincipalsOf(s fleet.Scope, thing string, only fleet.PrincipalType
 	return list, next, err
 }
 
-// ThingsOf lists the things of a principal, with attachments of one type only if it is not "", by name.
+// ThingsOf lists the things of a principal, with attachments of one type only if it is not "", by name. A principal with an exclusive thing
+// has no other: of those that many things share, one look tells that there is none.
 func (tx *Tx) ThingsOf(s fleet.Scope, principal string, only fleet.PrincipalType, p fleet.Page) ([]fleet.Attachment, string, error) {
 	list, err := all(tx, attachmentScanner(s), `SELECT thing, principal, type FROM thing_principals
-		WHERE account = ? AND region = ? AND principal = ? AND thing > ? AND (type = ? OR ? = '') ORDER BY thing LIMIT ?`,
-		s.Account, s.Region, principalKey(s, principal), p.After, string(only), string(only), pageLimit(p))
+		WHERE account = ? AND region = ? AND principal = ? AND thing > ? ORDER BY thing LIMIT ?`, s.Account, s.Region, principalKey(s, principal), p.After, pageLimit(p))
+	if only != "" && len(list) > 0 && list[0].Type != only {
+		return nil, "", err
+	}
 	list, next := cutPage(p, list, func(a fleet.Attachment) string { return a.Thing })
 	return list, next, err
 }

@@ -147,8 +147,8 @@ func at(n int) time.Time    { return time.UnixMilli(1e12 + int64(n)*1000) }
 func page(n int) fleet.Page { return fleet.Page{Limit: n + 1} }
 
 type statement struct {
-	sql         string
-	uses, again int
+	sql                string
+	uses, again, steps int
 }
 
 // compiled lists the compiled statements of a connection with SQLite's own counters (sqlite3_stmt_status).
@@ -164,7 +164,8 @@ func compiled(t *testing.T, conn driver.Conn) (out []statement) {
 	for s := sqlite3.Xsqlite3_next_stmt(tls, db, 0); s != 0; s = sqlite3.Xsqlite3_next_stmt(tls, db, s) {
 		out = append(out, statement{libc.GoString(sqlite3.Xsqlite3_sql(tls, s)),
 			int(sqlite3.Xsqlite3_stmt_status(tls, s, sqlite3.SQLITE_STMTSTATUS_RUN, 0)),
-			int(sqlite3.Xsqlite3_stmt_status(tls, s, sqlite3.SQLITE_STMTSTATUS_REPREPARE, 0))})
+			int(sqlite3.Xsqlite3_stmt_status(tls, s, sqlite3.SQLITE_STMTSTATUS_REPREPARE, 0)),
+			int(sqlite3.Xsqlite3_stmt_status(tls, s, sqlite3.SQLITE_STMTSTATUS_VM_STEP, 0))})
 	}
 	return out
 }

@@ -17,21 +17,31 @@ import (
 type scanner interface{ Scan(...any) error }
 
 // all runs a query and scans each of its rows.
-func all[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
-	rows, err := tx.rows(query, args...)
+func all[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (out []T, err error) {
+	err = each(tx, scan, func(v T) bool { out = append(out, v); return true }, query, args...)
 	if err != nil {
 		return nil, err
 	}
+	return out, nil
+}
+
+// each runs a query and hands its rows over, until visit wants no more.
+func each[T any](tx *Tx, scan func(scanner) (T, error), visit func(T) (more bool), query string, args ...any) error {
+	rows, err := tx.rows(query, args...)
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
-	var out []T
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out = append(out, v)
+		if !visit(v) {
+			return nil
+		}
 	}
-	return out, tx.note(rows.Err())
+	return tx.note(rows.Err())
 }
 
 // one runs a query for a single row; found is false if there is none.

@@ -96,8 +96,8 @@ func (f ThingFilter) span(after spot) (where, order string, args []any) {
 }
 
 // A page of a range of values and a type looks at some rows of the range, which tell the type: at a few times as many as the page has room
-// for, and if these hold too few of the type, at up to scanned more. What stands between the type's rows of one value and those of the next
-// it passes over. Of a type that few things have, it goes through these in place of that: a page of them is never empty.
+// for, and while these hold too few of the type at twice as many more, up to scanned or so. What stands between the type's rows of one value
+// and those of the next it passes over. Of a type that few things have, it goes through these in place of that: a page of them is never empty.
 const (
 	scanned   = 1000
 	fewThings = 100
@@ -115,10 +115,10 @@ func (tx *Tx) thingsInRange(s fleet.Scope, f ThingFilter, p fleet.Page) (things 
 		return things, next, nil
 	}
 	at, rows := spotAt(p.After), 4*pageLimit(p)
-	for looked := int64(0); looked < scanned; looked, rows = looked+rows, scanned {
-		if p.Limit <= 0 {
-			rows = noLimit
-		}
+	if p.Limit <= 0 {
+		rows = noLimit
+	}
+	for looked := int64(0); looked < scanned; looked, rows = looked+rows, 2*rows {
 		more, last, err := tx.lookThrough(s, f, at, rows, pageLimit(p)-int64(len(things)))
 		if err != nil {
 			return nil, "", err
@@ -127,15 +127,21 @@ func (tx *Tx) thingsInRange(s fleet.Scope, f ThingFilter, p fleet.Page) (things 
 			things, next = cutPage(p, things, key)
 			return things, next, nil
 		}
-		switch at = last; {
-		case last.kind < f.Type:
-			at.kind, at.thing = f.Type, ""
-		case last.kind > f.Type: // behind all types of this value
-			_, at.kind = prefixRange("")
-			at.thing = ""
-		}
+		at = last.upTo(f.Type)
 	}
 	return things, at.String(), nil
+}
+
+// upTo is where the next row of a type may be behind r: past the other types of its value.
+func (r spot) upTo(kind string) spot {
+	switch {
+	case r.kind < kind:
+		return spot{value: r.value, kind: kind}
+	case r.kind > kind:
+		_, last := prefixRange("")
+		return spot{value: r.value, kind: last}
+	}
+	return r
 }
 
 // lookThrough looks at some rows of f's range from behind one on, and returns at most limit of the things in them that have f's type, and

@@ -20,5 +20,9 @@ DROP TABLE thing_attributes;
 ALTER TABLE new_thing_attributes RENAME TO thing_attributes;
 CREATE INDEX thing_attributes_unfiled ON thing_attributes (account, region, thing, name) WHERE thing_type = '?';
 
+-- In the order of the list.
+DROP INDEX ca_certificates_by_template;
+CREATE INDEX ca_certificates_by_template ON ca_certificates (account, region, template, created, id) WHERE template <> '';
+
 -- +goose Down
 SELECT 1;

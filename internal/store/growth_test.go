@@ -1,0 +1,270 @@
+package store
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
+)
+
+// heard are the statements that a store was asked.
+type heard struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (h *heard) add(query string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list = append(h.list, query)
+}
+
+func (h *heard) take() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.list
+	h.list = nil
+	return slices.DeleteFunc(list, func(q string) bool {
+		return !strings.HasPrefix(strings.TrimSpace(q), "SELECT") && !strings.HasPrefix(q, "WITH")
+	})
+}
+
+// TestTheRegistryIsAskedTheSameHoweverManyThingsThereAre: as many statements, of which none goes through a table or sorts it.
+func TestTheRegistryIsAskedTheSameHoweverManyThingsThereAre(t *testing.T) {
+	t.Parallel()
+	amongThings(t, Config{Path: filepath.Join(t.TempDir(), "imprint.db")}, 20_000, 0)
+}
+
+// TestSoakARegistryOfAMillionThings measures that each question takes at most twice as long as among a thousand.
+func TestSoakARegistryOfAMillionThings(t *testing.T) {
+	if os.Getenv("IMPRINT_SOAK") == "" {
+		t.Skip("a long test: make soak runs it")
+	}
+	t.Run("sqlite", func(t *testing.T) {
+		amongThings(t, Config{Path: filepath.Join(t.TempDir(), "imprint.db")}, 1_000_000, 2)
+	})
+	t.Run("postgres", func(t *testing.T) { amongThings(t, Config{URL: storetest.Postgres(t)}, 200_000, 2) })
+}
+
+// amongThings compares what questions take in a registry of a thousand things and in one of many, in the same store; limit is of the
+// ratio of their times.
+func amongThings(t *testing.T, cfg Config, many int, limit float64) {
+	var h heard
+	cfg.OnStatement = h.add
+	db := openWith(t, cfg)
+	crowds := [2]crowd{{fleet.Scope{Account: "111111111111", Region: "us-east-1"}, 1000, cfg.URL != ""}, {fleet.Scope{Account: "222222222222", Region: "us-east-1"}, many, cfg.URL != ""}}
+	for _, c := range crowds {
+		begin := time.Now()
+		c.make(t, db)
+		t.Logf("%d things made in %v", c.n, time.Since(begin).Round(time.Second))
+	}
+	if cfg.URL != "" {
+		if err := db.Tx(t.Context(), func(tx *Tx) error { _, err := tx.exec(`ANALYZE`); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	worst := 0.0
+	for _, q := range questions() {
+		var asked [2][]string
+		var steps, found [2]int
+		for i := range crowds {
+			h.take()
+			found[i], steps[i] = counted(t, db, crowds[i], q)
+			asked[i] = h.take()
+		}
+		if more := len(asked[1]) - len(asked[0]); more > q.more {
+			t.Errorf("%s: %d statements among a thousand, %d among %d", q.name, len(asked[0]), len(asked[1]), many)
+		}
+		if cfg.URL == "" {
+			wantSearches(t, db, q.name, asked[1])
+			if few, lots := steps[0]/(found[0]+2), steps[1]/(found[1]+2); lots > 2*few && (q.more == 0 || steps[1] > boundedSteps) {
+				t.Errorf("%s: %d steps of SQLite's machine for %d results among a thousand, %d for %d among %d", q.name, steps[0], found[0], steps[1], found[1], many)
+			}
+		}
+		if limit == 0 {
+			continue
+		}
+		var took [2][]time.Duration
+		for range 101 { // in turns: whatever else the machine does meets both
+			for i := range crowds {
+				begin := time.Now()
+				must(t, db.View(t.Context(), func(tx *Tx) error { _, err := q.ask(tx, crowds[i]); return err }))
+				took[i] = append(took[i], time.Since(begin))
+			}
+		}
+		few, lots := middleOf(took[0]), middleOf(took[1])
+		ratio := float64(lots) / float64(few)
+		worst = max(worst, ratio)
+		t.Logf("%-54s %8v among 1000 (%d found, %d steps), %8v among %d (%d found, %d steps); ratio %.2f", q.name, few, found[0], steps[0], lots, many, found[1], steps[1], ratio)
+		if ratio > limit {
+			t.Errorf("%s takes %.2f times as long as among a thousand", q.name, ratio)
+		}
+	}
+	t.Logf("the worst ratio is %.2f", worst)
+}
+
+// boundedSteps is what a question takes at most that looks at a bounded number of rows, and at fewer in a small registry.
+const boundedSteps = 25_000
+
+// counted asks a question once, and counts what it finds and, on SQLite, how many steps of its machine that takes: what it does, where
+// time is also what others do.
+func counted(t *testing.T, db *DB, c crowd, q question) (found, steps int) {
+	t.Helper()
+	must(t, db.View(t.Context(), func(tx *Tx) (err error) {
+		must(t, tx.start())
+		count := func() (n int) {
+			if !c.postgres {
+				for _, s := range compiled(t, tx.on.conn) {
+					n += s.steps
+				}
+			}
+			return n
+		}
+		before := count()
+		if found, err = q.ask(tx, c); err != nil {
+			t.Fatalf("%s: %v", q.name, err)
+		}
+		steps = count() - before
+		return nil
+	}))
+	return found, steps
+}
+
+func middleOf(all []time.Duration) time.Duration {
+	slices.SortFunc(all, func(a, b time.Duration) int { return cmp.Compare(a, b) })
+	return all[len(all)/2]
+}
+
+// small are the names of what has some rows however large the registry is, as those that a LIMIT leaves, and the questions that sort such: of
+// one thing, principal or certificate.
+var small = []string{"seen", "few", "up", "targets", "t", "CONSTANT ROW", "find certificate", "associated thing", "effective policies", "policies above a group"}
+
+// wantSearches looks at the plans of statements: nothing goes through a table, or through all of an account and then sorts.
+func wantSearches(t *testing.T, db *DB, name string, statements []string) {
+	t.Helper()
+	raw := direct(t, db)
+	for _, query := range statements {
+		rows, err := raw.Query(`EXPLAIN QUERY PLAN `+query, make([]any, strings.Count(query, "?"))...)
+		if err != nil {
+			t.Fatalf("%s: %v: %s", name, err, query)
+		}
+		var plan []string
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			plan = append(plan, detail)
+		}
+		if err := rows.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range plan {
+			table, scans := strings.CutPrefix(step, "SCAN ")
+			sorts := strings.HasPrefix(step, "USE TEMP B-TREE FOR ORDER BY") && !slices.Contains(small, name)
+			everything := strings.HasSuffix(step, "(account=? AND region=?)") && slices.Contains(small, name)
+			if scans && !slices.Contains(small, table) || sorts || everything {
+				t.Errorf("%s: %q in %q of %s", name, step, plan, query)
+			}
+		}
+	}
+}
+
+// TestPagesOfALargeRegistryAddUp: also those that may have fewer entries than they have room for.
+func TestPagesOfALargeRegistryAddUp(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]func(*testing.T) Config{
+		"sqlite":   func(t *testing.T) Config { return Config{Path: filepath.Join(t.TempDir(), "imprint.db")} },
+		"postgres": func(t *testing.T) Config { return Config{URL: storetest.Postgres(t)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := cfg(t)
+			db := openWith(t, cfg)
+			c := crowd{fleet.Scope{Account: "111111111111", Region: "us-east-1"}, 4000, cfg.URL != ""}
+			c.make(t, db)
+			root := fleet.ThingGroup{Name: "fleet"}
+			for what, l := range map[string]struct {
+				want int
+				list func(tx *Tx, p fleet.Page) ([]string, string, error)
+			}{
+				"members of all groups below": {4000, func(tx *Tx, p fleet.Page) ([]string, string, error) { return tx.Members(c.Scope, root, true, p) }},
+				"all groups below": {41, func(tx *Tx, p fleet.Page) ([]string, string, error) {
+					groups, next, err := tx.Groups(c.Scope, GroupFilter{Under: &root}, p)
+					return names(groups, func(g fleet.ThingGroup) string { return g.Name }), next, err
+				}},
+				"groups below by their beginning": {40, func(tx *Tx, p fleet.Page) ([]string, string, error) {
+					groups, next, err := tx.Groups(c.Scope, GroupFilter{Under: &root, Prefix: "site-"}, p)
+					return names(groups, func(g fleet.ThingGroup) string { return g.Name }), next, err
+				}},
+				"a rare type and a common value":    {80, c.filtered(ThingFilter{Type: "rare", Attribute: "colour", Value: "red"})},
+				"a rare type and a rare value":      {80, c.filtered(ThingFilter{Type: "rare", Attribute: "colour", Value: "green"})},
+				"a rare type and a beginning":       {160, c.filtered(ThingFilter{Type: "rare", Attribute: "site", Value: "site", Prefix: true})},
+				"a rare type and a value's few":     {80, c.filtered(ThingFilter{Type: "rare", Attribute: "colour", Value: "g", Prefix: true})},
+				"a rare type and any value":         {160, c.filtered(ThingFilter{Type: "rare", Attribute: "serial"})},
+				"a rare type and any of few values": {160, c.filtered(ThingFilter{Type: "rare", Attribute: "colour"})},
+				"a common type and a common value":  {1920, c.filtered(ThingFilter{Type: "lamp", Attribute: "colour", Value: "red"})},
+				"a common type and a beginning":     {3840, c.filtered(ThingFilter{Type: "lamp", Attribute: "site", Value: "site", Prefix: true})},
+				"a common type and any value":       {3840, c.filtered(ThingFilter{Type: "lamp", Attribute: "serial"})},
+				"a beginning":                       {4000, c.filtered(ThingFilter{Attribute: "colour", Prefix: true})},
+				"a value of all types":              {2000, c.filtered(ThingFilter{Attribute: "colour", Value: "green"})},
+			} {
+				seen := map[string]bool{}
+				for p := (fleet.Page{Limit: 97}); ; {
+					var page []string
+					var next string
+					if err := db.View(t.Context(), func(tx *Tx) (err error) { page, next, err = l.list(tx, p); return err }); err != nil {
+						t.Fatalf("%s: %v", what, err)
+					}
+					for _, name := range page {
+						if seen[name] {
+							t.Fatalf("%s: %s comes twice", what, name)
+						}
+						seen[name] = true
+					}
+					if len(page) > p.Limit || next == p.After && next != "" {
+						t.Fatalf("%s: a page of %d, and the next begins at %q after %q", what, len(page), next, p.After)
+					}
+					if p.After = next; next == "" {
+						break
+					}
+				}
+				if len(seen) != l.want {
+					t.Errorf("%s: %d, want %d", what, len(seen), l.want)
+				}
+				err := db.View(t.Context(), func(tx *Tx) error {
+					all, _, err := l.list(tx, fleet.Page{})
+					if err == nil && len(all) != l.want {
+						t.Errorf("%s: %d in one page, want %d", what, len(all), l.want)
+					}
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func names[T any](list []T, name func(T) string) (out []string) {
+	for _, v := range list {
+		out = append(out, name(v))
+	}
+	return out
+}
+
+func (c crowd) filtered(f ThingFilter) func(tx *Tx, p fleet.Page) ([]string, string, error) {
+	return func(tx *Tx, p fleet.Page) ([]string, string, error) {
+		things, next, err := tx.Things(c.Scope, f, p)
+		return names(things, func(t fleet.Thing) string { return t.Name }), next, err
+	}
+}

@@ -63,7 +63,10 @@ type HTTPAction struct {
 }
 
 // An S3Action stores an object in a bucket.
-type S3Action struct{ Role, Bucket, Key string }
+type S3Action struct {
+	Role, Bucket, Key string
+	ACL               string `json:",omitempty"` // as it was given: "private", which holds anyway, or ""
+}
 
 // A CloudwatchLogsAction writes to a log: the result, or each entry of the batch that it is.
 type CloudwatchLogsAction struct {

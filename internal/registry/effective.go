@@ -10,14 +10,14 @@ import (
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
-// EffectivePolicies returns the documents in force for a principal and for the groups of a thing with their ancestors. One of
+// EffectivePolicies returns the documents in force for a principal, which is an identity of pool if that is not "", and for the groups of a thing with their ancestors. One of
 // the two may be "".
-func EffectivePolicies(tx *store.Tx, s fleet.Scope, principal, thing string) ([]store.EffectivePolicy, error) {
+func EffectivePolicies(tx *store.Tx, s fleet.Scope, principal, pool, thing string) ([]store.EffectivePolicy, error) {
 	if principal == "" && thing == "" {
 		return nil, fleet.Invalid("request", "", "Name a principal, a thing or both")
 	}
-	if principal != "" {
-		if err := CheckPrincipal(tx, s, principal); err != nil {
+	if principal != "" || pool != "" {
+		if err := CheckPrincipalOf(tx, s, pool, principal); err != nil {
 			return nil, err
 		}
 	}
@@ -32,6 +32,7 @@ func EffectivePolicies(tx *store.Tx, s fleet.Scope, principal, thing string) ([]
 // A Rehearsal asks what a principal's connection would be allowed to do (iot-core spec 5.10).
 type Rehearsal struct {
 	Principal string
+	Pool      string   // identity pool that the principal is an identity of; "": nothing is said
 	ClientID  string   // "": none
 	Add, Skip []string // policies to count in addition, and to leave out
 	Actions   []RehearsedAction
@@ -59,12 +60,16 @@ func Rehearse(tx *store.Tx, s fleet.Scope, q Rehearsal) ([]Outcome, error) {
 	if q.Principal == "" {
 		return nil, fleet.Invalid("request", "", "Name the principal whose connection to try")
 	}
-	if err := CheckPrincipal(tx, s, q.Principal); err != nil {
+	if err := CheckPrincipalOf(tx, s, q.Pool, q.Principal); err != nil {
 		return nil, err
 	}
 	ctx, thing, err := connectionContext(tx, s, q.Principal, q.ClientID)
 	if err != nil {
 		return nil, err
+	}
+	if q.Pool != "" {
+		ctx.Set(fleet.IdentityPools+":aud", q.Pool)
+		ctx.Set(fleet.IdentityPools+":sub", q.Principal)
 	}
 	docs, err := rehearsedPolicies(tx, s, q, thing)
 	if err != nil {

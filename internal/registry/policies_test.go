@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -301,6 +302,53 @@ func TestRehearsalDecidesAsAConnectionWould(t *testing.T) {
 		"not found": {Principal: arn, Add: []string{"none"}}} {
 		refused(t, undone(w, func(tx *store.Tx) error { _, err := Rehearse(tx, here, q); return err }), name)
 	}
-	refused(t, undone(w, func(tx *store.Tx) error { _, err := EffectivePolicies(tx, here, "", ""); return err }), "invalid")
-	refused(t, undone(w, func(tx *store.Tx) error { _, err := EffectivePolicies(tx, here, arn, "none"); return err }), "not found")
+	refused(t, undone(w, func(tx *store.Tx) error { _, err := EffectivePolicies(tx, here, "", "", ""); return err }), "invalid")
+	refused(t, undone(w, func(tx *store.Tx) error { _, err := EffectivePolicies(tx, here, arn, "", "none"); return err }), "not found")
+}
+
+func TestAnIdentityOfAPoolIsTriedAsOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const pool, ida, bob = "us-east-1:pool", "us-east-1:01234567-89ab-cdef-0123-456789abcdef", "us-east-1:11234567-89ab-cdef-0123-456789abcdef"
+	w.do(func(tx *store.Tx) error {
+		for s, id := range map[fleet.Scope]string{here: ida, there: bob} {
+			if err := errors.Join(tx.CreateIdentityPool(store.IdentityPool{Scope: s, ID: pool + s.Account}), tx.CreateIdentity(s, pool+s.Account, id)); err != nil {
+				return err
+			}
+		}
+		document := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Publish","Resource":"*","Condition":{"StringEquals":{"cognito-identity.amazonaws.com:aud":"` + pool + here.Account + `"}}}]}`
+		if _, err := CreatePolicy(tx, here, "own", document, nil); err != nil {
+			return err
+		}
+		return AttachPolicy(tx, here, "own", ida)
+	})
+	publish := []RehearsedAction{{"PUBLISH", []string{here.IoT("topic", "a")}}}
+	w.do(func(tx *store.Tx) error {
+		for _, c := range []struct {
+			pool string
+			want policy.Decision
+		}{{pool + here.Account, policy.Allowed}, {"", policy.ImplicitDeny}} {
+			got, err := Rehearse(tx, here, Rehearsal{Principal: ida, Pool: c.pool, Actions: publish})
+			if err != nil || got[0].Decision != c.want {
+				t.Errorf("with the pool %q: %+v, %v", c.pool, got, err)
+			}
+		}
+		list, err := EffectivePolicies(tx, here, ida, pool+here.Account, "")
+		if len(list) != 1 || list[0].Name != "own" {
+			t.Errorf("effective: %v", list)
+		}
+		return err
+	})
+	for principal, kind := range map[string]string{bob: "not found", here.IoT("cert", "x"): "invalid", "": "invalid"} {
+		refused(t, undone(w, func(tx *store.Tx) error {
+			_, err := EffectivePolicies(tx, here, principal, pool+here.Account, "")
+			return err
+		}), kind)
+	}
+	for _, other := range []string{pool + there.Account, "us-east-1:none"} {
+		refused(t, undone(w, func(tx *store.Tx) error {
+			_, err := Rehearse(tx, here, Rehearsal{Principal: ida, Pool: other, Actions: publish})
+			return err
+		}), "not found")
+	}
 }

@@ -24,6 +24,21 @@ func CheckPrincipal(tx *store.Tx, s fleet.Scope, principal string) error {
 	return err
 }
 
+// CheckPrincipalOf is CheckPrincipal where an identity pool of the scope is named, too, "" for none: the principal is one of its identities.
+func CheckPrincipalOf(tx *store.Tx, s fleet.Scope, pool, principal string) error {
+	if pool == "" {
+		return CheckPrincipal(tx, s, principal)
+	}
+	if !cognitoIdentity.MatchString(principal) {
+		return fleet.Invalid("principal", principal, "must be the id of an identity where an identity pool is given")
+	}
+	i, err := tx.FindIdentity(principal)
+	if err == nil && (i.Scope != s || i.Pool != pool) {
+		err = fleet.NotFound("identity", principal)
+	}
+	return err
+}
+
 // CheckTarget is CheckPrincipal for what a policy may be attached to: principals and thing groups.
 func CheckTarget(tx *store.Tx, s fleet.Scope, target string) error {
 	a, ok := fleet.ParseARN(target)

@@ -3,6 +3,7 @@ package compat
 import (
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ type provider struct {
 }
 
 // The calls of Terraform's provider for the aws_iot_… resources of the registry: each is made, read back, changed, read back and deleted, in the
-// provider's order and with what it sends. Terraform itself could not be had here. What is read must be what was written, and nothing
+// provider's order and with what it sends, by its code (hashicorp/terraform-provider-aws, internal/service/iot). Terraform itself could not be had here. What is read must be what was written, and nothing
 // must have changed that was not: else a plan after an apply would not be empty.
 func TestTerraformsResourcesOfTheRegistryHaveNoDrift(t *testing.T) {
 	t.Parallel()
@@ -59,6 +60,24 @@ func (p provider) tagged(arn *string) {
 	}
 }
 
+// retagged changes the tags of a resource as the provider does, and back: what is gone is taken away, what is new or different is set.
+func (p provider) retagged(arn *string) {
+	p.Helper()
+	ctx, c := p.Context(), p.c
+	change := func(gone string, now ...iottypes.Tag) {
+		p.Helper()
+		_, err := c.UntagResource(ctx, &iot.UntagResourceInput{ResourceArn: arn, TagKeys: []string{gone}})
+		check(p.T, err)
+		_, err = c.TagResource(ctx, &iot.TagResourceInput{ResourceArn: arn, Tags: now})
+		check(p.T, err)
+		out, err := c.ListTagsForResource(ctx, &iot.ListTagsForResourceInput{ResourceArn: arn})
+		check(p.T, err)
+		p.same("tags", out.Tags, now)
+	}
+	change("team", iottypes.Tag{Key: aws.String("group"), Value: aws.String("blue")})
+	change("group", redTeam...)
+}
+
 func attributes(m map[string]string) *iottypes.AttributePayload {
 	return &iottypes.AttributePayload{Attributes: m}
 }
@@ -87,9 +106,17 @@ func (p provider) thingType(with func()) {
 	p.same("deprecated", readType().ThingTypeMetadata.Deprecated, false)
 
 	with()
-	_, err = c.DeprecateThingType(ctx, &iot.DeprecateThingTypeInput{ThingTypeName: kind})
-	check(p.T, err)
-	p.same("deprecated", readType().ThingTypeMetadata.Deprecated, true)
+	deprecate := func(undo bool) {
+		p.Helper()
+		_, err := c.DeprecateThingType(ctx, &iot.DeprecateThingTypeInput{ThingTypeName: kind, UndoDeprecate: undo})
+		check(p.T, err)
+		p.same("deprecated", readType().ThingTypeMetadata.Deprecated, !undo)
+	}
+	deprecate(false)
+	deprecate(true)
+	deprecate(false)
+	p.retagged(readType().ThingTypeArn)
+	deprecate(false) // with which a deletion begins, deprecated or not
 	_, err = c.DeleteThingType(ctx, &iot.DeleteThingTypeInput{ThingTypeName: kind})
 	refused(p.T, err, "InvalidRequestException")
 	if !strings.Contains(err.Error(), "Please wait for 5 minutes after deprecation and then retry") {
@@ -155,6 +182,7 @@ func (p provider) groups() {
 		ThingGroupProperties: &iottypes.ThingGroupProperties{ThingGroupDescription: aws.String("y"), AttributePayload: attributes(map[string]string{})}})
 	check(p.T, err)
 	readGroup(2, "y", map[string]string{})
+	p.retagged(hall)
 	_, err = c.AddThingToThingGroup(ctx, &iot.AddThingToThingGroupInput{ThingGroupName: aws.String("hall"), ThingName: thing})
 	check(p.T, err)
 	in, err := c.ListThingGroupsForThing(ctx, &iot.ListThingGroupsForThingInput{ThingName: thing})
@@ -211,7 +239,7 @@ func (p provider) certificate(with func(arn *string)) {
 	refused(p.T, err, "ResourceNotFoundException")
 }
 
-// policy is aws_iot_policy, a version for each change, and aws_iot_policy_attachment.
+// policy is aws_iot_policy, a version for each change, of which the lowest that is not the default goes when there are too many, and aws_iot_policy_attachment.
 func (p provider) policy(certificate *string) {
 	ctx, c := p.Context(), p.c
 	policy, document := aws.String("lamps"), func(topic string) *string {
@@ -219,14 +247,19 @@ func (p provider) policy(certificate *string) {
 	}
 	created, err := c.CreatePolicy(ctx, &iot.CreatePolicyInput{PolicyName: policy, PolicyDocument: document("0"), Tags: redTeam})
 	check(p.T, err)
-	for _, topic := range []string{"1", "2", "3", "4", "5"} { // each change is a version; the oldest goes when there are too many
+	for _, topic := range []string{"1", "2", "3", "4", "5"} {
 		change := &iot.CreatePolicyVersionInput{PolicyName: policy, PolicyDocument: document(topic), SetAsDefault: true}
 		if _, err = c.CreatePolicyVersion(ctx, change); err != nil {
 			refused(p.T, err, "VersionsLimitExceededException")
 			versions, err := c.ListPolicyVersions(ctx, &iot.ListPolicyVersionsInput{PolicyName: policy})
 			check(p.T, err)
-			oldest := slices.MinFunc(versions.PolicyVersions, func(a, b iottypes.PolicyVersion) int { return a.CreateDate.Compare(*b.CreateDate) })
-			_, err = c.DeletePolicyVersion(ctx, &iot.DeletePolicyVersionInput{PolicyName: policy, PolicyVersionId: oldest.VersionId})
+			var ids []int
+			for _, v := range versions.PolicyVersions {
+				if n, err := strconv.Atoi(*v.VersionId); err == nil && !v.IsDefaultVersion {
+					ids = append(ids, n)
+				}
+			}
+			_, err = c.DeletePolicyVersion(ctx, &iot.DeletePolicyVersionInput{PolicyName: policy, PolicyVersionId: aws.String(strconv.Itoa(slices.Min(ids)))})
 			check(p.T, err)
 			_, err = c.CreatePolicyVersion(ctx, change)
 			check(p.T, err)
@@ -236,6 +269,7 @@ func (p provider) policy(certificate *string) {
 		p.tagged(created.PolicyArn)
 		p.same("document", *got.PolicyDocument, *document(topic))
 	}
+	p.retagged(created.PolicyArn)
 	_, err = c.AttachPolicy(ctx, &iot.AttachPolicyInput{PolicyName: policy, Target: certificate})
 	check(p.T, err)
 	attached, err := c.ListAttachedPolicies(ctx, &iot.ListAttachedPoliciesInput{Target: certificate, PageSize: aws.Int32(250), Recursive: false})
@@ -245,6 +279,14 @@ func (p provider) policy(certificate *string) {
 	_, err = c.DeletePolicy(ctx, &iot.DeletePolicyInput{PolicyName: policy}) // the provider tries again until it is detached
 	refused(p.T, err, "DeleteConflictException")
 	_, err = c.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: policy, Target: certificate})
+	check(p.T, err)
+	// What is gone already: older versions of the provider know a target that is by these words.
+	gone := aws.String((*certificate)[:len(*certificate)-4] + "0000")
+	_, err = c.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: policy, Target: gone})
+	refused(p.T, err, "InvalidRequestException", "Invalid Target")
+	_, err = c.ListAttachedPolicies(ctx, &iot.ListAttachedPoliciesInput{Target: gone, PageSize: aws.Int32(250)})
+	refused(p.T, err, "ResourceNotFoundException")
+	_, err = c.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: aws.String("gone"), Target: certificate})
 	check(p.T, err)
 	versions, err := c.ListPolicyVersions(ctx, &iot.ListPolicyVersionsInput{PolicyName: policy})
 	check(p.T, err)
@@ -269,6 +311,7 @@ func (p provider) billingGroup() {
 	billed, err := c.DescribeBillingGroup(ctx, &iot.DescribeBillingGroupInput{BillingGroupName: billing})
 	check(p.T, err)
 	p.tagged(bill.BillingGroupArn)
+	p.retagged(bill.BillingGroupArn)
 	p.same("billing group", []any{billed.Version, *billed.BillingGroupProperties.BillingGroupDescription, billed.BillingGroupMetadata.CreationDate != nil}, []any{int64(2), "y", true})
 
 	_, err = c.DeleteBillingGroup(ctx, &iot.DeleteBillingGroupInput{BillingGroupName: billing})
@@ -285,11 +328,14 @@ func (p provider) roleAlias() {
 	alias, role := aws.String("meters"), func(name string) *string { return aws.String("arn:aws:iam::" + account + ":role/" + name) }
 	_, err := c.CreateRoleAlias(ctx, &iot.CreateRoleAliasInput{RoleAlias: alias, RoleArn: role("one"), CredentialDurationSeconds: aws.Int32(3600), Tags: redTeam})
 	check(p.T, err)
-	_, err = c.UpdateRoleAlias(ctx, &iot.UpdateRoleAliasInput{RoleAlias: alias, RoleArn: role("two"), CredentialDurationSeconds: aws.Int32(900)})
-	check(p.T, err)
+	for _, change := range []*iot.UpdateRoleAliasInput{{RoleAlias: alias, CredentialDurationSeconds: aws.Int32(900)}, {RoleAlias: alias, RoleArn: role("two")}} {
+		_, err = c.UpdateRoleAlias(ctx, change)
+		check(p.T, err)
+	}
 	aliased, err := c.DescribeRoleAlias(ctx, &iot.DescribeRoleAliasInput{RoleAlias: alias})
 	check(p.T, err)
 	p.tagged(aliased.RoleAliasDescription.RoleAliasArn)
+	p.retagged(aliased.RoleAliasDescription.RoleAliasArn)
 	p.same("role alias", []any{*aliased.RoleAliasDescription.RoleArn, *aliased.RoleAliasDescription.CredentialDurationSeconds}, []any{*role("two"), int32(900)})
 
 	_, err = c.DeleteRoleAlias(ctx, &iot.DeleteRoleAliasInput{RoleAlias: alias})
@@ -305,12 +351,16 @@ func (p provider) domain() {
 	_, err := c.CreateDomainConfiguration(ctx, &iot.CreateDomainConfigurationInput{DomainConfigurationName: domain, DomainName: aws.String("iot.example.com"), ServiceType: iottypes.ServiceTypeData, Tags: redTeam,
 		TlsConfig: &iottypes.TlsConfig{SecurityPolicy: aws.String("IoTSecurityPolicy_TLS13_1_2_2022_10")}})
 	check(p.T, err)
-	_, err = c.UpdateDomainConfiguration(ctx, &iot.UpdateDomainConfigurationInput{DomainConfigurationName: domain, TlsConfig: &iottypes.TlsConfig{SecurityPolicy: aws.String("IoTSecurityPolicy_TLS13_1_3_2022_10")},
-		DomainConfigurationStatus: iottypes.DomainConfigurationStatusEnabled})
-	check(p.T, err)
+	for _, change := range []*iot.UpdateDomainConfigurationInput{{DomainConfigurationStatus: iottypes.DomainConfigurationStatusDisabled},
+		{DomainConfigurationStatus: iottypes.DomainConfigurationStatusEnabled, TlsConfig: &iottypes.TlsConfig{SecurityPolicy: aws.String("IoTSecurityPolicy_TLS13_1_3_2022_10")}}} {
+		change.DomainConfigurationName = domain
+		_, err = c.UpdateDomainConfiguration(ctx, change)
+		check(p.T, err)
+	}
 	named, err := c.DescribeDomainConfiguration(ctx, &iot.DescribeDomainConfigurationInput{DomainConfigurationName: domain})
 	check(p.T, err)
 	p.tagged(named.DomainConfigurationArn)
+	p.retagged(named.DomainConfigurationArn)
 	p.same("domain configuration", []any{*named.DomainName, named.DomainType, named.ServiceType, named.DomainConfigurationStatus, *named.TlsConfig.SecurityPolicy, len(named.ServerCertificates)},
 		[]any{"iot.example.com", iottypes.DomainTypeCustomerManaged, iottypes.ServiceTypeData, iottypes.DomainConfigurationStatusEnabled, "IoTSecurityPolicy_TLS13_1_3_2022_10", 0})
 
@@ -325,7 +375,7 @@ func (p provider) domain() {
 // endpoints are the data source aws_iot_endpoint.
 func (p provider) endpoints() {
 	ctx, c := p.Context(), p.c
-	for _, kind := range []string{"", "iot:Data-ATS", "iot:CredentialProvider", "iot:Jobs"} {
+	for _, kind := range []string{"", "iot:Data", "iot:Data-ATS", "iot:CredentialProvider", "iot:Jobs"} {
 		in := &iot.DescribeEndpointInput{}
 		if kind != "" {
 			in.EndpointType = &kind

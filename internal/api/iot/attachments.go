@@ -24,9 +24,9 @@ func (a *API) attachmentRows() []wire.Row {
 		wire.Do("ListPrincipalPolicies", a.listPrincipalPolicies),
 		wire.Do("ListPolicyPrincipals", a.listPolicyPrincipals),
 		wire.Do("GetEffectivePolicies", a.getEffectivePolicies).
-			On(target(func(in *GetEffectivePoliciesInput) string { return wire.Value(in.Principal) })).Refuse("CognitoIdentityPoolId"),
+			On(target(func(in *GetEffectivePoliciesInput) string { return wire.Value(in.Principal) })),
 		wire.Do("TestAuthorization", a.testAuthorization).
-			On(target(func(in *TestAuthorizationInput) string { return wire.Value(in.Principal) })).Refuse("CognitoIdentityPoolId"),
+			On(target(func(in *TestAuthorizationInput) string { return wire.Value(in.Principal) })),
 	}
 }
 
@@ -40,11 +40,14 @@ func (a *API) attachPrincipalPolicy(ctx context.Context, in *AttachPrincipalPoli
 	})
 }
 
-// detachPolicy has no "not found" in AWS's model, unlike its older spelling: the request counts as wrong.
+// detachPolicy has no "not found" in AWS's model, unlike its older spelling: a target that there is not is a wrong request, and a policy that
+// there is not is attached to nothing. The words are those by which Terraform's provider knows that there is nothing to detach from.
 func (a *API) detachPolicy(ctx context.Context, in *DetachPolicyInput) (*DetachPolicyOutput, error) {
 	err := a.write(ctx, func(tx *store.Tx, s fleet.Scope) error { return registry.DetachPolicy(tx, s, in.PolicyName, in.Target) })
 	if err != nil && fleet.KindOf(err) == fleet.KindNotFound {
-		err = fleet.Invalid("policy", in.PolicyName, "cannot be detached from %s: one of them does not exist", in.Target)
+		if err = a.read(ctx, func(tx *store.Tx, s fleet.Scope) error { return registry.CheckTarget(tx, s, in.Target) }); err != nil && fleet.KindOf(err) == fleet.KindNotFound {
+			err = fleet.Invalid("", "", "Invalid Target: %s does not exist", in.Target)
+		}
 	}
 	return nil, err
 }
@@ -124,7 +127,7 @@ func (a *API) listPolicyPrincipals(ctx context.Context, in *ListPolicyPrincipals
 func (a *API) getEffectivePolicies(ctx context.Context, in *GetEffectivePoliciesInput) (*GetEffectivePoliciesOutput, error) {
 	out := GetEffectivePoliciesOutput{EffectivePolicies: []EffectivePolicy{}}
 	err := a.read(ctx, func(tx *store.Tx, s fleet.Scope) error {
-		policies, err := registry.EffectivePolicies(tx, s, wire.Value(in.Principal), wire.Value(in.ThingName))
+		policies, err := registry.EffectivePolicies(tx, s, wire.Value(in.Principal), wire.Value(in.CognitoIdentityPoolId), wire.Value(in.ThingName))
 		for _, p := range policies {
 			out.EffectivePolicies = append(out.EffectivePolicies, EffectivePolicy{PolicyName: &p.Name, PolicyArn: new(s.IoT("policy", p.Name)), PolicyDocument: &p.Document})
 		}
@@ -136,7 +139,7 @@ func (a *API) getEffectivePolicies(ctx context.Context, in *GetEffectivePolicies
 var authDecisions = map[policy.Decision]string{policy.Allowed: "ALLOWED", policy.ExplicitDeny: "EXPLICIT_DENY", policy.ImplicitDeny: "IMPLICIT_DENY"}
 
 func (a *API) testAuthorization(ctx context.Context, in *TestAuthorizationInput) (*TestAuthorizationOutput, error) {
-	q := registry.Rehearsal{Principal: wire.Value(in.Principal), ClientID: wire.Value(in.ClientId), Add: in.PolicyNamesToAdd, Skip: in.PolicyNamesToSkip}
+	q := registry.Rehearsal{Principal: wire.Value(in.Principal), Pool: wire.Value(in.CognitoIdentityPoolId), ClientID: wire.Value(in.ClientId), Add: in.PolicyNamesToAdd, Skip: in.PolicyNamesToSkip}
 	for _, info := range in.AuthInfos {
 		q.Actions = append(q.Actions, registry.RehearsedAction{Type: strings.ToUpper(wire.Value(info.ActionType)), Resources: info.Resources})
 	}

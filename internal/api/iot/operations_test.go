@@ -269,7 +269,8 @@ func TestAttachedPolicies(t *testing.T) {
 		{do: "DELETE /policies/p", want: del, text: "The policy cannot be deleted as the policy is attached to one or more principals (name=p)"},
 		{do: "POST /target-policies/p", body: `{"target":"$CERT"}`},
 		{do: "POST /target-policies/p", body: `{"target":"$CERT"}`},
-		{do: "POST /target-policies/none", body: `{"target":"$CERT"}`, want: inv},
+		{do: "POST /target-policies/none", body: `{"target":"$CERT"}`},
+		{do: "POST /target-policies/p", body: `{"target":"$CERT0"}`, want: inv, text: "Invalid Target"},
 
 		{do: "PUT /principal-policies/q", head: []string{iotPrincipal, "$CERT"}},
 		{do: "PUT /principal-policies/none", head: []string{iotPrincipal, "$CERT"}, want: nf},

@@ -122,7 +122,7 @@ func ruleAction(a *Action) (out fleet.RuleAction, err error) {
 		if acl := wire.Value(o.CannedAcl); acl != "" && acl != "private" {
 			return out, wire.RefusedMember("CannedAcl", "S3Action")
 		}
-		out.S3 = &fleet.S3Action{Role: o.RoleArn, Bucket: o.BucketName, Key: o.Key}
+		out.S3 = &fleet.S3Action{Role: o.RoleArn, Bucket: o.BucketName, Key: o.Key, ACL: wire.Value(o.CannedAcl)}
 	}
 	if l := a.CloudwatchLogs; l != nil {
 		n++
@@ -170,7 +170,7 @@ func actionOut(a fleet.RuleAction) (out Action) {
 		}
 	}
 	if o := a.S3; o != nil {
-		out.S3 = &S3Action{RoleArn: o.Role, BucketName: o.Bucket, Key: o.Key}
+		out.S3 = &S3Action{RoleArn: o.Role, BucketName: o.Bucket, Key: o.Key, CannedAcl: wire.Optional(o.ACL)}
 	}
 	if l := a.CloudwatchLogs; l != nil {
 		out.CloudwatchLogs = &CloudwatchLogsAction{RoleArn: l.Role, LogGroupName: l.Group, BatchMode: &l.Batch}

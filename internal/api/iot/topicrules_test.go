@@ -34,7 +34,7 @@ func TestTopicRules(t *testing.T) {
 		{do: "GET /rules/h", text: `"actions":[{"http":{"auth":{"sigv4":{"roleArn":"arn:aws:iam::111111111111:role/r","serviceName":"s","signingRegion":"us-east-1"}},"confirmationUrl":"https://a.lan/","headers":[{"key":"k","value":"v"}],"url":"https://a.lan/${x}"}}]`},
 		{do: "DELETE /rules/h"},
 		{do: "POST /rules/o", body: `{"sql":"SELECT * FROM 'a'","actions":[` + object + `,{"s3":{"roleArn":"arn:aws:iam::111111111111:role/r","bucketName":"b","key":"k","cannedAcl":"private"}}]}`},
-		{do: "GET /rules/o", text: `"actions":[` + object + `,{"s3":{"bucketName":"b","key":"k","roleArn":"arn:aws:iam::111111111111:role/r"}}]`},
+		{do: "GET /rules/o", text: `"actions":[` + object + `,{"s3":{"bucketName":"b","cannedAcl":"private","key":"k","roleArn":"arn:aws:iam::111111111111:role/r"}}]`},
 		{do: "PATCH /rules/o", body: `{"sql":"SELECT * FROM 'a'","actions":[{"s3":{"roleArn":"arn:aws:iam::111111111111:role/r","bucketName":"b","key":"k","cannedAcl":"public-read"}}]}`, want: inv, text: "CannedAcl"},
 		{do: "PATCH /rules/o", body: `{"sql":"SELECT * FROM 'a'","actions":[{"s3":{"roleArn":"arn:aws:iam::111111111111:role/forbidden","bucketName":"b","key":"k"}}]}`, want: "AccessDeniedException", text: "iam:PassRole"},
 		{do: "DELETE /rules/o"},

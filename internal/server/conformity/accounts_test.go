@@ -26,6 +26,8 @@ var otherwise = map[attempt]string{
 	{"iot", "DeleteThing"}:                      "",                        // idempotent
 	{"iot", "DeleteThingGroup"}:                 "",                        // idempotent
 	{"iot", "DeleteTopicRule"}:                  "",                        // idempotent
+	{"iot", "GetV2LoggingOptions"}:              "NotConfiguredException",  // of the stranger's own
+	{"iot", "SetV2LoggingOptions"}:              "InvalidRequestException", // the role belongs to another account
 	{"iot", "UpdateEventConfigurations"}:        "",                        // has no resource
 	{"iot", "UpdateProvisioningTemplate"}:       "InvalidRequestException", // the role belongs to another account
 	{"iotdata", "Publish"}:                      "",                        // to the stranger's own subscribers
@@ -78,6 +80,7 @@ func TestRegionsAreStrangers(t *testing.T) {
 	known := maps.Clone(otherwise)
 	// Roles are the account's, so IAM lets these pass.
 	delete(known, attempt{"iot", "UpdateProvisioningTemplate"})
+	known[attempt{"iot", "SetV2LoggingOptions"}] = ""
 	known[attempt{"iot", "DetachPolicy"}] = "InvalidRequestException" // the only error that the model declares for it
 	m := meeting{a: a, b: b, mark: ":us-east-1:" + a.account + ":", settle: b.furnish, otherwise: known,
 		among: func(at attempt) bool { return !ofTheAccount(at) }}

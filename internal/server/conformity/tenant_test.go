@@ -171,6 +171,7 @@ func (a *tenant) furnishRegistry() {
 	a.do("iot", "CreateDomainConfiguration", object{"domainConfigurationName": "lamp", "domainName": "iot" + a.label + ".example.com", "tags": tags})
 	offered := a.do("iot", "CreateKeysAndCertificate", object{}).dig("certificateId")
 	a.do("iot", "TransferCertificate", object{"certificateId": offered, "targetAwsAccount": "999999999999", "transferMessage": a.private})
+	a.do("iot", "SetV2LoggingOptions", object{"roleArn": a.arn("iam", "role/keeper"), "defaultLogLevel": "ERROR"})
 	a.do("iot", "UpdateEventConfigurations", object{"eventConfigurations": object{"THING": object{"Enabled": true}}})
 	a.do("iotdata", "Publish", object{"topic": "lamps/kept", "payload": a.private, "retain": true})
 	function := object{"lambda": object{"functionArn": a.arn("lambda", "function:lampcheck")}}
@@ -354,7 +355,8 @@ func (a *tenant) furnishIdentityPool() {
 func (a *tenant) of(service string) values {
 	switch service {
 	case "iot":
-		return a.values.with(values{"PolicyName": "lamp-policy", "Description": absent{}, "ClientId": absent{}, "Status": absent{}})
+		return a.values.with(values{"PolicyName": "lamp-policy", "Description": absent{}, "ClientId": absent{}, "Status": absent{},
+			"SetV2LoggingOptions.EventConfigurations": []any{}})
 	case "iam":
 		return a.values.with(values{"PolicyName": "inline", "CreatePolicy.PolicyName": "managed", "ClientID": "client"})
 	case "cognito-idp":

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -78,6 +79,9 @@ func snapshotThing(tx *store.Tx, s fleet.Scope, d *template.Thing, snap *templat
 
 func snapshotCertificate(tx *store.Tx, s fleet.Scope, d *template.Certificate) (*template.CertificateState, error) {
 	id := d.ID
+	if d.CSR != "" { // it was just issued, and is nowhere yet
+		return nil, nil
+	}
 	if id == "" && d.Issued != nil {
 		id = d.Issued.ID
 	}
@@ -108,7 +112,9 @@ func Apply(tx *store.Tx, s fleet.Scope, p *template.Plan) error {
 		return err
 	}
 	if p.CreateCertificate != nil {
-		if err := tx.CreateCertificate(s, completed(tx, *p.CreateCertificate)); err != nil {
+		c := completed(tx, *p.CreateCertificate)
+		c.Status = cmp.Or(p.Status, c.Status) // nobody sees it before all else is there, too
+		if err := tx.CreateCertificate(s, c); err != nil {
 			return err
 		}
 	}

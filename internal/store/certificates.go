@@ -73,7 +73,19 @@ func (tx *Tx) CreateCertificate(s fleet.Scope, c fleet.Certificate) error {
 		return fleet.Exists("certificate", c.ID, "is registered already")
 	}
 	tx.Changed(s, ChangedCertificate, c.ID)
+	if err == nil { // one that was not there is tied to nothing
+		tx.saw(Change{s, ChangedCertificate, c.ID}, asStored(c), true)
+		tx.saw(Change{s, ChangedAttachment, s.IoT("cert", c.ID)}, Ties{}, true)
+	}
 	return err
+}
+
+// asStored is a certificate as the database gives it back.
+func asStored(c fleet.Certificate) fleet.Certificate {
+	for _, at := range []*time.Time{&c.NotBefore, &c.NotAfter, &c.Created, &c.Modified, &c.Origin.Expires} {
+		*at = fromMillis(millis(*at))
+	}
+	return c
 }
 
 // UpdateCertificate stores status, modification time, version and expiry of c.

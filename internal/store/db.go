@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -63,10 +64,11 @@ type DB struct {
 	onWrite  func(time.Duration, error)
 	onCommit func(int, time.Duration, error)
 
-	jobs   chan *job
-	done   chan struct{} // closed when the writer has stopped
-	closed chan struct{} // closed by Close
-	once   sync.Once
+	writers atomic.Uint64 // see Writes
+	jobs    chan *job
+	done    chan struct{} // closed when the writer has stopped
+	closed  chan struct{} // closed by Close
+	once    sync.Once
 
 	listenMu  sync.RWMutex
 	listeners []func([]Change)

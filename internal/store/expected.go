@@ -137,9 +137,7 @@ func (tx *Tx) pending(s fleet.Scope, id string) *expectation {
 // ExpectPending prepares for the registration of a certificate that this transaction has kept, which was issued for it and exists nowhere
 // else. It is the last thing that a body does.
 func (tx *Tx) ExpectPending(s fleet.Scope, c fleet.Certificate) {
-	c.NotBefore, c.NotAfter, c.Created = fromMillis(millis(c.NotBefore)), fromMillis(millis(c.NotAfter)), fromMillis(millis(c.Created))
-	c.Modified, c.Origin.Expires = fromMillis(millis(c.Modified)), fromMillis(millis(c.Origin.Expires))
-	tx.expects = &expectation{id: c.ID, certificates: []ScopedCertificate{{s, c}}, pending: true,
+	tx.expects = &expectation{id: c.ID, certificates: []ScopedCertificate{{s, asStored(c)}}, pending: true,
 		on: []Change{{Kind: ChangedCertificate, Key: c.ID}, {s, ChangedAttachment, s.IoT("cert", c.ID)}}}
 }
 

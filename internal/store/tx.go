@@ -60,7 +60,11 @@ func (db *DB) Tx(ctx context.Context, body func(*Tx) error) error {
 	return err
 }
 
+// Writes is how many times Tx was called so far: whoever can wait sees whether others write, too.
+func (db *DB) Writes() uint64 { return db.writers.Load() }
+
 func (db *DB) queue(ctx context.Context, body func(*Tx) error) error {
+	db.writers.Add(1)
 	if db.rehearse {
 		body = rehearsed(body)
 	}

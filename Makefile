@@ -49,7 +49,7 @@ lint:
 # them, run on PostgreSQL once more.
 unit:
 	$(GO) test ./...
-	IMPRINT_TEST_DATABASE=postgres $(GO) test ./internal/registry ./internal/provision ./internal/iam ./internal/web/hosted
+	IMPRINT_TEST_DATABASE=postgres $(GO) test ./internal/registry ./internal/provision ./internal/bulk ./internal/iam ./internal/web/hosted
 
 # What differs in a build with OpenTelemetry.
 otel:

@@ -33,6 +33,9 @@ type Config struct {
 	Link  func(s fleet.Scope, key string) (string, error)
 	Clock fleet.Clock
 	Log   *slog.Logger
+
+	OnLines func(registered, others int64)        // if set, hears of lines that are done
+	OnEnd   func(status store.RegistrationStatus) // if set, hears how a task has ended
 }
 
 // A Service holds the rules of bulk registration. It is safe for concurrent use.
@@ -164,6 +167,13 @@ func (b *Service) Run(ctx context.Context) {
 	}
 }
 
+// Active is how many tasks are in work.
+func (b *Service) Active() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.jobs)
+}
+
 func (b *Service) take(t store.ScopedTask) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -185,6 +195,9 @@ func (b *Service) work(ctx context.Context, t store.ScopedTask) {
 	status, message, err := b.run(ctx, t)
 	if err == nil && status != "" {
 		err = b.Store.Tx(ctx, func(tx *store.Tx) error { return tx.EndRegistration(t.Scope, t.ID, status, message) })
+		if err == nil && b.OnEnd != nil {
+			b.OnEnd(status)
+		}
 		b.Log.Info("a thing registration task has ended", "scope", t.Scope.String(), "task", t.ID, "status", string(status), "why", message)
 	}
 	if err != nil && ctx.Err() == nil {

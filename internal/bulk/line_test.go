@@ -8,7 +8,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/provision"
@@ -60,19 +59,6 @@ func TestReportsHaveTheShapeThatScriptsRead(t *testing.T) {
 		"ResourceRegistrationFailureException": fleet.Invalid("", "", "no").WithCode("ResourceRegistrationFailureException")} {
 		if got := reportBad(3, err); got != `{"lineNumber":3,"offset":3,"response":{"Error":{"Code":"`+want+`","Message":"no"}}}`+"\n" {
 			t.Errorf("got %s", got)
-		}
-	}
-}
-
-func TestChunksTakeAsLongAsTheyMay(t *testing.T) {
-	t.Parallel()
-	for _, row := range []struct {
-		lines int
-		took  time.Duration
-		want  int
-	}{{8, chunkTime, 8}, {8, chunkTime / 4, 16}, {8, 0, 16}, {64, chunkTime / 2, 64}, {64, 4 * chunkTime, 16}, {1, time.Minute, 1}} {
-		if got := nextSize(row.lines, row.took); got != row.want {
-			t.Errorf("after %d lines in %v: %d, want %d", row.lines, row.took, got, row.want)
 		}
 	}
 }

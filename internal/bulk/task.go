@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -17,12 +16,9 @@ import (
 	"github.com/imprint-iot/imprint/internal/template"
 )
 
-// A chunk of lines is one transaction. It is as long as takes chunkTime, so that a device that wants to be registered never waits long
-// behind it.
 const (
-	chunkTime  = 12 * time.Millisecond
-	mostLines  = 64
-	firstLines = 8
+	mostLines  = 64   // of a chunk, which is one transaction
+	firstLines = 8    // of the first one
 	writeEvery = 2000 // lines whose reports wait for the disk in the database
 )
 
@@ -35,7 +31,7 @@ type run struct {
 
 	results, errors *bucket.Log
 	written         int64 // line up to which the reports are on the disk
-	next            int   // size of the next chunk
+	pace            pace
 }
 
 // An item is a line on its way.
@@ -69,7 +65,7 @@ func endBy(err error, doing string) error {
 
 // run goes on with a task. It returns how it ended, or an error if it is to be tried again; neither if somebody else works on it.
 func (b *Service) run(ctx context.Context, t store.ScopedTask) (store.RegistrationStatus, string, error) {
-	r := &run{Service: b, ScopedTask: t, next: firstLines}
+	r := &run{Service: b, ScopedTask: t, pace: pace{lines: firstLines, others: b.Store.Writes()}}
 	defer r.closeReports()
 	err := r.all(ctx)
 	if errors.Is(err, errStopped) {
@@ -107,13 +103,19 @@ func (r *run) all(ctx context.Context) error {
 	switch {
 	case r.task.ETag == "":
 		r.task.Size = object.Size
-		if err := r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.BeginRegistration(r.Scope, r.ID, object.ETag, object.Size) }); err != nil {
+		if err := r.tx(ctx, func(tx *store.Tx) error { return tx.BeginRegistration(r.Scope, r.ID, object.ETag, object.Size) }); err != nil {
 			return err
 		}
 	case r.task.ETag != object.ETag:
 		return failed("The input %s/%s was replaced while the task was running, of which it had done %d lines: start another task with what is left", r.task.Bucket, r.task.Key, r.task.Line)
 	}
 	return r.lines(ctx, in)
+}
+
+// tx is Store.Tx, and known to be the task's own.
+func (r *run) tx(ctx context.Context, body func(*store.Tx) error) error {
+	r.pace.own++
+	return r.Store.Tx(ctx, body)
 }
 
 func (r *run) read(ctx context.Context) error {
@@ -136,38 +138,45 @@ func (r *run) mayRead(tx *store.Tx) error {
 	return r.Permissions.AuthorizeTx(tx, caller, "s3:GetObject", bucket.ARN(r.task.Bucket, r.task.Key), nil)
 }
 
-// lines registers what is left of the input. One chunk is prepared while the one before is written.
+// lines registers what is left of the input. While nobody else writes, one chunk is prepared while the one before is written.
 func (r *run) lines(ctx context.Context, in io.Reader) error {
 	reading, cancel := context.WithCancel(ctx)
-	size := make(chan int, 1)   // of the next chunk
-	chunks := make(chan []item) // closed when there are no more
-	var readErr error           // why
+	orders := make(chan order, 1) // for the next chunk
+	chunks := make(chan []item)   // closed when there are no more
+	var readErr error             // why
 	defer func() {
 		cancel()
-		close(size)
+		close(orders)
 		for range chunks { // until whoever prepares has noticed
 		}
 	}()
 	go func() {
 		defer close(chunks)
 		reader := &lineReader{in: bufio.NewReaderSize(in, 64<<10), at: r.task.Position, line: r.task.Line}
-		readErr = r.prepareAll(reading, reader, size, chunks)
+		readErr = r.prepareAll(reading, reader, orders, chunks)
 	}()
-	size <- firstLines
+	orders <- r.pace.order(false)
 	for chunk := range chunks {
-		select {
-		case size <- r.next:
-		default: // it has not begun with the one before
+		alone := r.pace.alone(r.Store.Writes(), time.Now())
+		if alone {
+			orders <- r.pace.order(alone)
+		} else if err := r.pace.rest(ctx); err != nil {
+			return err
 		}
-		took, err := r.register(ctx, chunk)
+		begin := time.Now()
+		behind, err := r.register(ctx, chunk)
 		if err != nil {
 			return err
 		}
-		r.next = nextSize(len(chunk), took)
+		now := time.Now()
+		r.pace.took(len(chunk), behind, now.Sub(begin), now)
 		if r.task.Line-r.written >= writeEvery {
 			if err := r.write(ctx); err != nil {
 				return err
 			}
+		}
+		if !alone {
+			orders <- r.pace.order(alone)
 		}
 	}
 	if !errors.Is(readErr, io.EOF) {
@@ -179,16 +188,10 @@ func (r *run) lines(ctx context.Context, in io.Reader) error {
 	return errEnd{store.RegistrationDone, ""}
 }
 
-// nextSize is how many lines a chunk should have, after one of so many took so long.
-func nextSize(lines int, took time.Duration) int {
-	n := int(float64(lines) * float64(chunkTime) / float64(max(took, time.Millisecond/8)))
-	return min(max(n, 1), mostLines, 2*lines)
-}
-
-// prepareAll prepares a chunk for each size that it is told, and returns why there are no more.
-func (r *run) prepareAll(ctx context.Context, in *lineReader, sizes <-chan int, chunks chan<- []item) error {
-	for n := range sizes {
-		chunk, err := r.prepare(ctx, in, n)
+// prepareAll prepares a chunk for each order, and returns why there are no more.
+func (r *run) prepareAll(ctx context.Context, in *lineReader, orders <-chan order, chunks chan<- []item) error {
+	for o := range orders {
+		chunk, err := r.prepare(ctx, in, o)
 		if len(chunk) > 0 {
 			select {
 			case chunks <- chunk:
@@ -203,10 +206,10 @@ func (r *run) prepareAll(ctx context.Context, in *lineReader, sizes <-chan int, 
 	return context.Canceled
 }
 
-// prepare reads up to n lines and does what needs no transaction: most of the work. The error is that of reading.
-func (r *run) prepare(ctx context.Context, in *lineReader, n int) (chunk []item, err error) {
-	texts := make([][]byte, 0, n)
-	for len(chunk) < n {
+// prepare reads lines and does what needs no transaction: most of the work. The error is that of reading.
+func (r *run) prepare(ctx context.Context, in *lineReader, o order) (chunk []item, err error) {
+	texts := make([][]byte, 0, o.lines)
+	for len(chunk) < o.lines {
 		text, long, readErr := in.next()
 		if err = readErr; err != nil {
 			break
@@ -218,7 +221,7 @@ func (r *run) prepare(ctx context.Context, in *lineReader, n int) (chunk []item,
 		chunk, texts = append(chunk, it), append(texts, text)
 	}
 	var wg sync.WaitGroup
-	workers := min(runtime.GOMAXPROCS(0), len(chunk))
+	workers := min(o.workers, len(chunk))
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < len(chunk); i += workers {
@@ -249,8 +252,8 @@ type spoiled struct {
 
 func (s *spoiled) Error() string { return s.err.Error() }
 
-// register writes a chunk, and returns how long that took others.
-func (r *run) register(ctx context.Context, chunk []item) (took time.Duration, err error) {
+// register writes a chunk, and returns how long others had to wait behind its lines.
+func (r *run) register(ctx context.Context, chunk []item) (behind time.Duration, err error) {
 	for _, it := range chunk {
 		if it.err != nil && ours(it.err) {
 			return 0, it.err
@@ -258,9 +261,9 @@ func (r *run) register(ctx context.Context, chunk []item) (took time.Duration, e
 	}
 	for {
 		var p store.RegistrationProgress
-		err = r.Store.Tx(ctx, func(tx *store.Tx) error {
+		err = r.tx(ctx, func(tx *store.Tx) error {
 			start := time.Now()
-			defer func() { took = time.Since(start) }()
+			defer func() { behind = time.Since(start) }()
 			p, err = r.registerTx(tx, chunk)
 			return err
 		})
@@ -270,10 +273,13 @@ func (r *run) register(ctx context.Context, chunk []item) (took time.Duration, e
 			continue
 		}
 		if err != nil {
-			return took, err
+			return behind, err
 		}
 		r.task.Position, r.task.Line = p.To, p.Line
-		return took, errors.Join(r.results.Append(p.Results), r.errors.Append(p.Errors))
+		if r.OnLines != nil {
+			r.OnLines(p.Good, p.Bad)
+		}
+		return behind, errors.Join(r.results.Append(p.Results), r.errors.Append(p.Errors))
 	}
 }
 
@@ -380,5 +386,5 @@ func (r *run) write(ctx context.Context) error {
 		return err
 	}
 	r.written = r.task.Line
-	return r.Store.Tx(ctx, func(tx *store.Tx) error { return tx.ReportsWritten(r.Scope, r.ID, r.written, results, errs) })
+	return r.tx(ctx, func(tx *store.Tx) error { return tx.ReportsWritten(r.Scope, r.ID, r.written, results, errs) })
 }

@@ -27,6 +27,7 @@ type Sources struct {
 	Logs         func() Logs
 	KeyPool      func() KeyPool
 	Pending      func() int                  // connections of which nothing is known yet
+	Bulk         func() int                  // bulk registrations in work
 	Circuits     func() map[string]int       // functions that hooks called, by the state of their circuit
 	Certificates func() map[string]time.Time // the ends of those that the service lives on, by what they are for
 	Ending       func() Ending               // the certificates of devices, as of the last minute
@@ -81,6 +82,8 @@ type Metrics struct {
 	functionTime  *prometheus.HistogramVec
 	workers       prometheus.Gauge
 	contained     prometheus.Counter
+	bulkLines     *prometheus.CounterVec
+	bulkEnded     *prometheus.CounterVec
 	messages      *prometheus.CounterVec
 	triggerTime   *prometheus.HistogramVec
 	hosted        *prometheus.CounterVec
@@ -131,6 +134,8 @@ func New(s Sources) *Metrics {
 	m.workers = prometheus.NewGauge(prometheus.GaugeOpts{Name: "imprint_function_processes", Help: "Processes of functions, those that wait for work included."})
 	m.registry.MustRegister(m.workers)
 	m.contained = counter("imprint_contained_certificates_total", "Certificates that lost their power with the claim that they came from.").WithLabelValues()
+	m.bulkLines = counter("imprint_bulk_lines_total", "Lines of bulk registrations by outcome (ok, refused).", "outcome")
+	m.bulkEnded = counter("imprint_bulk_tasks_ended_total", "Bulk registrations that have ended, by status (Completed, Failed, Cancelled).", "status")
 	m.messages = counter("imprint_messages_total", "Attempts to send messages to users by medium (EMAIL, SMS) and outcome (sent, failed, refused).", "medium", "outcome")
 	m.triggerTime = histogram("imprint_trigger_duration_seconds", "Time of a trigger of a user pool by trigger and outcome (answered, refused, unreadable, failed).", slow, "trigger", "outcome")
 	m.hosted = counter("imprint_hosted_requests_total", "Requests to the sign-in pages of user pools and the endpoints of OAuth beside them, by path below the domain and HTTP status.", "path", "status")
@@ -186,6 +191,7 @@ func (m *Metrics) sources(s Sources) {
 	counter("imprint_keypool_missed_total", "RSA keys that their request had to wait for.", func() float64 { return float64(s.KeyPool().Missed) })
 	gauge("imprint_pending_connections", "Connections of which nothing is known yet.", func() float64 { return float64(s.Pending()) })
 	counter("imprint_keypool_refused_total", "Requests for an RSA key that found too many waiting.", func() float64 { return float64(s.KeyPool().Refused) })
+	gauge("imprint_bulk_tasks", "Bulk registrations in work.", func() float64 { return float64(s.Bulk()) })
 	counter("imprint_keypool_made_total", "RSA keys made.", func() float64 { return float64(s.KeyPool().Made) })
 	m.registry.MustRegister(certificates{s.Certificates}, circuits{s.Circuits})
 }
@@ -293,6 +299,15 @@ func (m *Metrics) RuleAction(action, outcome string, took time.Duration) {
 
 // Contained counts certificates that lost their power with the claim that they came from.
 func (m *Metrics) Contained(certificates int) { m.contained.Add(float64(certificates)) }
+
+// BulkLines counts lines of bulk registrations.
+func (m *Metrics) BulkLines(registered, others int64) {
+	m.bulkLines.WithLabelValues(ok).Add(float64(registered))
+	m.bulkLines.WithLabelValues(refused).Add(float64(others))
+}
+
+// BulkEnded counts a bulk registration that has ended. status is a word of AWS.
+func (m *Metrics) BulkEnded(status string) { m.bulkEnded.WithLabelValues(status).Inc() }
 
 // Ended counts an MQTT connection that ended.
 func (m *Metrics) Ended(reason string) { m.ended.WithLabelValues(m.codes.bound(reason)).Inc() }

@@ -25,6 +25,7 @@ func used() *Metrics {
 		Logs:         func() Logs { return Logs{Bytes: 15, Old: 16, Surplus: 17, Dropped: 18} },
 		KeyPool:      func() KeyPool { return KeyPool{Ready: 1, Waiting: 2, Taken: 3, Missed: 4, Made: 5, Refused: 6} },
 		Pending:      func() int { return 9 },
+		Bulk:         func() int { return 21 },
 		Circuits:     func() map[string]int { return map[string]int{"open": 15} },
 		Ending:       func() Ending { return Ending{Expired: 1, Week: 2, Month: 3, Next: time.Unix(2e9, 0)} },
 		Certificates: func() map[string]time.Time { return map[string]time.Time{"server": time.Unix(1e9, 0)} },
@@ -41,6 +42,8 @@ func used() *Metrics {
 	m.Slowed("handshakes")
 	m.Handshake("revoked", time.Millisecond)
 	m.Handshake("timeout", 10*time.Second)
+	m.BulkLines(22, 23)
+	m.BulkEnded("Completed")
 	m.Ended("CLIENT_INITIATED_DISCONNECT")
 	m.RuleNotFound()
 	m.RuleMessage("filtered")
@@ -81,6 +84,10 @@ func TestWhatIsObservedIsShown(t *testing.T) {
 		`imprint_rule_messages_total{outcome="filtered"} 1`,
 		`imprint_rule_action_duration_seconds_count{action="LambdaAction",outcome="failed"} 1`,
 		`imprint_rule_waiting_bytes 19`,
+		`imprint_bulk_tasks 21`,
+		`imprint_bulk_lines_total{outcome="ok"} 22`,
+		`imprint_bulk_lines_total{outcome="refused"} 23`,
+		`imprint_bulk_tasks_ended_total{status="Completed"} 1`,
 		`imprint_mqtt_messages_received_total 5`,
 		`imprint_mqtt_messages_sent_total 7`,
 		`imprint_mqtt_stored_bytes 13`,

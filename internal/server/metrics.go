@@ -38,6 +38,7 @@ func (s *Server) newMetrics() *metrics.Metrics {
 			}
 			return metrics.Ending{}
 		},
+		Bulk:     func() int { return s.bulk.Active() },
 		Circuits: func() map[string]int { return s.hooks.Circuits() },
 	})
 }

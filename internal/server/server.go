@@ -274,7 +274,8 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Hook: s.hooks, Recorder: s.recorder, Regions: s.site.regions(), Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})
-	s.bulk = bulk.New(bulk.Config{Store: s.db, Provision: s.provision, Permissions: s.iam, Objects: s.objects, Folder: s.folder, Link: s.reportLink, Clock: s.clock, Log: s.log})
+	s.bulk = bulk.New(bulk.Config{Store: s.db, Provision: s.provision, Permissions: s.iam, Objects: s.objects, Folder: s.folder, Link: s.reportLink, Clock: s.clock, Log: s.log,
+		OnLines: s.metrics.BulkLines, OnEnd: func(status store.RegistrationStatus) { s.metrics.BulkEnded(string(status)) }})
 	s.logs = logs.New(logs.Config{Store: s.db, Permissions: s.iam, Clock: s.clock, Log: s.log})
 	s.rules = s.newRules()
 	s.gateway = gateway.New(gateway.Config{Store: s.db, Authority: s.authority, Provision: s.provision, Recorder: s.recorder, Logs: s.logs, Work: &s.devices,

@@ -2,7 +2,7 @@
 // costs at least on the same machine in the same run: `make bench`.
 //
 // Begin with run. floor.go measures the bare operations, server.go starts the server and reads its CPU time and memory, world.go
-// makes what devices and installers need, flow.go, signin.go, floods.go and hooks.go are the scenarios, device.go is a lean MQTT client, report.go
+// makes what devices and installers need, flow.go, signin.go, bulk.go, floods.go and hooks.go are the scenarios, device.go is a lean MQTT client, report.go
 // the table. CPU microseconds per operation are the figures to trust: they repeat within a few per cent, throughput depends on
 // whatever else the machine does.
 package main
@@ -64,6 +64,8 @@ var scenarios = []struct {
 	{"claim", measureClaims},
 	{"rsa", measureRSA},
 	{"rsa-beside", measureRSABeside},
+	{"bulk", measureBulk},
+	{"bulk-beside", measureBesideBulk},
 	{"growth", measureGrowth},
 	{"start", measureStart},
 	{"idle", measureIdle},

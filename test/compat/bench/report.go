@@ -20,8 +20,9 @@ type figures struct {
 	RSSKiB       int     `json:"rssKiB"`
 	KiBEach      float64 `json:"kibEach,omitempty"` // resident memory per idle connection
 
-	Share           float64 `json:"share,omitempty"` // of something else; the scenario says of what
-	Left            float64 `json:"left,omitempty"`  // part of the CPU time left by others that went into keys
+	SlowerMillis    float64 `json:"slowerMillis,omitempty"` // at the 99th percentile than without something else
+	Share           float64 `json:"share,omitempty"`        // of something else; the scenario says of what
+	Left            float64 `json:"left,omitempty"`         // part of the CPU time left by others that went into keys
 	Refused         int     `json:"refused,omitempty"`
 	CommitP99Millis float64 `json:"commitP99Millis,omitempty"`
 	Commits         float64 `json:"commits,omitempty"` // of the server's store, per operation
@@ -79,6 +80,12 @@ func (r *report) print(out io.Writer) {
 	if f := r.Scenarios["flow"]; f != nil {
 		fmt.Fprintf(out, "\nA flow takes %.2f commits, each shared by %.2f transactions.\n", f.Commits, f.Group)
 	}
+	if f := r.Scenarios["bulk"]; f != nil {
+		fmt.Fprintf(out, "Bulk: %.0f lines a second, %.0f µs each; signing and storing alone takes %.0f µs.\n", f.PerSecond, f.ServerMicros, f.ClientMicros)
+	}
+	if f := r.Scenarios["bulk-beside"]; f != nil {
+		fmt.Fprintf(out, "Flows beside %.0f lines of bulk a second: p50 %.1f ms, p99 %.1f ms.\n", f.PerSecond, f.P50Millis, f.P99Millis)
+	}
 	printFloods(out, r.Floods)
 	printHooks(out, r.Hooks)
 	fmt.Fprintln(out)
@@ -134,6 +141,10 @@ func (r *report) judge() (goals []goal) {
 			least("the same on a machine that flows with own keys use up", f.Left, 0.9)
 			least("flows with own keys beside these: rate ÷ rate alone", f.Share, 0.9)
 			most("keys by the server beside these: p99 in seconds", f.P99Millis/1000, 10)
+		},
+		"bulk": func(f *figures) { least("bulk: lines ÷ certificates signed and stored alone, a second", f.Share, 0.5) },
+		"bulk-beside": func(f *figures) {
+			most("flows beside bulk: milliseconds longer at p99", f.SlowerMillis, 50)
 		},
 		"idle": func(f *figures) {
 			most(fmt.Sprintf("idle: KiB per connection at %d", f.Count), f.KiBEach, 30)

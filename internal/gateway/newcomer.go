@@ -118,7 +118,7 @@ func (g *Gateway) settle(a *arrival) (welcome bool, err error) {
 		a.trace.Step("first connection", "the certificate was registered and the device provisioned; the connection ends without CONNACK, as on AWS, and the device connects again")
 	default:
 		a.trace.Step("first connection", "the certificate waits for its activation (PENDING_ACTIVATION); the CA has no template, so it is for whoever listens to %s to do that",
-			registeredTopic+n.CA.ID)
+			fleet.RegisteredTopic+n.CA.ID)
 	}
 	return welcome, err
 }
@@ -140,8 +140,6 @@ func outcomeOf(provisioned bool, err error) string {
 	return firstWaits
 }
 
-const registeredTopic = "$aws/events/certificates/registered/"
-
 // registered is the event of a certificate that waits for its activation (iot-core spec 7.3).
 type registered struct {
 	CertificateID string `json:"certificateId"`
@@ -152,16 +150,17 @@ type registered struct {
 	Registered    string `json:"certificateRegistrationTimestamp"` // milliseconds, as text
 }
 
-// announceRegistration tells the fleet that a certificate waits for its activation, each time that its device connects.
+// announceRegistration tells the fleet that a certificate waits for its activation, each time that its device connects. The event is safe when
+// it returns, before the device hears that it has to come again: a rule that is to let it in will have it, whatever happens to this process.
 func (g *Gateway) announceRegistration(n provision.Newcomer, c fleet.Certificate) {
-	topic := registeredTopic + n.CA.ID
+	topic := fleet.RegisteredTopic + n.CA.ID
 	if !g.broker.Heard(n.Scope, topic) {
 		return
 	}
 	payload, err := json.Marshal(registered{CertificateID: c.ID, CAID: n.CA.ID, Timestamp: g.Clock.Now().UnixMilli(), Status: string(c.Status), Account: n.Scope.Account,
 		Registered: strconv.FormatInt(c.Created.UnixMilli(), 10)})
 	if err == nil {
-		err = g.broker.Announce(n.Scope, &mqtt.Message{Topic: topic, Payload: payload, QoS: 1})
+		err = g.broker.Publish(g.ctx, n.Scope, &mqtt.Message{Topic: topic, Payload: payload, QoS: 1})
 	}
 	if err != nil {
 		g.Log.Error("publishing the registration of a certificate", "certificate", c.ID, "error", err)

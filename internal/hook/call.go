@@ -29,16 +29,17 @@ type Raised struct{ Message, shown string }
 // Error implements error: with the values hidden that were sent.
 func (r Raised) Error() string { return r.shown }
 
-// Call has a function answer and returns its answer as it came, at most 64 KiB. Errors: Raised, lambda.ErrNotPermitted,
+// Call has a function answer and returns its answer as it came, at most 64 KiB, and what to show of what it wrote beside, "" or a text that begins
+// with a semicolon. Errors: Raised, lambda.ErrNotPermitted,
 // context.DeadlineExceeded, KindInvalid if there is no such function, all others if it gave no answer. Rules cannot be called.
-func (s *Service) Call(ctx context.Context, c Call) ([]byte, error) {
+func (s *Service) Call(ctx context.Context, c Call) (answer []byte, wrote string, err error) {
 	var f fleet.Function
 	var t target
 	if err := s.Store.View(ctx, func(tx *store.Tx) (err error) {
 		f, t, err = find(tx, c.Scope, c.Function)
 		return err
 	}); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	timeout := min(f.Timeout, c.Timeout)
 	if c.Alone && f.Kind == fleet.Local {
@@ -51,12 +52,12 @@ func (s *Service) Call(ctx context.Context, c Call) ([]byte, error) {
 		state = new(circuit)
 	}
 	if err := state.enter(s.Clock.Now()); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", f.Kind, place(f), err)
+		return nil, "", fmt.Errorf("%s %s: %w", f.Kind, place(f), err)
 	}
-	answer, _, err := s.ask(ctx, f, t, request{scope: c.Scope, body: c.Event, service: c.Service, source: c.Source, hide: c.Hide})
+	answer, wrote, err = s.ask(ctx, f, t, request{scope: c.Scope, body: c.Event, service: c.Service, source: c.Source, hide: c.Hide})
 	state.leave(s.Clock.Now(), err)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", f.Kind, place(f), err)
+		return nil, "", fmt.Errorf("%s %s: %w", f.Kind, place(f), err)
 	}
-	return answer, nil
+	return answer, wrote, nil
 }

@@ -317,8 +317,7 @@ func WhyPending(tx *store.Tx, s fleet.Scope, c fleet.Certificate) (string, error
 	case err != nil:
 		return "", err
 	case ca.Config == (fleet.RegistrationConfig{}):
-		return "its CA " + c.CAID + " registers certificates without a template (just-in-time registration): whoever listens to $aws/events/certificates/registered/" + c.CAID +
-			" has to activate it with UpdateCertificate", nil
+		return decidedBy(tx, s, c)
 	}
 	return "its device has not connected again since its CA " + c.CAID + " has a template", nil
 }

@@ -24,7 +24,7 @@ func (p *Service) Traces(ctx context.Context, s fleet.Scope, subject string, lim
 // about finds the newest traces about a subject. Who asks for a serial number, a claim or a thing means the device: what its newest
 // certificate was refused since belongs to it.
 func about(tx *store.Tx, s fleet.Scope, subject string, limit int) ([]trace.Record, error) {
-	const more = 4 // what began in the same millisecond comes in no order
+	const more = decisions // what began in the same millisecond comes in no order, and a rule's decision may be older
 	records, err := tx.Traces(s, plainSerial(subject), limit+more)
 	if err != nil || len(records) == 0 || records[0].ID == subject {
 		return records, err
@@ -42,6 +42,7 @@ func about(tx *store.Tx, s fleet.Scope, subject string, limit int) ([]trace.Reco
 		}
 		newest(records)
 	}
+	withDecision(&records[0], slices.Clone(records))
 	return records[:min(limit, len(records))], nil
 }
 

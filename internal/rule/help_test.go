@@ -134,15 +134,15 @@ func (w *world) role(s fleet.Scope, name, action, resource string) {
 }
 
 // CallFunction implements Functions.
-func (w *world) CallFunction(_ context.Context, s fleet.Scope, function, _ string, event []byte) error {
+func (w *world) CallFunction(_ context.Context, s fleet.Scope, function, _ string, event []byte) (string, error) {
 	a, _ := fleet.ParseARN(function)
 	w.mu.Lock()
 	f := w.functions[s.Account+" "+functionName(a)]
 	w.mu.Unlock()
 	if f == nil {
-		return fleet.Invalid("function", function, "there is no such function")
+		return "", fleet.Invalid("function", function, "there is no such function")
 	}
-	return f(string(event))
+	return "; it wrote \"" + functionName(a) + "\"", f(string(event))
 }
 
 // handle makes a function.

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -39,12 +40,15 @@ func (a callLambda) do(ctx context.Context, j *job) (string, error) {
 	if !j.result.JSON {
 		return a.function, errors.New("the payload is no JSON object or array, which functions want: SELECT encode(*, 'base64') AS data makes one of it")
 	}
-	err := a.s.Functions.CallFunction(ctx, j.scope, a.function, j.arn, j.result.Payload)
+	wrote, err := a.s.Functions.CallFunction(ctx, j.scope, a.function, j.arn, j.result.Payload)
 	for _, wait := range a.s.Again {
 		if err == nil || final(err) || !pause(ctx, wait) {
-			return a.function, err
+			break
 		}
-		err = a.s.Functions.CallFunction(ctx, j.scope, a.function, j.arn, j.result.Payload)
+		wrote, err = a.s.Functions.CallFunction(ctx, j.scope, a.function, j.arn, j.result.Payload)
+	}
+	if err == nil {
+		j.say("%s has handled it%s", a.function, cmp.Or(wrote, "; it wrote nothing"))
 	}
 	return a.function, err
 }

@@ -66,9 +66,10 @@ type Permissions interface {
 
 // Functions runs functions by their ARN.
 type Functions interface {
-	// CallFunction has a function handle an event for a rule, and returns when it has. It fails with ErrNotPermitted if the function's
+	// CallFunction has a function handle an event for a rule, and returns when it has. wrote is what to show of what it wrote, beginning with
+	// a semicolon; "": nothing that is known. It fails with ErrNotPermitted if the function's
 	// policy does not permit the rule, with KindInvalid if there is no such function.
-	CallFunction(ctx context.Context, s fleet.Scope, functionARN, ruleARN string, event []byte) error
+	CallFunction(ctx context.Context, s fleet.Scope, functionARN, ruleARN string, event []byte) (wrote string, err error)
 }
 
 // ErrNotPermitted says that the policy of a function does not let a rule have it run.

@@ -14,7 +14,6 @@ import (
 	"github.com/imprint-iot/imprint/internal/logs"
 	"github.com/imprint-iot/imprint/internal/mqtt"
 	"github.com/imprint-iot/imprint/internal/rulesql"
-	"github.com/imprint-iot/imprint/internal/trace"
 )
 
 // An event is a message that rules run on.
@@ -82,6 +81,7 @@ func (s *Service) run(c *compiled, e *event) {
 func (s *Service) work(c *compiled, e *event) (outcome string) {
 	result, err := s.evaluate(c, e)
 	var failures []failure
+	j := &job{compiled: c, event: e, result: result}
 	switch {
 	case err != nil:
 		s.log(c, e, logs.Error, logs.Event{Type: "RuleExecution", Action: "Statement", Details: err.Error()})
@@ -90,9 +90,10 @@ func (s *Service) work(c *compiled, e *event) (outcome string) {
 		return Filtered
 	default:
 		s.log(c, e, logs.Info, logs.Event{Type: "RuleMatch"})
-		failures = s.act(&job{compiled: c, event: e, result: result})
+		failures = s.act(j)
 	}
 	if len(failures) == 0 {
+		s.tell(j)
 		return Done
 	}
 	if s.ctx.Err() == nil {
@@ -126,6 +127,16 @@ type job struct {
 	*compiled
 	event  *event
 	result rulesql.Result
+
+	mu   sync.Mutex
+	said []string // what actions have to tell
+}
+
+// say notes what an action has to tell of itself.
+func (j *job) say(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.said = append(j.said, fmt.Sprintf(format, args...))
 }
 
 // fill puts values into a text. Something that has no value, an Undefined one above all, is an error only where text must be complete.
@@ -192,14 +203,7 @@ func (s *Service) try(j *job, a action) (resource string, err error) {
 
 // fail tells what went wrong: in a trace, and to the error action.
 func (s *Service) fail(c *compiled, e *event, failures []failure) {
-	t := trace.New(c.scope, trace.Rule, s.Clock)
-	t.Fact("rule", c.rule.Name)
-	t.Fact("topic", e.message.Topic)
-	t.Fact("clientId", e.origin.Client)
-	t.Fact("sourceIp", e.origin.Address)
-	if len(e.origin.Principal) == 64 { // a certificate
-		t.Fact("certificateId", e.origin.Principal)
-	}
+	t := s.newTrace(c, e)
 	for _, f := range failures {
 		t.Step("action", "%s on %s: %v", f.action, f.resource, f.err)
 	}

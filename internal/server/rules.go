@@ -77,18 +77,18 @@ func (s *Server) publishEvents(ctx context.Context) {
 const ruleTime = 15 * time.Minute
 
 // CallFunction implements rule.Functions.
-func (s *ruleCalls) CallFunction(ctx context.Context, scope fleet.Scope, function, ruleARN string, event []byte) error {
+func (s *ruleCalls) CallFunction(ctx context.Context, scope fleet.Scope, function, ruleARN string, event []byte) (wrote string, err error) {
 	for _, slots := range []chan struct{}{s.of(scope), s.all} {
 		select {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
 		case <-ctx.Done():
-			return ctx.Err()
+			return "", ctx.Err()
 		}
 	}
-	_, err := s.hooks.Call(ctx, hook.Call{Scope: scope, Function: function, Service: iotService, Source: ruleARN, Event: event, Timeout: ruleTime, Alone: true})
+	_, wrote, err = s.hooks.Call(ctx, hook.Call{Scope: scope, Function: function, Service: iotService, Source: ruleARN, Event: event, Timeout: ruleTime, Alone: true})
 	if errors.Is(err, lambda.ErrNotPermitted) {
-		return fmt.Errorf("%w: %w", rule.ErrNotPermitted, err)
+		err = fmt.Errorf("%w: %w", rule.ErrNotPermitted, err)
 	}
-	return err
+	return wrote, err
 }

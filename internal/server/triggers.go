@@ -18,7 +18,7 @@ const poolService = "cognito-idp.amazonaws.com"
 
 // CallTrigger implements userpool.FunctionCaller.
 func (s triggerCalls) CallTrigger(ctx context.Context, scope fleet.Scope, function, poolARN string, event []byte, hide map[string]string) ([]byte, error) {
-	answer, err := s.hooks.Call(ctx, hook.Call{Scope: scope, Function: function, Service: poolService, Source: poolARN, Event: event, Timeout: hook.DefaultTimeout, Hide: hide})
+	answer, _, err := s.hooks.Call(ctx, hook.Call{Scope: scope, Function: function, Service: poolService, Source: poolARN, Event: event, Timeout: hook.DefaultTimeout, Hide: hide})
 	var raised hook.Raised
 	switch {
 	case errors.As(err, &raised):

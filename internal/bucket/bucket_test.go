@@ -409,7 +409,7 @@ func FuzzKeys(f *testing.F) {
 
 // What is in a folder under a name that no key becomes is no object: it would be another key's.
 func FuzzNames(f *testing.F) {
-	for _, name := range []string{"a", "%", "%2E", "%2e", "%41", ".x", "%2", "%2Fx", "%25", "%FF", "\xff", "%00"} {
+	for _, name := range []string{"a", "%", "%2E", "%2e", "%41", ".x", "%2", "%2Fx", "%25", "%FF", "\xff", "%00", "\t", ""} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

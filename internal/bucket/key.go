@@ -60,9 +60,6 @@ func decodeSegment(name string) (seg string, ok bool) {
 	if name == "%" {
 		return "", true
 	}
-	if !strings.Contains(name, "%") {
-		return name, name != "" && name[0] != '.' && utf8.ValidString(name)
-	}
 	var out []byte
 	for i := 0; i < len(name); i++ {
 		c := name[i]

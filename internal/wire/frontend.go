@@ -215,9 +215,12 @@ func (r *row) refuse(in any) error {
 	return nil
 }
 
-// sets reports whether a value has the member at the end of a path, in any element of the lists on its way.
+// sets reports whether a value has the member at the end of a path, in any element of the lists on its way. An empty list or map, which
+// Terraform sends of what its configuration does not have, asks for nothing.
 func sets(v reflect.Value, path []string) bool {
 	switch {
+	case len(path) == 0 && (v.Kind() == reflect.Slice || v.Kind() == reflect.Map):
+		return v.Len() > 0
 	case len(path) == 0:
 		return !v.IsZero()
 	case v.Kind() == reflect.Pointer:

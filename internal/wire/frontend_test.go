@@ -209,10 +209,11 @@ func TestRefusedMembersAreFoundWhereverTheyAre(t *testing.T) {
 	t.Parallel()
 	type inner struct{ Color, Size *string }
 	type input struct {
-		One  *inner
-		List []inner
+		One   *inner
+		List  []inner
+		Names []string
 	}
-	row := &row{name: "Paint", refused: []string{"One.Color", "List.Color"}}
+	row := &row{name: "Paint", refused: []string{"One.Color", "List.Color", "Names"}}
 	for _, name := range row.refused {
 		if !has(reflect.TypeFor[input](), strings.Split(name, ".")) {
 			t.Errorf("%s is not found", name)
@@ -229,7 +230,7 @@ func TestRefusedMembersAreFoundWhereverTheyAre(t *testing.T) {
 		want string
 	}{
 		{input{}, ""}, {input{One: &inner{Size: new("1")}, List: []inner{{}, {Size: new("2")}}}, ""},
-		{input{One: &red}, "One.Color"}, {input{List: []inner{{}, red}}, "List.Color"},
+		{input{One: &red}, "One.Color"}, {input{List: []inner{{}, red}}, "List.Color"}, {input{Names: []string{}}, ""}, {input{Names: []string{"a"}}, "Names"},
 	} {
 		err := row.refuse(&c.in)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), "Member "+c.want+" of Paint") {

@@ -65,12 +65,22 @@ func (a *API) describeThingGroup(ctx context.Context, in *DescribeThingGroupInpu
 			meta.RootToParentThingGroups = append(meta.RootToParentThingGroups, groupRef(s, "thinggroup", name))
 		}
 		out = DescribeThingGroupOutput{ThingGroupName: &g.Name, ThingGroupId: &g.ID, ThingGroupArn: new(s.IoT("thinggroup", g.Name)),
-			Version: &g.Version, ThingGroupMetadata: meta,
-			ThingGroupProperties: &ThingGroupProperties{ThingGroupDescription: wire.Optional(g.Description),
-				AttributePayload: &AttributePayload{Attributes: present(g.Attributes)}}}
+			Version: &g.Version, ThingGroupMetadata: meta, ThingGroupProperties: groupProperties(g)}
 		return err
 	})
 	return &out, err
+}
+
+// groupProperties has only what was given: Terraform takes an empty object for a difference from a configuration without one.
+func groupProperties(g fleet.ThingGroup) *ThingGroupProperties {
+	var p ThingGroupProperties
+	if len(g.Attributes) > 0 {
+		p.AttributePayload = &AttributePayload{Attributes: g.Attributes}
+	}
+	if p.ThingGroupDescription = wire.Optional(g.Description); p == (ThingGroupProperties{}) {
+		return nil
+	}
+	return &p
 }
 
 func (a *API) updateThingGroup(ctx context.Context, in *UpdateThingGroupInput) (*UpdateThingGroupOutput, error) {

@@ -59,6 +59,8 @@ type Config struct {
 	HoldFirstConnect bool     `help:"Let a device that the template of its CA provisions at its first connection go on with that; without it the connection ends and the device connects again, as on AWS." placeholder:""`
 	DeniedSubscribe  string   `help:"What becomes of an MQTT 3.1.1 connection after the SUBACK for a filter that its policy denies: close or keep." enum:"close,keep" default:"close" placeholder:"WHAT"`
 
+	ThingTypeWait *time.Duration `help:"How long a thing type must be deprecated before it may be deleted, 0 for not at all (default: 5m, as on AWS)." placeholder:"DURATION"`
+
 	TrustedAddresses []string `help:"Addresses and networks that no budget by address holds for." placeholder:"NET"`
 	TrustedProxies   []string `help:"Reverse proxies before the HTTPS port, whose X-Forwarded-For is believed." placeholder:"NET"`
 	EgressAllow      []string `help:"Destinations that may be called although they are not public, or by plain HTTP: networks, addresses, hosts, with or without a port." placeholder:"DEST"`

@@ -270,7 +270,8 @@ func (s *Server) openRules(ctx context.Context) error {
 	s.identities = identitypool.New(identitypool.Config{Store: s.db, Tokens: s.userpools, Sessions: s.iam, Key: key,
 		Issuers: s.issuers, RoleIssuers: s.cfg.IdentityRoles, IssuerHost: s.site.baseURL()[len("https://"):], Clock: s.clock})
 	s.iam.SetTokens(webIdentities{s})
-	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Names: s.site.names(), Host: s.site.Host, BaseDomain: s.cfg.EndpointDomain, CredentialHost: cmp.Or(gateway.CredentialHost(s.site.Host), s.site.Host)})
+	s.registry = registry.New(registry.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Names: s.site.names(), Host: s.site.Host, BaseDomain: s.cfg.EndpointDomain, CredentialHost: cmp.Or(gateway.CredentialHost(s.site.Host), s.site.Host),
+		TypeDeletionWait: s.cfg.ThingTypeWait})
 	s.provision = provision.New(provision.Config{Store: s.db, Authority: s.authority, Keys: s.keys, Sealer: sealer, Permissions: s.iam,
 		Hook: s.hooks, Recorder: s.recorder, Regions: s.site.regions(), Clock: s.clock, OnContained: s.metrics.Contained, Rates: s.strangers.provisioning(&s.cfg), OnRefuse: s.metrics.Refused,
 		TemplateLint: provision.LintLevel(s.cfg.TemplateLint)})

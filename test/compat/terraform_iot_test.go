@@ -22,8 +22,8 @@ type provider struct {
 }
 
 // The calls of Terraform's provider for the aws_iot_… resources of the registry: each is made, read back, changed, read back and deleted, in the
-// provider's order and with what it sends, by its code (hashicorp/terraform-provider-aws, internal/service/iot). Terraform itself could not be had here. What is read must be what was written, and nothing
-// must have changed that was not: else a plan after an apply would not be empty.
+// provider's order and with what it sends, by its code (hashicorp/terraform-provider-aws, internal/service/iot), for machines where the provider itself is not to be had. What is
+// read must be what was written, and nothing must have changed that was not: else a plan after an apply would not be empty.
 func TestTerraformsResourcesOfTheRegistryHaveNoDrift(t *testing.T) {
 	t.Parallel()
 	s := ownServer(t)

@@ -42,8 +42,13 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 	}
 	db.engine, db.memory, db.expected = sqlite(), newMemory(), newExpected()
 	// synchronous=FULL: a commit is on disk when it returns (SQLite "PRAGMA synchronous"; WAL needs FULL for that).
-	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "busy_timeout(10000)", "temp_store(MEMORY)"}}
-	if db.writing, err = modernc.NewConnector(fileURI(path, pragmas.Encode())); err != nil {
+	options := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "busy_timeout(10000)", "temp_store(MEMORY)"}}
+	if vfs, err := logVFS(); err != nil {
+		return fmt.Errorf("opening store: %w", err)
+	} else if vfs != "" {
+		options.Set("vfs", vfs)
+	}
+	if db.writing, err = modernc.NewConnector(fileURI(path, options.Encode())); err != nil {
 		return fmt.Errorf("opening store: %w", err)
 	}
 	db.reading = db.writing

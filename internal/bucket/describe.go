@@ -93,12 +93,16 @@ func readBounded(path string, most int64) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// stamp gives a staged file a time that no other version of the object has.
+// stamp gives a staged file a time that no other version of the object has, durably: its description holds for that time alone.
 func stamp(path, object string, now time.Time) (fs.FileInfo, error) {
 	if info, err := os.Lstat(object); err == nil && !now.After(info.ModTime()) {
 		now = info.ModTime().Add(time.Microsecond)
 	}
-	if err := os.Chtimes(path, now, now); err != nil {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.Chtimes(path, now, now), file.Sync(), file.Close()); err != nil {
 		return nil, err
 	}
 	return os.Lstat(path)

@@ -3,6 +3,7 @@ package power
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A disk is the history of a folder as a recording tells it: which state it had, and what of that was synced, at every moment.
@@ -28,6 +30,7 @@ type node struct {
 	dir    bool
 	mode   fs.FileMode
 	writes []write          // of a file
+	stamps []stamp          // of a file
 	moves  []move           // of a folder
 	now    map[string]*node // of a folder: its entries at the end of what has been read so far
 	syncs  []synced         // when it was synced
@@ -38,6 +41,12 @@ type write struct {
 	begin, end int
 	offset     int64
 	data       []byte
+}
+
+// A stamp sets the time of a file's last change. A file that has none gets that of its restoring.
+type stamp struct {
+	begin, end int
+	at         time.Time
 }
 
 // A move changes entries of a folder in one step; a nil node takes a name away.
@@ -113,7 +122,7 @@ func (d *disk) restore(dir string, cut int, l loss, told lie) error {
 func (n *node) restore(path string, cut int, l loss, told lie) error {
 	until := n.durable(cut, told)
 	if !n.dir {
-		return os.WriteFile(path, n.content(cut, until, l), n.mode)
+		return errors.Join(os.WriteFile(path, n.content(cut, until, l), n.mode), n.restamp(path, cut, until, l))
 	}
 	if err := os.Mkdir(path, n.mode|0o700); err != nil && !os.IsExist(err) {
 		return err
@@ -125,6 +134,15 @@ func (n *node) restore(path string, cut int, l loss, told lie) error {
 		}
 	}
 	return nil
+}
+
+func (n *node) restamp(path string, cut, until int, l loss) (err error) {
+	for _, s := range n.stamps {
+		if s.end < until || s.begin < cut && l.moves(1) > 0 {
+			err = errors.Join(err, os.Chtimes(path, s.at, s.at))
+		}
+	}
+	return err
 }
 
 func sorted(m map[string]*node) []string {

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // umask is what the recorded server runs with.
@@ -34,6 +36,8 @@ func (d *disk) replay(e event) error {
 		return d.unlink(e)
 	case "chmod", "fchmodat":
 		return d.chmod(e)
+	case "utimensat":
+		return d.stamp(e)
 	}
 	for i := range e.args { // any other way to change a file
 		if _, name := e.file(i); name != "" {
@@ -193,7 +197,8 @@ func (d *disk) mkdir(e event) error {
 	return nil
 }
 
-// rename handles link too: both give a node a name, one takes the old name away.
+// rename handles link too: both give a node a name, one takes the old name away. Of two folders each may keep what happened to it or lose
+// that, without the other.
 func (d *disk) rename(e event) error {
 	e = at(e, 0, 2)
 	from, err := e.path(0)
@@ -211,14 +216,18 @@ func (d *disk) rename(e event) error {
 	}
 	n, folder, base := d.find(relFrom)
 	_, folderTo, baseTo := d.find(relTo)
-	if n == nil || folder != folderTo {
-		return fmt.Errorf("%s of %s to %s: the test knows it within one folder alone", e.name, relFrom, relTo)
+	if n == nil || folderTo == nil {
+		return fmt.Errorf("%s of %s to %s: one of them was never made", e.name, relFrom, relTo)
 	}
 	entries := map[string]*node{baseTo: n}
 	if strings.HasPrefix(e.name, "rename") {
-		entries[base] = nil
+		if folder != folderTo {
+			d.put(folder, e, map[string]*node{base: nil})
+		} else {
+			entries[base] = nil
+		}
 	}
-	d.put(folder, e, entries)
+	d.put(folderTo, e, entries)
 	return nil
 }
 
@@ -238,6 +247,34 @@ func (d *disk) unlink(e event) error {
 	}
 	d.put(folder, e, map[string]*node{base: nil})
 	return nil
+}
+
+var timeForm = regexp.MustCompile(`tv_sec=(\d+), tv_nsec=(\d+)`)
+
+// stamp notes the time of the last change that a file is given: the second of two.
+func (d *disk) stamp(e event) error {
+	e = at(e, 0)
+	name, err := e.path(0)
+	if err != nil {
+		return err
+	}
+	rel, in := d.inside(name)
+	n, _, _ := d.find(rel)
+	if !in || n == nil {
+		return nil
+	}
+	found := timeForm.FindAllStringSubmatch(strings.Join(e.args[1:], ", "), -1)
+	if len(found) != 2 {
+		return fmt.Errorf("the times of %s are %q", rel, e.args[1:])
+	}
+	seconds, err := strconv.ParseInt(found[1][1], 10, 64)
+	if err != nil {
+		return err
+	}
+	nanos, err := strconv.ParseInt(found[1][2], 10, 64)
+	n.stamps = append(n.stamps, stamp{e.begin, e.end, time.Unix(seconds, nanos)})
+	d.changes++
+	return err
 }
 
 // chmod is taken to be durable at once: the product makes its files with the mode that they need.

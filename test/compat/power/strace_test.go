@@ -24,7 +24,7 @@ type event struct {
 const traced = "open,openat,openat2,creat,lseek," +
 	"write,pwrite64,writev,pwritev,pwritev2,ftruncate,truncate,fallocate,copy_file_range,sendfile,splice,io_uring_setup,mmap," +
 	"fsync,fdatasync,sync,syncfs,sync_file_range,msync," +
-	"rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,chmod,fchmod,fchmodat"
+	"rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,chmod,fchmod,fchmodat,utimensat"
 
 // readTrace reads what strace -f -xx -y -o wrote. Calls that failed are left out.
 func readTrace(r io.Reader) ([]event, error) {

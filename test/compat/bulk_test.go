@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -90,7 +91,12 @@ func bulkInput(t *testing.T, lines int) (input []byte, bad map[int]bool) {
 // bulkState describes a task until done says that it has seen enough.
 func bulkState(t *testing.T, c *sdk, id string, done func(*iot.DescribeThingRegistrationTaskOutput) bool) *iot.DescribeThingRegistrationTaskOutput {
 	t.Helper()
-	tick, late := time.NewTicker(50*time.Millisecond), time.After(4*time.Minute)
+	return bulkStateWithin(t, c, id, 4*time.Minute, done)
+}
+
+func bulkStateWithin(t *testing.T, c *sdk, id string, limit time.Duration, done func(*iot.DescribeThingRegistrationTaskOutput) bool) *iot.DescribeThingRegistrationTaskOutput {
+	t.Helper()
+	tick, late := time.NewTicker(50*time.Millisecond), time.After(limit)
 	defer tick.Stop()
 	for {
 		out, err := c.iot.DescribeThingRegistrationTask(t.Context(), &iot.DescribeThingRegistrationTaskInput{TaskId: &id})
@@ -140,7 +146,19 @@ func (s *site) bulkReport(t *testing.T, c *sdk, id string, kind iottypes.ReportT
 // Ten thousand lines, of which ten are bad, and the server is killed twice on the way: each line is registered once and reported once.
 func TestBulkRegistrationGoesOnWhereItWasCut(t *testing.T) {
 	t.Parallel()
-	const lines = 10000
+	registerThroughKills(t, 10_000, 4*time.Minute)
+}
+
+// TestSoakBulkRegistration is that with a hundred thousand.
+func TestSoakBulkRegistration(t *testing.T) {
+	if os.Getenv("IMPRINT_SOAK") == "" {
+		t.Skip("a long test: make soak runs it")
+	}
+	registerThroughKills(t, 100_000, 30*time.Minute)
+}
+
+func registerThroughKills(t *testing.T, lines int, limit time.Duration) {
+	t.Helper()
 	s := ownServer(t)
 	c := s.adminSDK(t)
 	role := bulkWorld(t, c, "bulk", "fleet")
@@ -157,8 +175,8 @@ func TestBulkRegistrationGoesOnWhereItWasCut(t *testing.T) {
 	_, err = c.iot.StartThingRegistrationTask(t.Context(), request)
 	wantAPICode(t, err, "InvalidRequestException") // one at a time
 	began := time.Now()
-	for _, at := range []int32{lines / 4, lines / 2} {
-		bulkState(t, c, id, func(o *iot.DescribeThingRegistrationTaskOutput) bool { return o.SuccessCount > at || ended(o) })
+	for _, at := range []int{lines / 4, lines / 2} {
+		bulkStateWithin(t, c, id, limit, func(o *iot.DescribeThingRegistrationTaskOutput) bool { return int(o.SuccessCount) > at || ended(o) })
 		check(t, s.cmd.Process.Kill())
 		<-s.exited
 		again, err := start(filepath.Dir(s.data))
@@ -166,7 +184,7 @@ func TestBulkRegistrationGoesOnWhereItWasCut(t *testing.T) {
 		s.cmd, s.env, s.exited = again.cmd, again.env, again.exited
 		c = s.adminSDK(t)
 	}
-	o := bulkState(t, c, id, ended)
+	o := bulkStateWithin(t, c, id, limit, ended)
 	t.Logf("%d lines in %v, with two restarts", lines, time.Since(began))
 	if o.Status != iottypes.StatusCompleted || int(o.SuccessCount) != lines-len(bad) || int(o.FailureCount) != len(bad) || o.PercentageProgress != 100 {
 		t.Fatalf("the task has ended as %s %s with %d good, %d bad", o.Status, aws.ToString(o.Message), o.SuccessCount, o.FailureCount)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,7 +106,7 @@ type LogQuery struct {
 	Newest      bool // first; else the oldest
 }
 
-// LogEntries reads a group by the times of its entries.
+// LogEntries reads a group by the times of its entries. A page may be shorter than was asked for, if its entries are long.
 func (tx *Tx) LogEntries(s fleet.Scope, group string, q LogQuery, p fleet.Page) ([]fleet.LogEntry, string, error) {
 	where, args := `account = ? AND region = ? AND grp = ?`, []any{s.Account, s.Region, group}
 	and := func(condition string, values ...any) { where, args = where+` AND `+condition, append(args, values...) }
@@ -130,9 +131,32 @@ func (tx *Tx) LogEntries(s fleet.Scope, group string, q LogQuery, p fleet.Page) 
 		}
 		and(`(at, id) `+beyond+` (?, ?)`, ms, id)
 	}
-	list, err := all(tx, scanLogEntry, `SELECT at, id, stream, ingested, message FROM log_entries WHERE `+where+` ORDER BY at`+order+`, id`+order+` LIMIT ?`, append(args, pageLimit(p))...)
+	tail := ` FROM log_entries WHERE ` + where + ` ORDER BY at` + order + `, id` + order + ` LIMIT ?`
+	sizes, err := all(tx, scanInt, `SELECT bytes`+tail, append(slices.Clone(args), pageLimit(p))...)
+	if err != nil {
+		return nil, "", err
+	}
+	if fit := fitting(sizes); fit < len(sizes) && (p.Limit <= 0 || fit < p.Limit) {
+		p.Limit = fit
+	}
+	list, err := all(tx, scanLogEntry, `SELECT at, id, stream, ingested, message`+tail, append(args, pageLimit(p))...)
 	list, next := cutPage(p, list, func(e fleet.LogEntry) string { return strconv.FormatInt(millis(e.Time), 10) + " " + e.ID })
 	return list, next, err
+}
+
+// maxLogPage bounds the bytes of a page, but for one entry that is larger.
+const maxLogPage = 1 << 20
+
+// fitting is how many of the entries with these sizes make a page.
+func fitting(sizes []int64) (n int) {
+	total := int64(0)
+	for _, size := range sizes {
+		if total += size; total > maxLogPage && n > 0 {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 func scanLogEntry(s scanner) (e fleet.LogEntry, err error) {

@@ -93,6 +93,34 @@ func TestLogsAreReadByTimeInPages(t *testing.T) {
 	})
 }
 
+func TestPagesOfLogsAreBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *DB) {
+		list := logEntries(7, time.Now())
+		for i := range list {
+			list[i].Message = strings.Repeat("x", maxLogPage/3)
+		}
+		list[3].Message = strings.Repeat("y", 2*maxLogPage)
+		must(t, db.Tx(t.Context(), func(tx *Tx) error { return tx.AppendLog(scopeA, "g", "s", list) }))
+		for _, limit := range []int{0, 100} {
+			var pages []int
+			must(t, db.View(t.Context(), func(tx *Tx) error {
+				pages = nil
+				for p := (fleet.Page{Limit: limit}); ; {
+					page, next, err := tx.LogEntries(scopeA, "g", LogQuery{}, p)
+					pages = append(pages, len(page))
+					if p.After = next; err != nil || next == "" {
+						return err
+					}
+				}
+			}))
+			if fmt.Sprint(pages) != "[2 1 1 2 1]" {
+				t.Errorf("pages of %v entries", pages)
+			}
+		}
+	})
+}
+
 func TestEntriesGoWithTheirAgeAndTheirGroup(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *DB) {

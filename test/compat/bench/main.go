@@ -163,6 +163,12 @@ func run(ctx context.Context, o options) (err error) {
 			return fmt.Errorf("floods: %w\n%s", err, s.said())
 		}
 	}
+	if o.wants("rules") {
+		progress("rules")
+		if r.Rules, err = measureRules(ctx, o, w); err != nil {
+			return fmt.Errorf("rules: %w\n%s", err, s.said())
+		}
+	}
 	if slices.Contains(strings.Split(o.only, ","), "hooks") { // asked for by name alone
 		if r.Hooks, err = measureHooks(ctx, o, dir); err != nil {
 			return fmt.Errorf("hooks: %w", err)

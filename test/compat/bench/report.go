@@ -35,6 +35,7 @@ type report struct {
 	Floor     floor                    `json:"floor"`
 	Scenarios map[string]*figures      `json:"scenarios"` // by their names in scenarios
 	Floods    map[string]*floodFigures `json:"floods,omitempty"`
+	Rules     map[string]*figures      `json:"rules,omitempty"` // by what a message meets
 	Hooks     map[string]*hookFigures  `json:"hooks,omitempty"` // by the kind of the hook
 	Missing   []string                 `json:"missing"`
 	Goals     []goal                   `json:"goals"`
@@ -87,6 +88,7 @@ func (r *report) print(out io.Writer) {
 		fmt.Fprintf(out, "Flows beside %.0f lines of bulk a second: p50 %.1f ms, p99 %.1f ms.\n", f.PerSecond, f.P50Millis, f.P99Millis)
 	}
 	printFloods(out, r.Floods)
+	printRules(out, r.Rules)
 	printHooks(out, r.Hooks)
 	fmt.Fprintln(out)
 	t = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

@@ -112,19 +112,21 @@ func document(v any) string {
 	return string(b)
 }
 
+// trustIoT lets AWS IoT assume a role.
+var trustIoT = object{"Version": "2012-10-17", "Statement": object{"Effect": "Allow", "Principal": object{"Service": "iot.amazonaws.com"}, "Action": "sts:AssumeRole"}}
+
 func (w *world) template(ctx context.Context) error {
 	const thing = "${iot:Connection.Thing.ThingName}"
 	arn := func(resource string) string {
 		return "arn:aws:iot:" + w.server.env.Get("AWS_REGION") + ":000000000000:" + resource
 	}
-	trust := object{"Version": "2012-10-17", "Statement": object{"Effect": "Allow", "Principal": object{"Service": "iot.amazonaws.com"}, "Action": "sts:AssumeRole"}}
 	policy := object{"Version": "2012-10-17", "Statement": []object{
 		{"Effect": "Allow", "Action": "iot:Connect", "Resource": arn("client/" + thing)},
 		{"Effect": "Allow", "Action": []string{"iot:Publish", "iot:Receive"}, "Resource": arn("topic/lamps/" + thing + "/*")},
 		{"Effect": "Allow", "Action": "iot:Subscribe", "Resource": arn("topicfilter/lamps/" + thing + "/*")},
 	}}
 	const iam = "2010-05-08"
-	if err := w.admin.Query(ctx, "iam", iam, "CreateRole", map[string]string{"RoleName": "provisioning", "AssumeRolePolicyDocument": document(trust)}, nil); err != nil {
+	if err := w.admin.Query(ctx, "iam", iam, "CreateRole", map[string]string{"RoleName": "provisioning", "AssumeRolePolicyDocument": document(trustIoT)}, nil); err != nil {
 		return err
 	}
 	if err := w.admin.Query(ctx, "iam", iam, "AttachRolePolicy", map[string]string{"RoleName": "provisioning",

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -19,11 +18,10 @@ import (
 func event(t *testing.T, c *mqtttest.Client, topic string) map[string]any {
 	t.Helper()
 	p := c.Message()
-	var m map[string]any
-	if err := json.Unmarshal(p.Payload, &m); err != nil || p.TopicName != "$aws/events/"+topic {
-		t.Fatalf("%s: %s (%v), want %s", p.TopicName, p.Payload, err, topic)
+	if p.TopicName != "$aws/events/"+topic {
+		t.Fatalf("%s: %s, want %s", p.TopicName, p.Payload, topic)
 	}
-	return m
+	return decoded(t, p)
 }
 
 func want(t *testing.T, m map[string]any, members map[string]any) {

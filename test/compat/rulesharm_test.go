@@ -46,7 +46,7 @@ rule() { # name, SQL, action
 note="{\"cloudwatchLogs\": {\"roleArn\": \"$role\", \"logGroupName\": \"/never\"}}"
 rule throws "SELECT n FROM 'work/#'" '{"lambda": {"functionArn": "arn:aws:lambda:us-east-1:000000000000:function:thrower"}}'
 rule endless "SELECT VALUE [$(printf "(SELECT VALUE x FROM x), %.0s" {1..40})1] FROM 'work/#'" "$note"
-rule huge "SELECT rpad('x', 300000, 'x') AS x FROM 'work/#'" "$note"
+rule huge "SELECT concat(encode(*, 'base64'), encode(*, 'base64'), encode(*, 'base64')) AS x FROM 'work/#'" "$note"
 rule refused "SELECT n FROM 'work/#'" "{\"republish\": {\"roleArn\": \"$role\", \"topic\": \"never\"}}"
 rule undefined "SELECT n FROM 'work/#'" "{\"republish\": {\"roleArn\": \"$role\", \"topic\": \"a/\${missing}\"}}"
 rule nowhere "SELECT n FROM 'work/#'" "{\"s3\": {\"roleArn\": \"$role\", \"bucketName\": \"nowhere\", \"key\": \"k\"}}"
@@ -63,7 +63,7 @@ for name in throws endless huge refused undefined nowhere; do
     sleep 0.2
   done
   echo "$name $(grep -c "\"ruleName\":\"$name\"" failures)"
-  grep "\"ruleName\":\"$name\"" failures | sed 's/"base64OriginalPayload":"[^"]*",//' | head -1
+  grep "\"ruleName\":\"$name\"" failures | sed 's/"base64OriginalPayload":"[^"]*",//' | sed -n 1p
 done
 imprint log list
 `)

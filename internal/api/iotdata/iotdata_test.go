@@ -157,3 +157,19 @@ func FuzzUserProperties(f *testing.F) {
 		}
 	})
 }
+
+// full is a broker that has no room.
+type full struct{ publisher }
+
+func (*full) Publish(context.Context, fleet.Scope, *mqtt.Message) error {
+	return fleet.OverLimit("topic rule", "r", "has more messages waiting than it may")
+}
+
+func TestNoRoomIsThrottling(t *testing.T) {
+	t.Parallel()
+	a := &API{Broker: &full{}, Clock: func() time.Time { return now }}
+	_, err := a.publish(fleet.WithCaller(t.Context(), &fleet.Caller{Scope: scope}), &PublishInput{Topic: "a"})
+	if fleet.KindOf(err) != fleet.KindThrottled || errorCodes[fleet.KindOf(err)] != "ThrottlingException" {
+		t.Errorf("%v", err)
+	}
+}

@@ -159,7 +159,7 @@ func FuzzUserProperties(f *testing.F) {
 }
 
 // full is a broker that has no room.
-type full struct{ publisher }
+type full struct{}
 
 func (*full) Publish(context.Context, fleet.Scope, *mqtt.Message) error {
 	return fleet.OverLimit("topic rule", "r", "has more messages waiting than it may")

@@ -187,15 +187,14 @@ func (f *Facts) policyContext() map[string][]string {
 func addVariable(ctx map[string][]string, key string, values []string) {
 	var list []string
 	for i, v := range values[:min(len(values), maxVariableValues)] {
-		escaped := escape(v)
-		list = append(list, escaped)
+		list = append(list, v)
 		if strings.ContainsAny(v, "*$+?#") || utf8.RuneCountInString(v) > maxVariableChars {
 			continue
 		}
 		if i > 0 {
-			ctx[key+"."+strconv.Itoa(i)] = []string{escaped}
+			ctx[key+"."+strconv.Itoa(i)] = []string{v}
 		} else {
-			ctx[key] = []string{escaped}
+			ctx[key] = []string{v}
 		}
 	}
 	ctx[key+".list"] = list
@@ -208,7 +207,7 @@ func escape(s string) string { return escaper.Replace(s) }
 
 // Context returns the certificate's policy variables by their lower-case names: "iot:certificateid",
 // "iot:certificate.subject.commonname" (first value), "….commonname.1" (second), "….commonname.list" (all), and so on, with
-// AWS's limits and escaping applied. The map is shared: callers must not change it.
+// AWS's limits applied; whoever substitutes one escapes it. The map is shared: callers must not change it.
 func (f *Facts) Context() map[string][]string { return f.context }
 
 // pseudoParameters are the template parameters that a certificate provides (provisioning spec 4.6), by attribute.

@@ -86,7 +86,7 @@ func TestPolicyVariablesAreThoseOfAWSsExample(t *testing.T) {
 		"AlternativeName.DNSName": {"example.com", "issuer.com"}, "AlternativeName.IPAddress": {"1.2.3.4", "5.6.7.8"},
 		"AlternativeName.UniformResourceIdentifier": {"ResourceIdentifier001", "PrimarySignerCA"},
 		"AlternativeName.RFC822Name":                {"device1@example.com", "primary@issuer.com"},
-		"AlternativeName.DirectoryName":             {`cn\=LightBulbCert\,ou\=SmartHome\,o\=IoT\,c\=US`, `cn\=Primary Issuer CA\,ou\=IoT Devices\,o\=Issuer\,c\=US`},
+		"AlternativeName.DirectoryName":             {`cn=LightBulbCert,ou=SmartHome,o=IoT,c=US`, `cn=Primary Issuer CA,ou=IoT Devices,o=Issuer,c=US`},
 	} {
 		for i, of := range []string{"subject", "issuer"} {
 			want["iot:certificate."+of+"."+strings.ToLower(attribute)] = values[i]
@@ -131,8 +131,8 @@ func TestValuesThatCouldActAsWildcardsAreNotSubstituted(t *testing.T) {
 	long := strings.Repeat("ü", 1025)
 	for value, want := range map[string]string{
 		"plain": "plain", "a*": "", "a?": "", "a$": "", "a+b": "", "#": "", "${iot:ClientId}": "",
-		`q",=<>;\`: `q\"\,\=\<\>\;\\`, "a/b c": "a/b c", long: "", long[2:]: long[2:],
-		"Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US": `Amazon Web Services O\=Amazon.com Inc. L\=Seattle ST\=Washington C\=US`,
+		`q",=<>;\`: `q",=<>;\`, "a/b c": "a/b c", long: "", long[2:]: long[2:],
+		"Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US": "Amazon Web Services O=Amazon.com Inc. L=Seattle ST=Washington C=US",
 	} {
 		name := pkix.Name{CommonName: value, ExtraNames: []pkix.AttributeTypeAndValue{
 			{Type: []int{2, 5, 4, 10}, Value: "first"}, {Type: []int{2, 5, 4, 10}, Value: value}}}

@@ -1,30 +1,21 @@
 package policy
 
-import (
-	"strconv"
-	"strings"
-)
+import "strings"
 
-// Context keys of a device's connection (iot-core spec 5.4), as a policy's author spells them; Context.Set takes them so.
-//
-// Certificate attributes (iot:Certificate.Subject.CommonName, iot:Certificate.Issuer.AlternativeName.DNSName …) are set with
-// SetCertificateAttribute, which also makes their .1, .2 … and .List forms.
+// Context keys of a device's connection (iot-core spec 5.4), as a policy's author spells them; Context.Set takes them so. Those that a
+// certificate provides (iot:Certificate.Subject.CommonName and so on) come from pki.Facts.
 const (
-	KeyClientID               = "iot:ClientId"
-	KeySourceIP               = "aws:SourceIp"
-	KeyDomainName             = "iot:DomainName"
-	KeyConnectAttributes      = "iot:ConnectAttributes" // on iot:Connect only: PersistentConnect, LastWill
-	KeyLastWillTopic          = "iot:LastWillTopic"     // on iot:Connect only: ARN of the will's topic
-	KeyThingName              = "iot:Connection.Thing.ThingName"
-	KeyThingTypeName          = "iot:Connection.Thing.ThingTypeName"
-	KeyThingIsAttached        = "iot:Connection.Thing.IsAttached" // "true" or "false"
-	KeyCertificateID          = "iot:CertificateId"
-	KeyCertificateSerial      = "iot:Certificate.SerialNumber"
-	KeyCertificateAvailable   = "iot:Certificate.AvailableKeys"
-	PersistentConnect         = "PersistentConnect" // value of iot:ConnectAttributes
-	LastWill                  = "LastWill"          // value of iot:ConnectAttributes
-	maxCertificateValues      = 5
-	maxCertificateValueLength = 1024
+	KeyClientID          = "iot:ClientId"
+	KeySourceIP          = "aws:SourceIp"
+	KeyDomainName        = "iot:DomainName"
+	KeyConnectAttributes = "iot:ConnectAttributes" // on iot:Connect only: PersistentConnect, LastWill
+	KeyLastWillTopic     = "iot:LastWillTopic"     // on iot:Connect only: ARN of the will's topic
+	KeyThingName         = "iot:Connection.Thing.ThingName"
+	KeyThingTypeName     = "iot:Connection.Thing.ThingTypeName"
+	KeyThingIsAttached   = "iot:Connection.Thing.IsAttached" // "true" or "false"
+	KeyCertificateID     = "iot:CertificateId"
+	PersistentConnect    = "PersistentConnect" // value of iot:ConnectAttributes
+	LastWill             = "LastWill"          // value of iot:ConnectAttributes
 
 	attributesKey     = "iot:connection.thing.attributes"
 	thingNameKey      = "iot:connection.thing.thingname"
@@ -35,22 +26,6 @@ const (
 
 // ThingAttributeKey returns the key of a thing's attribute: iot:Connection.Thing.Attributes[NAME].
 func ThingAttributeKey(name string) string { return "iot:Connection.Thing.Attributes[" + name + "]" }
-
-// SetCertificateAttribute sets an attribute of the connection's certificate under its forms: the bare name is the first value,
-// NAME.1 the second and so on, NAME.List is all of them; at most five values are kept (iot-core spec 5.4). The name is added
-// to iot:Certificate.AvailableKeys.
-func (c Context) SetCertificateAttribute(name string, values ...string) {
-	if len(values) == 0 {
-		return
-	}
-	values = values[:min(len(values), maxCertificateValues)]
-	c.Set(name, values[0])
-	for i, v := range values[1:] {
-		c.Set(name+"."+strconv.Itoa(i+1), v)
-	}
-	c.Set(name+".List", values...)
-	c.Set(KeyCertificateAvailable, append(c.Get(KeyCertificateAvailable), name)...)
-}
 
 // substitute returns what an IoT policy puts in place of a variable. Values of a certificate that could widen a pattern are
 // not substituted, other special characters are escaped (iot-core spec 5.4).
@@ -65,11 +40,8 @@ func (e *evaluation) substitute(key, v string) (string, bool) {
 	if !strings.HasPrefix(key, certificatePrefix) {
 		return v, true
 	}
-	if len(v) > maxCertificateValueLength || strings.ContainsAny(v, "*$+?#") {
+	if strings.ContainsAny(v, "*$+?#") {
 		return "", false
-	}
-	if !strings.ContainsAny(v, `,"\=<>;`) {
-		return v, true
 	}
 	return certificateEscaper.Replace(v), true
 }

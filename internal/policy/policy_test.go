@@ -152,25 +152,6 @@ func TestEvaluateIdentity(t *testing.T) {
 	}
 }
 
-func TestCertificateAttributesHaveTheirForms(t *testing.T) {
-	t.Parallel()
-	c := Context{}
-	c.SetCertificateAttribute("iot:Certificate.Subject.OrganizationalUnit", "a", "b", "c", "d", "e", "f")
-	c.SetCertificateAttribute("iot:Certificate.Subject.CommonName", "cn")
-	for key, want := range map[string]string{
-		"iot:Certificate.Subject.OrganizationalUnit":      "[a]",
-		"iot:Certificate.Subject.OrganizationalUnit.1":    "[b]",
-		"iot:Certificate.Subject.OrganizationalUnit.4":    "[e]",
-		"iot:Certificate.Subject.OrganizationalUnit.5":    "[]",
-		"iot:certificate.subject.organizationalunit.list": "[a b c d e]",
-		KeyCertificateAvailable:                           "[iot:Certificate.Subject.OrganizationalUnit iot:Certificate.Subject.CommonName]",
-	} {
-		if got := fmt.Sprint(c.Get(key)); got != want {
-			t.Errorf("%s = %s, want %s", key, got, want)
-		}
-	}
-}
-
 // Generators of small policies over a small alphabet, so that matches are frequent.
 var (
 	genAction   = rapid.SampledFrom([]string{"*", "a:*", "a:X", "A:x", "a:?", "b:Y", "a:X*"})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -90,27 +91,52 @@ type GroupFilter struct {
 
 // Groups lists the thing groups that pass f, by name; all that are below a group in the order of the tree.
 func (tx *Tx) Groups(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingGroup, string, error) {
-	if f.Under != nil && !f.Depth1 && f.Prefix == "" {
+	switch {
+	case f.Under != nil && !f.Depth1 && f.Prefix == "":
 		groups, err := tx.below(s, *f.Under, p.After, pageLimit(p), "")
 		groups, next := cutPage(p, groups, treeKey)
 		return groups, next, err
+	case f.Under != nil && !f.Depth1:
+		return tx.namedBelow(s, f, p)
 	}
 	where, args := prefixPage(p, f.Prefix, "g.name")
-	switch {
-	case f.Under != nil && f.Depth1:
+	if f.Depth1 {
 		where += ` AND g.parent = ?`
-		args = append(args, f.Under.Name)
-	case f.Under != nil:
-		lo, hi := prefixRange(groupPath(f.Under.Path, f.Under.Name))
-		where += ` AND g.path >= ? AND g.path < ?`
-		args = append(args, lo, hi)
-	case f.Depth1:
-		where += ` AND g.parent = ''`
+		parent := ""
+		if f.Under != nil {
+			parent = f.Under.Name
+		}
+		args = append(args, parent)
 	}
 	groups, err := all(tx, scanGroup, `SELECT `+groupColumns+` FROM thing_groups g WHERE g.account = ? AND g.region = ? AND `+where+` ORDER BY g.name LIMIT ?`,
 		append(append([]any{s.Account, s.Region}, args...), pageLimit(p))...)
 	groups, next := cutPage(p, groups, func(g fleet.ThingGroup) string { return g.Name })
 	return groups, next, err
+}
+
+// namedBelow lists what is below a group and begins as f says, by name: from the few that are below it, else from those that begin so, of
+// which a page looks at some.
+func (tx *Tx) namedBelow(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingGroup, string, error) {
+	const few = 100
+	name := func(g fleet.ThingGroup) string { return g.Name }
+	groups, err := tx.below(s, *f.Under, "", few+1, "")
+	if err != nil {
+		return nil, "", err
+	}
+	if len(groups) <= few {
+		groups = slices.DeleteFunc(groups, func(g fleet.ThingGroup) bool { return !strings.HasPrefix(g.Name, f.Prefix) || g.Name <= p.After })
+		slices.SortFunc(groups, func(a, b fleet.ThingGroup) int { return strings.Compare(a.Name, b.Name) })
+		groups, next := cutPage(p, groups, name)
+		return groups, next, nil
+	}
+	most := int64(scanned)
+	if p.Limit <= 0 {
+		most = noLimit
+	}
+	lo, hi := prefixRange(groupPath(f.Under.Path, f.Under.Name))
+	where, args := prefixPage(p, f.Prefix, "g.name")
+	return sift(tx, p, most, scanGroup, name, `SELECT `+groupColumns+`, g.path >= ? AND g.path < ? FROM thing_groups g WHERE g.account = ? AND g.region = ? AND `+where+` ORDER BY g.name`,
+		append([]any{lo, hi, s.Account, s.Region}, args...)...)
 }
 
 // treeKey is where a group stands in the order of the tree: path and name with a tab between, which neither can hold.

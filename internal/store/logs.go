@@ -110,10 +110,11 @@ type LogQuery struct {
 func (tx *Tx) LogEntries(s fleet.Scope, group string, q LogQuery, p fleet.Page) ([]fleet.LogEntry, string, error) {
 	where, args := `account = ? AND region = ? AND grp = ?`, []any{s.Account, s.Region, group}
 	and := func(condition string, values ...any) { where, args = where+` AND `+condition, append(args, values...) }
-	if !q.From.IsZero() {
+	later := p.After != "" // then it is the only bound on its side, see prefixPage
+	if !q.From.IsZero() && !(later && !q.Newest) {
 		and(`at >= ?`, millis(q.From))
 	}
-	if !q.Until.IsZero() {
+	if !q.Until.IsZero() && !(later && q.Newest) {
 		and(`at < ?`, millis(q.Until))
 	}
 	if q.Stream != "" {
@@ -123,7 +124,7 @@ func (tx *Tx) LogEntries(s fleet.Scope, group string, q LogQuery, p fleet.Page) 
 	if q.Newest {
 		order, beyond = ` DESC`, `<`
 	}
-	if p.After != "" {
+	if later {
 		at, id, _ := strings.Cut(p.After, " ")
 		ms, err := strconv.ParseInt(at, 10, 64)
 		if err != nil {

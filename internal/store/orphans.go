@@ -61,10 +61,6 @@ func (tx *Tx) Orphans(s fleet.Scope, kind OrphanKind, before time.Time, p fleet.
 	if !known {
 		return nil, "", fleet.Invalid("", "", "there is no kind of orphan %q", string(kind))
 	}
-	type row struct {
-		Orphan
-		is bool
-	}
 	condition, where, order, key := q.condition+` AND o.created < ?`, q.key+` > ?`, q.key, func(o Orphan) string { return o.Name }
 	args := []any{millis(before), s.Account, s.Region, p.After}
 	if q.byTime() { // what is too young comes last
@@ -77,31 +73,16 @@ func (tx *Tx) Orphans(s fleet.Scope, kind OrphanKind, before time.Time, p fleet.
 	if kind == UnusedClaims {
 		args = append([]any{millis(tx.Now())}, args...)
 	}
-	var last Orphan
-	examined := 0
-	err = each(tx, func(r scanner) (o row, err error) {
+	return sift(tx, p, maxExamined, func(r scanner) (o Orphan, err error) {
 		var created int64
 		var detail string
-		err = r.Scan(&o.Name, &created, &detail, &o.is)
+		err = r.Scan(&o.Name, &created, &detail)
 		if o.Created = fromMillis(created); kind == UnusedClaims {
 			o.Template = detail
 		} else {
 			o.Claim = detail
 		}
 		return o, err
-	}, func(o row) bool {
-		if p.Limit > 0 && len(list) == p.Limit {
-			next = key(last)
-			return false
-		}
-		if last = o.Orphan; o.is {
-			list = append(list, last)
-		}
-		if examined++; examined == maxExamined {
-			next = key(last)
-		}
-		return true
-	}, fmt.Sprintf(`SELECT %s, o.created, %s, %s FROM %s o WHERE o.account = ? AND o.region = ? AND %s ORDER BY %s LIMIT %d`,
-		q.key, q.detail, condition, q.table, where, order, maxExamined), args...)
-	return list, next, err
+	}, key, fmt.Sprintf(`SELECT %s, o.created, %s, %s FROM %s o WHERE o.account = ? AND o.region = ? AND %s ORDER BY %s`,
+		q.key, q.detail, condition, q.table, where, order), args...)
 }

@@ -44,6 +44,28 @@ func each[T any](tx *Tx, scan func(scanner) (T, error), visit func(T) (more bool
 	return tx.note(rows.Err())
 }
 
+// sift makes a page of the rows that a query marks, by a last column that is true. It looks at most at so many: a page may be short, or
+// empty, and have a next one.
+func sift[T any](tx *Tx, p fleet.Page, most int64, scan func(scanner) (T, error), key func(T) string, query string, args ...any) (page []T, next string, err error) {
+	var last T
+	var marked bool
+	looked := int64(0)
+	err = each(tx, func(s scanner) (T, error) { return scan(appendScan{s, []any{&marked}}) }, func(v T) bool {
+		if p.Limit > 0 && len(page) == p.Limit {
+			next = key(last)
+			return false
+		}
+		if last = v; marked {
+			page = append(page, v)
+		}
+		if looked++; looked == most {
+			next = key(last)
+		}
+		return true
+	}, query+` LIMIT ?`, append(args, most)...)
+	return page, next, err
+}
+
 // one runs a query for a single row; found is false if there is none.
 func one[T any](tx *Tx, scan func(scanner) (T, error), query string, args ...any) (v T, found bool, err error) {
 	v, err = scan(tx.row(query, args...))

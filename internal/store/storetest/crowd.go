@@ -1,7 +1,6 @@
-package store
+package storetest
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"strings"
@@ -10,28 +9,29 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
-// A crowd is a registry of n things in a scope of its own: each has a type, three attributes, a group at the bottom of a tree of three
+// A Crowd is a registry of N things in a scope of its own: each has a type, three attributes, a group at the bottom of a tree of three
 // levels, the billing group that all have, and a certificate with the policy that all have. Every twenty-fifth is of another type. Of
 // everything else that is listed there are fewer; crowdRows has it.
-type crowd struct {
+type Crowd struct {
 	fleet.Scope
-	n        int
-	postgres bool // the engine
+	N        int
+	Postgres bool // the engine
 }
 
 const (
-	perSite   = 100 // things in a group at the bottom
+	PerSite   = 100 // things in a group at the bottom
 	perRegion = 100 // such groups in a region
+	once      = 1 << 40
 	document  = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`
-	soonEnds  = 1893456000000 // when the first of the certificates end, in milliseconds: each minute one
+	SoonEnds  = 1893456000000 // when the first of the certificates end, in milliseconds: each minute one
 )
 
-func (c crowd) thing(i int) string  { return fmt.Sprintf("thing-%07d", i) }
-func (c crowd) site(i int) string   { return fmt.Sprintf("site-%05d", i/perSite) }
-func (c crowd) region(i int) string { return fmt.Sprintf("region-%03d", i/perSite/perRegion) }
+func (c Crowd) Thing(i int) string { return fmt.Sprintf("thing-%07d", i) }
+func (c Crowd) Site(i int) string  { return fmt.Sprintf("site-%05d", i/PerSite) }
+func (c Crowd) Area(i int) string  { return fmt.Sprintf("region-%03d", i/PerSite/perRegion) }
 
-// cert is an id that has nothing to do with the order of things.
-func (c crowd) cert(i int) string { return fmt.Sprintf("%064d", int64(i)*2654435761%4294967296) }
+// Cert is an id that has nothing to do with the order of things, as the hash that it is otherwise.
+func (c Crowd) Cert(i int) string { return fmt.Sprintf("%08x%056d", int64(i)*2654435761%4294967296, i) }
 
 // crowdRows are the rows that one thing in so many brings, as expressions of its number i.
 var crowdRows = []struct {
@@ -49,16 +49,17 @@ var crowdRows = []struct {
 	{"thing_principals", 1, []string{"thing", "THING", "principal", "'cert/shared'", "type", "'NON_EXCLUSIVE_THING'"}},
 	{"policy_attachments", 1, []string{"target", "'cert/' || CERT", "policy", "'all'"}},
 	{"certificates", 1, []string{"id", "CERT", "pem", "'pem'", "status", "'ACTIVE'", "mode", "'DEFAULT'", "ca_id", "CASE i % 10 WHEN 0 THEN 'ca-0000000' ELSE '' END", "not_before", "0",
-		"not_after", fmt.Sprint(soonEnds, " + i * 60000"), "created", "i", "modified", "i", "version", "1", "generation", "''", "origin_claim", "'claim-' || NUMBER || ACCOUNT", "origin_requester", "''",
+		"not_after", fmt.Sprint(SoonEnds, " + i * 60000"), "created", "i", "modified", "i", "version", "1", "generation", "''", "origin_claim", "'claim-' || NUMBER || ACCOUNT", "origin_requester", "''",
 		"origin_template", "'template-0000000'", "origin_csr", "TEXT", "expires", "0"}},
 	{"registrations", 1, []string{"certificate", "CERT", "thing", "THING", "template", "'template-0000000'", "version", "1", "principal", "'claim-' || NUMBER || ACCOUNT", "installer", "''",
 		"parameters", "''", "configuration", "''", "created", "i", "replay_until", "0"}},
 	{"claims", 1, []string{"id", "'claim-' || NUMBER || ACCOUNT", "subject", "''", "template", "'template-0000000'", "created", "i", "expires", "i", "revoked", "0", "installer", "''"}},
 	{"certificate_use", 1, []string{"certificate", "CERT", "first_seen", "i", "last_seen", "i"}},
+	{"log_entries", 1, []string{"grp", "'log-0000000'", "at", "i", "id", "NUMBER", "stream", "'stream'", "ingested", "i", "bytes", "100", "message", "TEXT"}},
 	{"lookup_keys", 1, []string{"table_id", "'table-0000000'", "key", "NUMBER"}},
-	{"thing_groups", perSite, []string{"name", "SITE", "id", "'id'", "parent", "REGION", "path", "'fleet/' || REGION || '/'", "description", "''", "attributes", "''", "version", "1", "created", "0"}},
-	{"thing_groups", perSite * perRegion, []string{"name", "REGION", "id", "'id'", "parent", "'fleet'", "path", "'fleet/'", "description", "''", "attributes", "''", "version", "1", "created", "0"}},
-	{"tags", perSite, []string{"resource", "'thinggroup/' || SITE", "key", "'of'", "value", "'all'"}},
+	{"thing_groups", PerSite, []string{"name", "SITE", "id", "'id'", "parent", "REGION", "path", "'fleet/' || REGION || '/'", "description", "''", "attributes", "''", "version", "1", "created", "0"}},
+	{"thing_groups", PerSite * perRegion, []string{"name", "REGION", "id", "'id'", "parent", "'fleet'", "path", "'fleet/'", "description", "''", "attributes", "''", "version", "1", "created", "0"}},
+	{"tags", PerSite, []string{"resource", "'thinggroup/' || SITE", "key", "'of'", "value", "'all'"}},
 	{"approvals", 10, []string{"id", "NUMBER", "thing", "THING", "key_hash", "''", "state", "CASE i % 1000 WHEN 0 THEN 'PENDING' ELSE 'DENIED' END", "template", "''", "principal", "''",
 		"certificate", "CERT", "client", "''", "address", "''", "trace", "''", "attempts", "1", "replaces", "0", "decided_by", "''", "created", "i", "decided", "i", "expires", "i"}},
 	{"certificate_transfers", 100, []string{"certificate", "CERT", "peer", "'999999999999'", "outgoing", "1", "state", "CASE i % 1000 WHEN 0 THEN 'pending' ELSE 'accepted' END", "message", "''",
@@ -78,75 +79,78 @@ var crowdRows = []struct {
 		"template", "CASE i % 1000 WHEN 0 THEN 'template-0000000' ELSE '' END", "body", "''", "role_arn", "''", "not_before", "0", "not_after", "0", "created", "i", "modified", "i", "version", "1", "generation", "''"}},
 	{"functions", 100, []string{"name", "'function-' || NUMBER", "kind", "'rule'", "url", "''", "remote", "''", "remote_region", "''", "access_key", "''", "secret", "CAST('' AS BYTEA)", "rule", "''",
 		"timeout", "0", "modified", "i"}},
+	{"log_groups", 100, []string{"id", "'log-' || NUMBER", "name", "'log-' || NUMBER", "created", "i", "keep_days", "0"}},
+	{"log_streams", 100, []string{"grp", "'log-0000000'", "name", "'stream-' || NUMBER", "created", "i"}},
 	{"lookup_tables", 100, []string{"id", "'table-' || NUMBER", "name", "'table-' || NUMBER", "size", "0", "created", "i", "deleted", "0"}},
+	{"policies", once, []string{"name", "'all'", "default_version", "1", "last_version", "1", "created", "0", "modified", "0", "generation", "''"}},
+	{"policy_versions", once, []string{"policy", "'all'", "id", "1", "document", "'" + document + "'", "created", "0"}},
+	{"thing_types", once, []string{"name", "'lamp'", "id", "'id'", "description", "''", "searchable", "''", "propagating", "''", "deprecated", "0", "created", "0"}},
+	{"thing_types", once, []string{"name", "'rare'", "id", "'id'", "description", "''", "searchable", "''", "propagating", "''", "deprecated", "0", "created", "0"}},
+	{"billing_groups", once, []string{"name", "'all'", "id", "'id'", "description", "''", "version", "1", "created", "0"}},
+	{"thing_groups", once, []string{"name", "'fleet'", "id", "'id'", "parent", "''", "path", "''", "description", "''", "attributes", "''", "version", "1", "created", "0"}},
 	{"topic_rules", 1000, []string{"name", "'rule_' || NUMBER", "sql", "''", "sql_version", "''", "filter", "'a/' || NUMBER", "description", "''", "disabled", "0", "actions", "''", "error_action", "''", "created", "i"}},
 	{"registration_tasks", 1000, []string{"id", "NUMBER", "body", "''", "bucket", "''", "object", "''", "role", "''", "status", "'Completed'", "message", "''", "created", "i", "modified", "i", "ended", "1",
 		"etag", "''", "size", "0", "position", "0", "line", "0", "successes", "0", "failures", "0", "results", "0", "errors", "0"}},
 }
 
 // words gives the expressions of crowdRows their meaning.
-func (c crowd) words() *strings.Replacer {
+func (c Crowd) words() *strings.Replacer {
 	pad := func(number string, width int) string {
-		if c.postgres {
+		if c.Postgres {
 			return fmt.Sprintf("lpad(CAST(%s AS TEXT), %d, '0')", number, width)
 		}
 		return fmt.Sprintf("printf('%%0%dd', %s)", width, number)
 	}
-	bytea := "BYTEA"
-	if !c.postgres {
-		bytea = "BLOB"
+	hash, bytea := "i * 2654435761 % 4294967296", "BLOB"
+	cert := fmt.Sprintf("printf('%%08x', %s)", hash)
+	if c.Postgres {
+		cert, bytea = fmt.Sprintf("lpad(to_hex(%s), 8, '0')", hash), "BYTEA"
 	}
 	return strings.NewReplacer("EXCLUSIVE_THING", "EXCLUSIVE_THING", "THING", "'thing-' || "+pad("i", 7), "SITE", "'site-' || "+pad("i / 100", 5), "REGION", "'region-' || "+pad("i / 10000", 3), "NUMBER", pad("i", 7),
-		"CERT", pad("i * 2654435761 % 4294967296", 64), "COLOUR", "CASE i % 2 WHEN 0 THEN 'red' ELSE 'green' END", "KIND", "CASE i % 25 WHEN 0 THEN 'rare' ELSE 'lamp' END",
+		"CERT", cert+" || "+pad("i", 56), "COLOUR", "CASE i % 2 WHEN 0 THEN 'red' ELSE 'green' END", "KIND", "CASE i % 25 WHEN 0 THEN 'rare' ELSE 'lamp' END",
 		"ACCOUNT", "'"+c.Account+"'", "AS TEXT", "AS TEXT", "TEXT", "CAST(i AS TEXT)", "BYTEA", bytea)
 }
 
-// make fills the registry past the store, which nobody may write to meanwhile.
-func (c crowd) make(t testing.TB, db *DB) {
+// Fill makes the rows past the store, which nobody may write to meanwhile.
+func (c Crowd) Fill(t testing.TB, db *sql.DB) {
 	t.Helper()
-	raw := sql.OpenDB(db.reading)
-	defer raw.Close()
-	on, err := raw.Conn(context.Background())
-	must(t, err)
+	check := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	on, err := db.Conn(t.Context())
+	check("connecting", err)
 	defer on.Close()
 	settings := []string{"PRAGMA synchronous = OFF", "PRAGMA cache_size = -1000000"}
-	if c.postgres {
+	if c.Postgres {
 		settings = []string{"SET synchronous_commit = off", "SET statement_timeout = 0"}
 	}
 	for _, setting := range settings {
 		_, err := on.ExecContext(t.Context(), setting)
-		must(t, err)
+		check(setting, err)
 	}
 	const chunk = 50_000
-	for from := 0; from < c.n; from += chunk {
+	for from := 0; from < c.N; from += chunk {
 		tx, err := on.BeginTx(t.Context(), nil)
-		must(t, err)
-		for _, statement := range c.statements(from, min(from+chunk, c.n)) {
-			if _, err := tx.ExecContext(t.Context(), statement); err != nil {
+		check("beginning", err)
+		for _, statement := range c.statements(from, min(from+chunk, c.N)) {
+			if _, err = tx.ExecContext(t.Context(), statement); err != nil {
 				_ = tx.Rollback() // nobody could close the connection else
-				t.Fatalf("%s: %v", statement, err)
+				check(statement, err)
 			}
 		}
-		must(t, tx.Commit())
+		check("committing", tx.Commit())
 	}
-	must(t, db.Tx(t.Context(), func(tx *Tx) error {
-		for _, kind := range []string{"lamp", "rare"} {
-			if err := tx.PutThingType(c.Scope, fleet.ThingType{Name: kind}); err != nil {
-				return err
-			}
-		}
-		if err := tx.PutBillingGroup(c.Scope, fleet.BillingGroup{Name: "all", Version: 1}); err != nil {
-			return err
-		}
-		if err := tx.CreateGroup(c.Scope, fleet.ThingGroup{Name: "fleet", Version: 1}); err != nil {
-			return err
-		}
-		return tx.CreatePolicy(c.Scope, fleet.Policy{Name: "all", Document: document, Default: 1})
-	}))
+	if !c.Postgres { // a long log slows down whoever reads
+		_, err := on.ExecContext(t.Context(), "PRAGMA wal_checkpoint(TRUNCATE)")
+		check("moving the log into the file", err)
+	}
 }
 
 // statements make the rows of some things.
-func (c crowd) statements(from, to int) (list []string) {
+func (c Crowd) statements(from, to int) (list []string) {
 	words := c.words()
 	for _, r := range crowdRows {
 		columns, values := "account, region", "'"+c.Account+"', '"+c.Scope.Region+"'"

@@ -33,10 +33,11 @@ func writtenPages(t *testing.T, n int) float64 {
 	raw, err := sql.Open("sqlite", path)
 	check(t, err)
 	t.Cleanup(func() { check(t, raw.Close()) })
-	storetest.Crowd{Scope: here, N: n}.Fill(t, raw)
+	raw.SetMaxOpenConns(1)
+	do := func(statement string) error { _, err := raw.ExecContext(t.Context(), statement); return err }
+	storetest.Crowd{Scope: here, N: n}.Fill(t, do)
 	s.flow(claim, "first")
-	_, err = raw.ExecContext(t.Context(), "PRAGMA wal_checkpoint(TRUNCATE)")
-	check(t, err)
+	check(t, do("PRAGMA wal_checkpoint(TRUNCATE)"))
 	const flows = 10 // too few for the log to begin anew
 	for i := range flows {
 		s.flow(claim, strconv.Itoa(i))

@@ -57,6 +57,14 @@ func TestSoakARegistryOfAMillionThings(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) { amongThings(t, Config{URL: storetest.Fresh(t)}, many, 2) })
 }
 
+// fill makes a registry in a store.
+func fill(t *testing.T, db *DB, c storetest.Crowd) {
+	t.Helper()
+	raw := direct(t, db)
+	raw.SetMaxOpenConns(1)
+	c.Fill(t, func(statement string) error { _, err := raw.ExecContext(t.Context(), statement); return err })
+}
+
 // amongThings compares what questions take in a registry of a thousand things and in one of many, in the same store; limit is of the
 // ratio of their times.
 func amongThings(t *testing.T, cfg Config, many int, limit float64) {
@@ -69,7 +77,7 @@ func amongThings(t *testing.T, cfg Config, many int, limit float64) {
 	}
 	for _, c := range crowds {
 		begin := time.Now()
-		c.Fill(t, direct(t, db))
+		fill(t, db, c)
 		t.Logf("%d things made in %v", c.N, time.Since(begin).Round(time.Second))
 	}
 	if cfg.URL != "" {
@@ -225,7 +233,7 @@ func TestPagesOfALargeRegistryAddUp(t *testing.T) {
 			cfg := cfg(t)
 			db := openWith(t, cfg)
 			c := storetest.Crowd{Scope: fleet.Scope{Account: "111111111111", Region: "us-east-1"}, N: 4000, Postgres: cfg.URL != ""}
-			c.Fill(t, direct(t, db))
+			fill(t, db, c)
 			root := fleet.ThingGroup{Name: "fleet"}
 			for what, l := range map[string]struct {
 				want int

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
@@ -111,41 +110,33 @@ func (c Crowd) words() *strings.Replacer {
 		"ACCOUNT", "'"+c.Account+"'", "AS TEXT", "AS TEXT", "TEXT", "CAST(i AS TEXT)", "BYTEA", bytea)
 }
 
-// Fill makes the rows past the store, which nobody may write to meanwhile.
-func (c Crowd) Fill(t testing.TB, db *sql.DB) {
+// Fill makes the rows past the store, which nobody may write to meanwhile. exec runs a statement, each on the same connection.
+func (c Crowd) Fill(t testing.TB, exec func(statement string) error) {
 	t.Helper()
-	check := func(what string, err error) {
+	do := func(statement string) {
 		t.Helper()
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
+		if err := exec(statement); err != nil {
+			_ = exec("ROLLBACK") // there may be nothing to undo
+			t.Fatalf("%s: %v", statement, err)
 		}
 	}
-	on, err := db.Conn(t.Context())
-	check("connecting", err)
-	defer on.Close()
 	settings := []string{"PRAGMA synchronous = OFF", "PRAGMA cache_size = -1000000"}
 	if c.Postgres {
-		settings = []string{"SET synchronous_commit = off", "SET statement_timeout = 0"}
+		settings = []string{"SET synchronous_commit = off", "SET statement_timeout = 0", "SET idle_in_transaction_session_timeout = 0"}
 	}
 	for _, setting := range settings {
-		_, err := on.ExecContext(t.Context(), setting)
-		check(setting, err)
+		do(setting)
 	}
 	const chunk = 50_000
 	for from := 0; from < c.N; from += chunk {
-		tx, err := on.BeginTx(t.Context(), nil)
-		check("beginning", err)
+		do("BEGIN")
 		for _, statement := range c.statements(from, min(from+chunk, c.N)) {
-			if _, err = tx.ExecContext(t.Context(), statement); err != nil {
-				_ = tx.Rollback() // nobody could close the connection else
-				check(statement, err)
-			}
+			do(statement)
 		}
-		check("committing", tx.Commit())
+		do("COMMIT")
 	}
 	if !c.Postgres { // a long log slows down whoever reads
-		_, err := on.ExecContext(t.Context(), "PRAGMA wal_checkpoint(TRUNCATE)")
-		check("moving the log into the file", err)
+		do("PRAGMA wal_checkpoint(TRUNCATE)")
 	}
 }
 

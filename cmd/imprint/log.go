@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
@@ -15,8 +16,44 @@ import (
 )
 
 type logCmd struct {
-	List logListCmd `cmd:"" help:"List the logs that there are."`
-	Show logShowCmd `cmd:"" help:"Print entries of a log, the oldest first."`
+	List   logListCmd   `cmd:"" help:"List the logs that there are."`
+	Show   logShowCmd   `cmd:"" help:"Print entries of a log, the oldest first."`
+	Keep   logKeepCmd   `cmd:"" help:"Say for how long a log keeps its entries."`
+	Delete logDeleteCmd `cmd:"" help:"Delete a log with all its entries. Who writes to it again makes it anew."`
+}
+
+// logArg names a log.
+type logArg struct {
+	Group string `arg:"" help:"Name of the log, for example AWSIotLogsV2."`
+}
+
+func (a logArg) uri() string { return "/imprint/log?groupName=" + url.QueryEscape(a.Group) }
+
+type logKeepCmd struct {
+	place
+	logArg
+	Days int `arg:"" help:"Days, as CloudWatch Logs has them (1, 3, 5, 7, 14, 30 …), or 0: as long as the server keeps logs, which is the most in any case."`
+}
+
+func (c *logKeepCmd) Run(ctx context.Context) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	return cl.REST(ctx, "imprint", http.MethodPut, c.uri()+"&days="+strconv.Itoa(c.Days), nil, nil)
+}
+
+type logDeleteCmd struct {
+	place
+	logArg
+}
+
+func (c *logDeleteCmd) Run(ctx context.Context) error {
+	cl, err := c.client()
+	if err != nil {
+		return err
+	}
+	return cl.REST(ctx, "imprint", http.MethodDelete, c.uri(), nil, nil)
 }
 
 type logListCmd struct{ place }
@@ -50,7 +87,7 @@ func logTime(seconds float64) string {
 type logShowCmd struct {
 	place
 	asJSON
-	Group  string `arg:"" help:"Name of the log, for example AWSIotLogsV2."`
+	logArg
 	Since  span   `help:"How far to look back, for example 10m or 7d." default:"1h" placeholder:"TIME"`
 	From   string `help:"Time from which on entries are printed (RFC 3339), in place of --since." placeholder:"TIME"`
 	Until  string `help:"Time before which they are." placeholder:"TIME"`

@@ -19,12 +19,6 @@ type LogEntry struct {
 	Message  string
 }
 
-// A LogStream is who writes to a log.
-type LogStream struct {
-	Name    string
-	Created time.Time
-}
-
 var logGroupName = NewPattern(`^[.\-_/#A-Za-z0-9]{1,512}$`)
 
 // ValidLogGroupName reports whether s may name a group, by the rule of CloudWatch Logs.

@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -102,8 +103,17 @@ func (s *Service) CreateGroup(ctx context.Context, scope fleet.Scope, name strin
 	})
 }
 
-// Days are those for which a group may keep its entries, as in CloudWatch Logs.
-var Days = []int{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
+// days are those for which a group may keep its entries, as in CloudWatch Logs.
+var days = []int{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
+
+// Keep says for how many days a group keeps its entries; 0: as long as the server keeps logs, which is the most in any case. It fails with
+// KindInvalid for a number that CloudWatch Logs does not have, and KindNotFound.
+func (s *Service) Keep(ctx context.Context, scope fleet.Scope, group string, n int) error {
+	if n != 0 && !slices.Contains(days, n) {
+		return fleet.Invalid("log group", group, "cannot keep entries for %d days: %v are possible", n, days)
+	}
+	return s.Store.Tx(ctx, func(tx *store.Tx) error { return tx.KeepLog(scope, group, n) })
+}
 
 // Append stores entries of a stream; it returns when they are durable. It fails with KindNotFound if there is no such group, and with
 // KindInvalid if some of them cannot be stored: their number is in the text, the others are stored. Entries need Time and Message.

@@ -39,13 +39,13 @@ func TestResultsBecomeEntriesOfALog(t *testing.T) {
 	w.rule(here, "other", `SELECT * FROM 'other'`, logTo(here, "writer", "other", false))
 	w.rule(here, "new", `SELECT * FROM 'new'`, logTo(here, "appender", "/lamps/none", false))
 
+	now := time.Now().UnixMilli()
 	w.publish(here, "in", `{"log":"a","t":20}`)
 	w.publish(here, "raw", "line of text")
 	w.until("both entries", func() bool { return w.actions["CloudwatchLogsAction "+OK] == 2 })
 	if got := w.entries(here, "/lamps/raw"); len(got) != 1 || got[0] != "raw line of text" {
 		t.Errorf("got %q", got)
 	}
-	now := time.Now().UnixMilli()
 	w.publish(here, "batch", fmt.Sprintf(`[{"timestamp":%d,"message":"second"},{"timestamp":%d,"message":"first"}]`, now-1000, now-2000))
 	w.until("the batch", func() bool { return w.actions["CloudwatchLogsAction "+OK] == 3 })
 	if got := strings.Join(w.entries(here, "/lamps/a"), "; "); got != `batch first; batch second; keep {"t":20}` {

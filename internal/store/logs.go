@@ -65,25 +65,8 @@ func (tx *Tx) changeLogGroup(s fleet.Scope, name, change string, value any) erro
 	return err
 }
 
-// LogStreams lists who has written to a group, by name.
-func (tx *Tx) LogStreams(s fleet.Scope, group string, prefix string, p fleet.Page) ([]fleet.LogStream, string, error) {
-	after, end := prefixRange(prefix)
-	list, err := all(tx, func(r scanner) (l fleet.LogStream, err error) {
-		var created int64
-		err = r.Scan(&l.Name, &created)
-		l.Created = fromMillis(created)
-		return l, err
-	}, `SELECT name, created FROM log_streams WHERE account = ? AND region = ? AND grp = ? AND name >= ? AND name < ? AND name <> ? ORDER BY name LIMIT ?`,
-		s.Account, s.Region, group, max(after, p.After), end, p.After, pageLimit(p))
-	list, next := cutPage(p, list, func(l fleet.LogStream) string { return l.Name })
-	return list, next, err
-}
-
 // AppendLog stores entries of one stream under the id of a group.
 func (tx *Tx) AppendLog(s fleet.Scope, group, stream string, entries []fleet.LogEntry) error {
-	if _, err := tx.insert(`INSERT INTO log_streams (account, region, grp, name, created) VALUES (?, ?, ?, ?, ?)`, s.Account, s.Region, group, stream, millis(tx.Now())); err != nil {
-		return err
-	}
 	var rows []any
 	for _, e := range entries {
 		rows = append(rows, s.Account, s.Region, group, millis(e.Time), e.ID, stream, millis(e.Ingested), logBytes(len(stream), len(e.Message)), e.Message)
@@ -200,10 +183,8 @@ func (tx *Tx) SweepLogs(now time.Time, limit int) (n int, more bool, err error) 
 		if !dropped {
 			continue
 		}
-		for _, table := range []string{"log_streams WHERE account = ? AND region = ? AND grp = ?", "log_groups WHERE account = ? AND region = ? AND id = ?"} {
-			if _, err := tx.exec(`DELETE FROM `+table, o.scope.Account, o.scope.Region, o.group.ID); err != nil {
-				return n, false, err
-			}
+		if _, err := tx.exec(`DELETE FROM log_groups WHERE account = ? AND region = ? AND id = ?`, o.scope.Account, o.scope.Region, o.group.ID); err != nil {
+			return n, false, err
 		}
 	}
 	return n, false, err

@@ -84,11 +84,7 @@ func TestLogsAreReadByTimeInPages(t *testing.T) {
 					t.Errorf("groups of %q: %v", prefix, got)
 				}
 			}
-			streams, _, err := tx.LogStreams(scopeA, "g", "", fleet.Page{})
-			if len(streams) != 2 || streams[0].Name != "early" {
-				t.Errorf("streams %v", streams)
-			}
-			return err
+			return nil
 		}))
 	})
 }

@@ -66,11 +66,13 @@ for name in throws endless huge refused undefined nowhere; do
   grep "\"ruleName\":\"$name\"" failures | sed 's/"base64OriginalPayload":"[^"]*",//' | sed -n 1p
 done
 imprint log list
+imprint log delete /failures
+imprint log show /failures 2>&1 || true
 `)
 	wantOutput(t, out, `(?m)^all were heard$`, `(?m)^throws 8$`, `"ruleName":"throws","topic":"work/a",.*"clientId":"publisher",.*"failedAction":"LambdaAction".*thrown`,
 		`(?m)^endless 8$`, `"ruleName":"endless",.*"failedAction":"Statement"`, `(?m)^huge 8$`, `"ruleName":"huge",.*"failedAction":"Statement"`,
 		`(?m)^refused 8$`, `"ruleName":"refused",.*"failedAction":"RepublishAction","failedResource":"never".*iot:Publish`, `(?m)^undefined 8$`, `"ruleName":"undefined",.*is undefined`,
-		`(?m)^nowhere 8$`, `"ruleName":"nowhere",.*"failedAction":"S3Action","failedResource":"nowhere"`, `(?m)^/failures `)
+		`(?m)^nowhere 8$`, `"ruleName":"nowhere",.*"failedAction":"S3Action","failedResource":"nowhere"`, `(?m)^/failures `, `Log group /failures does not exist`)
 	if strings.Contains(out, "\n/never ") {
 		t.Errorf("an action was done: %s", out)
 	}

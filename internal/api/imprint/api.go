@@ -41,6 +41,8 @@ func Service(cfg Config) *wire.Service {
 		wire.Do("ListTraces", a.listTraces),
 		wire.Do("ListLogs", a.listLogs),
 		wire.Do("ReadLog", a.readLog).On(func(s fleet.Scope, in *ReadLogInput) []string { return logGroup(s, in.GroupName) }),
+		wire.Do("KeepLog", a.keepLog).On(func(s fleet.Scope, in *KeepLogInput) []string { return logGroup(s, in.GroupName) }),
+		wire.Do("DeleteLog", a.deleteLog).On(func(s fleet.Scope, in *DeleteLogInput) []string { return logGroup(s, in.GroupName) }),
 		wire.Do("GetClaimPolicy", a.getClaimPolicy).On(func(s fleet.Scope, in *GetClaimPolicyInput) []string { return templates(s, in.TemplateNames...) }),
 		wire.Do("ReportClaim", a.reportClaim).On(func(s fleet.Scope, in *ReportClaimInput) []string { return claim(s, in.ClaimId) }),
 		wire.Do("ContainClaim", a.containClaim).On(func(s fleet.Scope, in *ContainClaimInput) []string { return claim(s, in.ClaimId) }),

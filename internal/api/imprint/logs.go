@@ -52,6 +52,20 @@ type LogEntry struct {
 	Message    string    `wire:"message,required"`
 }
 
+// KeepLogInput says for how many days a group keeps its entries; without it they are kept as long as the server keeps logs.
+type KeepLogInput struct {
+	GroupName string `wire:"groupName,required,querystring" shape:"LogGroupName"`
+	Days      *int   `wire:"days,querystring"`
+}
+
+type KeepLogOutput struct{}
+
+type DeleteLogInput struct {
+	GroupName string `wire:"groupName,required,querystring" shape:"LogGroupName"`
+}
+
+type DeleteLogOutput struct{}
+
 func (a *api) listLogs(ctx context.Context, in *ListLogsInput) (*ListLogsOutput, error) {
 	l, err := list(ctx, in.NextToken, in.MaxResults, "ListLogs")
 	if err != nil {
@@ -91,6 +105,14 @@ func (a *api) readLog(ctx context.Context, in *ReadLogInput) (*ReadLogOutput, er
 		out.Entries = append(out.Entries, LogEntry{e.ID, e.Stream, e.Time, e.Message})
 	}
 	return out, nil
+}
+
+func (a *api) keepLog(ctx context.Context, in *KeepLogInput) (*KeepLogOutput, error) {
+	return &KeepLogOutput{}, a.Logs.Keep(ctx, scopeOf(ctx), in.GroupName, wire.Value(in.Days))
+}
+
+func (a *api) deleteLog(ctx context.Context, in *DeleteLogInput) (*DeleteLogOutput, error) {
+	return &DeleteLogOutput{}, a.Store.Tx(ctx, func(tx *store.Tx) error { return tx.DropLogGroup(scopeOf(ctx), in.GroupName) })
 }
 
 func logGroup(s fleet.Scope, name string) []string { return []string{logs.GroupARN(s, name)} }

@@ -22,6 +22,8 @@ var Model = wire.Model{
 		{Name: "ListTraces", Method: "GET", URI: "/imprint/traces"},
 		{Name: "ListLogs", Method: "GET", URI: "/imprint/logs"},
 		{Name: "ReadLog", Method: "GET", URI: "/imprint/log"},
+		{Name: "KeepLog", Method: "PUT", URI: "/imprint/log"},
+		{Name: "DeleteLog", Method: "DELETE", URI: "/imprint/log"},
 		{Name: "GetClaimPolicy", Method: "POST", URI: "/imprint/claim-policy"},
 		{Name: "ReportClaim", Method: "GET", URI: "/imprint/claims/{claimId}"},
 		{Name: "ContainClaim", Method: "POST", URI: "/imprint/claims/{claimId}/containment"},

@@ -242,6 +242,7 @@ func (a *tenant) furnishHooks() {
 	maps.Copy(a.values, values{
 		"PutFunction.Name": "check", "PutFunction.Kind": "rule", "PutFunction.Rule": "true", "DeleteFunction.Name": "check", "PutFunction.Url": absent{}, "PutFunction.AccessKeyId": absent{},
 		"PutClaimLimits.Limits": object{"devices": 5}, "ApprovalId": "01936a2b-0000-7000-8000-000000000000",
+		"KeepLog.Days":     7,
 		"CreateTable.Name": "serials", "DeleteTable.Name": "serials", "PutTableKeys.Name": "serials", "ListTableKeys.Name": "serials", "DeleteTableKeys.Name": "serials",
 		"LintTemplate.TemplateBody": absent{}, "TryTemplate.TemplateBody": absent{}, "TryTemplateWithHook.TemplateBody": absent{},
 		"PutTableKeys.Keys": []any{"another"}, "DeleteTableKeys.Keys": []any{"another"},

@@ -12,15 +12,6 @@ CREATE TABLE log_groups (
 );
 CREATE UNIQUE INDEX log_groups_by_name ON log_groups (account, region, name);
 
-CREATE TABLE log_streams (
-  account TEXT NOT NULL,
-  region  TEXT NOT NULL,
-  grp     TEXT NOT NULL, -- id
-  name    TEXT NOT NULL,
-  created BIGINT NOT NULL,
-  PRIMARY KEY (account, region, grp, name)
-);
-
 CREATE TABLE log_entries (
   account  TEXT NOT NULL,
   region   TEXT NOT NULL,
@@ -37,5 +28,4 @@ CREATE INDEX log_entries_by_size ON log_entries (at, bytes);
 
 -- +goose Down
 DROP TABLE log_entries;
-DROP TABLE log_streams;
 DROP TABLE log_groups;

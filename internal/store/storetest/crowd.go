@@ -79,7 +79,6 @@ var crowdRows = []struct {
 	{"functions", 100, []string{"name", "'function-' || NUMBER", "kind", "'rule'", "url", "''", "remote", "''", "remote_region", "''", "access_key", "''", "secret", "CAST('' AS BYTEA)", "rule", "''",
 		"timeout", "0", "modified", "i"}},
 	{"log_groups", 100, []string{"id", "'log-' || NUMBER", "name", "'log-' || NUMBER", "created", "i", "keep_days", "0"}},
-	{"log_streams", 100, []string{"grp", "'log-0000000'", "name", "'stream-' || NUMBER", "created", "i"}},
 	{"lookup_tables", 100, []string{"id", "'table-' || NUMBER", "name", "'table-' || NUMBER", "size", "0", "created", "i", "deleted", "0"}},
 	{"policies", once, []string{"name", "'all'", "default_version", "1", "last_version", "1", "created", "0", "modified", "0", "generation", "''"}},
 	{"policy_versions", once, []string{"policy", "'all'", "id", "1", "document", "'" + document + "'", "created", "0"}},

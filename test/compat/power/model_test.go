@@ -47,6 +47,8 @@ func TestADiskKeepsWhatWasSynced(t *testing.T) {
 		syncA    = "7 fsync(3</a>) = 0 (DELAYED)\n"
 		syncRoot = "7 fsync(4<>) = 0\n"
 		moveA    = "7 renameat(AT_FDCWD<>, $/a$, AT_FDCWD<>, $/b$) = 0\n"
+		makeD    = "7 mkdirat(AT_FDCWD<>, $/d$, 0700) = 0\n"
+		moveToD  = "7 renameat(AT_FDCWD<>, $/a$, AT_FDCWD<>, $/d/b$) = 0\n"
 	)
 	for _, c := range []struct{ what, trace, lost, kept string }{
 		{"a name that was not synced is lost with its content", makeA + writeOne + syncA, "", "a:one"},
@@ -60,11 +62,13 @@ func TestADiskKeepsWhatWasSynced(t *testing.T) {
 		{"a sync that failed is none", makeA + writeOne + syncRoot + "7 fsync(3</a>) = -1 EIO (Input/output error)\n", "a:", "a:one"},
 		{"a rename that was not synced is undone", makeA + writeOne + syncA + syncRoot + moveA, "a:one", "b:one"},
 		{"a rename that was synced stays", makeA + writeOne + syncA + syncRoot + moveA + syncRoot, "b:one", "b:one"},
+		{"a rename to another folder that was not synced is undone", makeD + makeA + writeOne + syncA + syncRoot + moveToD, "a:one", "d/b:one"},
+		{"of a rename to another folder each folder keeps its own", makeD + makeA + writeOne + syncA + syncRoot + moveToD + "7 fsync(5</d>) = 0\n", "a:one d/b:one", "d/b:one"},
 		{"a link is a second name", makeA + writeOne + syncA + "7 linkat(AT_FDCWD<>, $/a$, AT_FDCWD<>, $/b$, 0) = 0\n" + syncRoot, "a:one b:one", "a:one b:one"},
 		{"an unlink that was not synced is undone", makeA + writeOne + syncA + syncRoot + "7 unlink($/a$) = 0\n", "a:one", ""},
 		{"a truncation that was not synced is undone", makeA + writeOne + syncA + syncRoot + "7 ftruncate(3</a>, 1) = 0\n", "a:one", "a:o"},
 		{"O_TRUNC truncates", makeA + writeOne + syncA + syncRoot + "7 open($/a$, O_WRONLY|O_CREAT|O_TRUNC, 0600) = 3</a>\n" + writeTwo, "a:one", "a:\x00TWO"},
-		{"a folder's sync is for its own entries", "7 mkdirat(AT_FDCWD<>, $/d$, 0700) = 0\n7 openat(AT_FDCWD<>, $/d/a$, O_WRONLY|O_CREAT, 0600) = 3\n7 fsync(5</d>) = 0\n", "", "d/a:"},
+		{"a folder's sync is for its own entries", makeD + "7 openat(AT_FDCWD<>, $/d/a$, O_WRONLY|O_CREAT, 0600) = 3\n7 fsync(5</d>) = 0\n", "", "d/a:"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
@@ -162,7 +166,7 @@ func TestAWriteThatTheRecordingDoesNotUnderstandIsAnError(t *testing.T) {
 		"7 fallocate(3</a>, 0, 0, 4096) = 0\n",
 		"7 write(3</a>, $on$..., 3) = 3\n",
 		"7 write(3</b>, $one$, 3) = 3\n",
-		"7 renameat(AT_FDCWD<>, $/a$, AT_FDCWD<>, $/d/b$) = 0\n",
+		"7 renameat(AT_FDCWD<>, $/none$, AT_FDCWD<>, $/d/b$) = 0\n",
 		"7 io_uring_setup(8, {}) = 5\n",
 		"7 nonsense\n",
 	} {

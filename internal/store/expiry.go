@@ -44,16 +44,15 @@ func (tx *Tx) Expiries(s fleet.Scope, from, to time.Time, p fleet.Page) ([]Expir
 		keyset, keyArgs = since, []any{millis(from)}
 	}
 	args := append([]any{s.Account, s.Region, millis(to), string(fleet.Active)}, keyArgs...)
-	list, err := all(tx, scanExpiry, `SELECT c.id, c.not_before, c.not_after, c.ca_id, COALESCE(r.template, ''),
+	// Looked up row by row: PostgreSQL makes hashes of whole tables for joins, also for a page.
+	list, err := all(tx, scanExpiry, `SELECT c.id, c.not_before, c.not_after, c.ca_id,
+		COALESCE((SELECT r.template FROM registrations r WHERE r.account = c.account AND r.region = c.region AND r.certificate = c.id), ''),
 		COALESCE((SELECT MIN(t.thing) FROM thing_principals t WHERE t.account = c.account AND t.region = c.region AND t.principal = 'cert/' || c.id), ''),
-		COALESCE(u.last_seen, 0),
+		COALESCE((SELECT u.last_seen FROM certificate_use u WHERE u.account = c.account AND u.region = c.region AND u.certificate = c.id), 0),
 		(SELECT COUNT(*) FROM successions n WHERE n.account = c.account AND n.region = c.region AND n.certificate = c.id) +
 		(SELECT COUNT(*) FROM certificates n WHERE n.account = c.account AND n.region = c.region AND n.origin_claim = c.id AND n.origin_claim <> '' AND n.expires > 0),
 		(SELECT COUNT(*) FROM successions n WHERE n.account = c.account AND n.region = c.region AND n.certificate = c.id AND n.due > 0)
-		FROM certificates c
-		LEFT JOIN registrations r ON r.account = c.account AND r.region = c.region AND r.certificate = c.id
-		LEFT JOIN certificate_use u ON u.account = c.account AND u.region = c.region AND u.certificate = c.id
-		WHERE `+within+keyset+order+` LIMIT ?`, append(args, pageLimit(p))...)
+		FROM certificates c WHERE `+within+keyset+order+` LIMIT ?`, append(args, pageLimit(p))...)
 	list, next := cutPage(p, list, func(e Expiry) string { return timeKey(e.NotAfter, e.ID) })
 	return list, next, err
 }

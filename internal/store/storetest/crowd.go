@@ -76,7 +76,7 @@ var crowdRows = []struct {
 	{"rule_destinations", 100, []string{"id", "NUMBER", "url", "''", "status", "'ENABLED'", "reason", "''", "token", "''", "created", "i", "modified", "i"}},
 	{"ca_certificates", 100, []string{"id", "'ca-' || NUMBER", "pem", "''", "subject", "TEXT", "key_hash", "TEXT", "status", "'ACTIVE'", "mode", "'DEFAULT'", "auto", "0",
 		"template", "CASE i % 1000 WHEN 0 THEN 'template-0000000' ELSE '' END", "body", "''", "role_arn", "''", "not_before", "0", "not_after", "0", "created", "i", "modified", "i", "version", "1", "generation", "''"}},
-	{"functions", 100, []string{"name", "'function-' || NUMBER", "kind", "'rule'", "url", "''", "remote", "''", "remote_region", "''", "access_key", "''", "secret", "CAST('' AS BYTEA)", "rule", "''",
+	{"functions", 4000, []string{"name", "'function-' || NUMBER", "kind", "'rule'", "url", "''", "remote", "''", "remote_region", "''", "access_key", "''", "secret", "CAST('' AS BYTEA)", "rule", "''",
 		"timeout", "0", "modified", "i"}},
 	{"log_groups", 100, []string{"id", "'log-' || NUMBER", "name", "'log-' || NUMBER", "created", "i", "keep_days", "0"}},
 	{"lookup_tables", 100, []string{"id", "'table-' || NUMBER", "name", "'table-' || NUMBER", "size", "0", "created", "i", "deleted", "0"}},

@@ -251,6 +251,8 @@ func TestAPoolThatSaysNothingGetsTheDefaults(t *testing.T) {
 	same(t, "password policy", dig(p, "Policies", "PasswordPolicy"), object{"MinimumLength": 8, "RequireNumbers": true, "RequireLowercase": true,
 		"RequireUppercase": true, "RequireSymbols": true, "TemporaryPasswordValidityDays": 7})
 	same(t, "who may sign up", dig(p, "AdminCreateUserConfig", "AllowAdminCreateUserOnly"), true)
+	asked := dig(w.do("CreateUserPool", object{"PoolName": "q", "AdminCreateUserConfig": object{"UnusedAccountValidityDays": 7}}), "UserPool")
+	same(t, "who may sign up, as the SDK for Go says that all may", dig(asked, "AdminCreateUserConfig", "AllowAdminCreateUserOnly"), false)
 	same(t, "case", dig(p, "UsernameConfiguration", "CaseSensitive"), false)
 	same(t, "tier", dig(p, "UserPoolTier"), "ESSENTIALS")
 	c := dig(w.do("CreateUserPoolClient", object{"UserPoolId": dig(p, "Id"), "ClientName": "app"}), "UserPoolClient").(object)

@@ -148,9 +148,7 @@ func poolSettings(in *UpdateUserPoolInput) (userpool.Settings, error) {
 		s.FirstFactors = in.Policies.SignInPolicy.AllowedFirstAuthFactors
 	}
 	if c := in.AdminCreateUserConfig; c != nil {
-		if c.AllowAdminCreateUserOnly != nil {
-			s.AdminCreateOnly = *c.AllowAdminCreateUserOnly
-		}
+		s.AdminCreateOnly = wire.Value(c.AllowAdminCreateUserOnly)               // the SDK for Go, hence Terraform, leaves out what is false
 		if s.Password.TemporaryDays == 0 && c.UnusedAccountValidityDays != nil { // the older name of the same thing
 			if s.Password == (userpool.PasswordPolicy{}) {
 				s.Password = userpool.DefaultPasswordPolicy

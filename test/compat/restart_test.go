@@ -54,7 +54,8 @@ func TestMosquittoFindsItsMessagesAfterTheServerWasKilled(t *testing.T) {
 		if got := subscribe(v, "-t", "news/#", "-C", "2"); strings.Join(strings.Fields(got), " ") != "one two" {
 			t.Errorf("%s got %q", v, got)
 		}
-		if got := subscribe(v, "-t", "state", "-C", "1"); strings.TrimSpace(got) != "kept" {
+		// Another session: the client may have left before it acknowledged the second message, which then comes again.
+		if got := s.run(t, dir, nil, "mosquitto_sub", device("state-"+v, v).args("-W", "30", "-t", "state", "-C", "1")...); strings.TrimSpace(got) != "kept" {
 			t.Errorf("%s: retained is %q", v, got)
 		}
 	}

@@ -239,18 +239,6 @@ func (s site) names() []string {
 	return names
 }
 
-// bind is the address to listen on: loopback stays on loopback, any other host means every interface.
-func (s site) bind(port int) string {
-	host := ""
-	if s.loopback() {
-		host = "127.0.0.1"
-		if net.ParseIP(s.Host) != nil {
-			host = s.Host
-		}
-	}
-	return net.JoinHostPort(host, strconv.Itoa(port))
-}
-
 // baseURL is the origin that clients are told, for example https://localhost:8443.
 func (s site) baseURL() string {
 	if s.HTTPSPort == 443 {
@@ -389,18 +377,6 @@ func furtherRegions(ctx context.Context, db *store.DB, home fleet.Scope, asked [
 
 // maxRegions bounds the names in the server's certificate, which each handshake carries: three for each region.
 const maxRegions = 32
-
-func (s site) listen(port string) (net.Listener, int, error) {
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, 0, fmt.Errorf("port %q is not a number", port)
-	}
-	l, err := net.Listen("tcp", s.bind(max(n, 0)))
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w (is another server running? --https-port 0 --mqtt-port 0 take any free ports for a new data folder)", err)
-	}
-	return l, l.Addr().(*net.TCPAddr).Port, nil
-}
 
 // makePrivate makes an empty file that only the owner can read, if there is none; what SQLite puts beside it gets its mode.
 func makePrivate(path string) error {

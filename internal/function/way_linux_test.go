@@ -32,8 +32,16 @@ func newAPI(t testing.TB) *fakeAPI {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
 	f := &fakeAPI{port: l.Addr().(*net.TCPAddr).Port, left: map[string]time.Duration{}}
+	f.listen(t, l)
+	if six, err := net.Listen("tcp", net.JoinHostPort("::1", strconv.Itoa(f.port))); err == nil { // which Node.js 18 takes for localhost
+		f.listen(t, six)
+	}
+	return f
+}
+
+func (f *fakeAPI) listen(t testing.TB, l net.Listener) {
+	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -43,7 +51,6 @@ func newAPI(t testing.TB) *fakeAPI {
 			f.Serve(c, Code{Name: "anybody"})
 		}
 	}()
-	return f
 }
 
 func (f *fakeAPI) Credentials(_ context.Context, code Code) (Credentials, error) {
@@ -150,7 +157,11 @@ func TestAFunctionReachesTheAPIAndNothingElse(t *testing.T) {
 				}
 				continue
 			}
-			for _, address := range []string{other.Addr().String(), "[::1]:" + ours, "192.0.2.1:" + ours, "sts.amazonaws.com:443"} {
+			closed := []string{other.Addr().String(), "192.0.2.1:" + ours, "sts.amazonaws.com:443"}
+			if take&namespaces == 0 { // without a network of its own it finds the API at each address of this machine
+				closed = append(closed, "[::1]:"+ours)
+			}
+			for _, address := range closed {
 				if got := said(address); !strings.Contains(got, "errorMessage") || strings.Contains(got, "hello") || strings.Contains(got, "Timedout") {
 					t.Errorf("%s without %v: %s said %s", lang, take, address, got)
 				}

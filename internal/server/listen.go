@@ -53,7 +53,8 @@ func (s site) open(port int) (net.Listener, error) {
 }
 
 // both listens at the two addresses of localhost. Which of them comes first is the resolver's choice, and some clients try no other
-// (Node.js before version 20).
+// (Node.js before version 20). Whoever comes to the second is told as 127.0.0.1, so that what names this machine (aws:SourceIp, limits
+// of claims, proxies, explain) need not name it twice.
 type both struct {
 	net.Listener // whose address is told
 	six          net.Listener
@@ -83,6 +84,9 @@ func listenAtBoth(four, six net.Listener) *both {
 func (b *both) accept(l net.Listener) {
 	for {
 		conn, err := l.Accept()
+		if err == nil && l == b.six {
+			conn = fromLoopback{conn}
+		}
 		select {
 		case b.arrivals <- arrival{conn, err}:
 		case <-b.closed:
@@ -92,6 +96,14 @@ func (b *both) accept(l net.Listener) {
 			return
 		}
 	}
+}
+
+// fromLoopback is a connection from ::1.
+type fromLoopback struct{ net.Conn }
+
+// RemoteAddr implements net.Conn.
+func (c fromLoopback) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: c.Conn.RemoteAddr().(*net.TCPAddr).Port}
 }
 
 // Accept implements net.Listener.

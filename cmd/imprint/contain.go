@@ -80,7 +80,7 @@ func clock(seconds float64) string {
 type claimContainCmd struct {
 	place
 	asJSON
-	Claim string `arg:"" help:"Claim: the id of a temporary claim, or of the certificate that devices share."`
+	Claim string `arg:"" help:"Claim: the id of a temporary claim, of the certificate that devices share, or of a CA that you registered."`
 
 	RevokeSince moment `help:"When it was stolen: what was made with it before stays. A time, how long ago (36h, 14d), or beginning." placeholder:"TIME" required:""`
 	DryRun      bool   `help:"Say what would be done, and do nothing."`
@@ -140,7 +140,7 @@ func (c containment) text(rehearsed bool) string {
 type claimReportCmd struct {
 	place
 	asJSON
-	Claim string `arg:"" help:"Claim: the id of a temporary claim, or of the certificate that devices share."`
+	Claim string `arg:"" help:"Claim: the id of a temporary claim, of the certificate that devices share, or of a CA that you registered."`
 	Since moment `help:"Leave out certificates that were made before: a time, or how long ago (36h, 14d)." placeholder:"TIME" default:"beginning"`
 }
 
@@ -207,7 +207,7 @@ func (c *claimReportCmd) Run(ctx context.Context) error {
 		}
 	}
 	for i := 0; i < len(report.Descendants); i++ { // those of descendants join the list
-		if d := report.Descendants[i]; d.IsClaim {
+		if d := report.Descendants[i]; d.IsClaim && d.CertificateID != c.Claim {
 			if err := report.add(ctx, cl, d.CertificateID, c.Since); err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -18,6 +19,8 @@ import (
 //
 // Descendants are followed: a certificate whose policy allows provisioning may have served a thief as a claim of its own. So are
 // certificates that were rolled from the claim: they do the same with the same limits, and whoever had the one may have got the other.
+//
+// A CA that a customer has registered is a claim to those whom its signature lets in, and its key the worst that can be stolen.
 
 // Rows that one transaction of a containment looks at, so that a registration never waits long behind it.
 const (
@@ -34,8 +37,8 @@ type ContainmentResult struct {
 	Complete bool
 }
 
-// Contain takes the power from a claim, or from a certificate that serves as one, and from all certificates that it was used to ask
-// for since a time, with all that descends from those, and frees the names that were taken with them. It works for some seconds:
+// Contain takes the power from a claim, from a certificate that serves as one, or from a registered CA, and from all certificates that it was
+// used to ask for, or that the CA has vouched for, since a time, with all that descends from those, and frees the names that were taken with them. It works for some seconds:
 // until the result is complete call it again, or leave the rest to Resume. Doing it twice does no harm. It fails with KindNotFound
 // for a claim that left no trace.
 func (p *Service) Contain(ctx context.Context, caller *fleet.Caller, claim string, since time.Time) (ContainmentResult, error) {
@@ -74,11 +77,11 @@ func (p *Service) Contain(ctx context.Context, caller *fleet.Caller, claim strin
 // beginContainment takes the power of the claim and of those that were rolled from it. It goes on with a containment that is under
 // way, unless more is to be contained now.
 func beginContainment(tx *store.Tx, s fleet.Scope, actor, claim string, since time.Time) (started bool, err error) {
-	rolled, err := rolledFrom(tx, s, claim)
+	list, err := sources(tx, s, claim)
 	if err != nil {
 		return false, err
 	}
-	for _, id := range append([]string{claim}, rolled...) {
+	for _, id := range list {
 		if err := disable(tx, s, id); err != nil {
 			return false, err
 		}
@@ -102,10 +105,47 @@ func beginOne(tx *store.Tx, s fleet.Scope, c store.Containment) (begun bool, err
 	return true, tx.PutContainment(s, c)
 }
 
+// caSource begins the name of the containment of a CA: a claim could have the same id, if somebody has registered the CA's certificate as that
+// of a device.
+const caSource = "cacert/"
+
+// sources are what has to be contained with a claim: itself, those that were rolled from it, and the CA of this id.
+func sources(tx *store.Tx, s fleet.Scope, claim string) ([]string, error) {
+	if err := exists(tx, s, claim); err != nil {
+		return nil, err
+	}
+	rolled, err := rolledFrom(tx, s, claim)
+	if err != nil {
+		return nil, err
+	}
+	list := append([]string{claim}, rolled...)
+	if isCA, err := vouches(tx, s, claim); err != nil || !isCA {
+		return list, err
+	}
+	return append(list, caSource+claim), nil
+}
+
+// vouches reports whether an id is that of a CA that is registered, or was.
+func vouches(tx *store.Tx, s fleet.Scope, id string) (bool, error) {
+	if _, err := tx.CA(s, id); err == nil || fleet.KindOf(err) != fleet.KindNotFound {
+		return err == nil, err
+	}
+	list, _, err := tx.Certificates(s, store.CertificateFilter{CA: id}, fleet.Page{Limit: 1})
+	return len(list) > 0, err
+}
+
+// descendantsOf lists the certificates that came of a source since a time, oldest first; a page may be short, or empty, and have a next one.
+func descendantsOf(tx *store.Tx, s fleet.Scope, source string, since time.Time, p fleet.Page) ([]fleet.Certificate, string, error) {
+	if ca, is := strings.CutPrefix(source, caSource); is {
+		return tx.Certificates(s, store.CertificateFilter{CA: ca, Since: since}, p)
+	}
+	return tx.CertificatesOfClaim(s, source, since, p)
+}
+
 // disable takes the power from a claim, whichever kind it is. One that is forgotten but for its certificates has none.
 func disable(tx *store.Tx, s fleet.Scope, claim string) error {
-	if err := exists(tx, s, claim); err != nil {
-		return err
+	if ca, is := strings.CutPrefix(claim, caSource); is {
+		return disableCA(tx, s, ca)
 	}
 	err := tx.RevokeClaim(s, claim)
 	if err == nil || fleet.KindOf(err) != fleet.KindNotFound {
@@ -119,6 +159,18 @@ func disable(tx *store.Tx, s fleet.Scope, claim string) error {
 	default:
 		return err
 	}
+}
+
+func disableCA(tx *store.Tx, s fleet.Scope, id string) error {
+	ca, err := tx.CA(s, id)
+	switch {
+	case fleet.KindOf(err) == fleet.KindNotFound:
+		return nil
+	case err != nil || ca.Status != fleet.Active:
+		return err
+	}
+	ca.Status, ca.Modified, ca.Version = fleet.Inactive, tx.Now(), ca.Version+1
+	return tx.UpdateCA(s, ca)
 }
 
 // Resume goes on with containments that were interrupted, until nothing is left to do.
@@ -165,8 +217,7 @@ func (c *containment) step() error {
 	if c.Phase == store.Freeing {
 		do, chunk = c.free, freeChunk
 	}
-	// A certificate that is older may have been registered since.
-	list, next, err := c.tx.CertificatesOfClaim(c.scope, c.Claim, c.from(), fleet.Page{After: c.After, Limit: chunk})
+	list, next, err := descendantsOf(c.tx, c.scope, c.Claim, c.from(), fleet.Page{After: c.After, Limit: chunk})
 	if err != nil {
 		return err
 	}
@@ -183,9 +234,10 @@ func (c *containment) step() error {
 	return nil
 }
 
-// from is the creation of the oldest certificate that may be meant.
+// from is the creation of the oldest certificate that may be meant: one that is older may have been registered since. That of a CA is
+// created when its device comes for the first time.
 func (c *containment) from() time.Time {
-	if c.Since.IsZero() {
+	if c.Since.IsZero() || strings.HasPrefix(c.Claim, caSource) {
 		return c.Since
 	}
 	return c.Since.Add(-fleet.TokenLifetime)
@@ -245,7 +297,7 @@ func (c *containment) free(cert fleet.Certificate) error {
 	if done.ThingReleased {
 		c.Released++
 	}
-	if reg == nil { // nobody ever registered it
+	if reg == nil && cert.CAID == "" { // nobody ever registered it; of a CA's it is on file that they are revoked
 		return c.tx.DeleteCertificate(c.scope, cert.ID)
 	}
 	return nil

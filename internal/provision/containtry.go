@@ -22,12 +22,9 @@ func (p *Service) RehearseContainment(ctx context.Context, s fleet.Scope, claim 
 	shared := map[string]*sharedThing{}
 	var todo []*containment
 	if err := p.Store.View(ctx, func(tx *store.Tx) error {
-		if err := exists(tx, s, claim); err != nil {
-			return err
-		}
-		rolled, err := rolledFrom(tx, s, claim)
+		list, err := sources(tx, s, claim)
 		todo = nil
-		for _, id := range append([]string{claim}, rolled...) {
+		for _, id := range list {
 			todo = append(todo, &containment{scope: s, Containment: &store.Containment{Claim: id, Since: since}})
 		}
 		return err
@@ -38,7 +35,7 @@ func (p *Service) RehearseContainment(ctx context.Context, s fleet.Scope, claim 
 		c := todo[len(todo)-1]
 		err := p.Store.View(ctx, func(tx *store.Tx) error {
 			c.tx = tx
-			list, next, err := tx.CertificatesOfClaim(s, c.Claim, c.from(), fleet.Page{After: c.After, Limit: revokeChunk})
+			list, next, err := descendantsOf(tx, s, c.Claim, c.from(), fleet.Page{After: c.After, Limit: revokeChunk})
 			if err != nil {
 				return err
 			}
@@ -79,8 +76,11 @@ func exists(tx *store.Tx, s fleet.Scope, claim string) error {
 	if _, err := tx.Certificate(s, claim); err == nil || fleet.KindOf(err) != fleet.KindNotFound {
 		return err
 	}
-	left, err := tx.HasDescendants(s, claim)
-	if err == nil && !left {
+	if left, err := tx.HasDescendants(s, claim); err != nil || left {
+		return err
+	}
+	isCA, err := vouches(tx, s, claim)
+	if err == nil && !isCA {
 		err = fleet.NotFound("claim", claim)
 	}
 	return err

@@ -14,8 +14,9 @@ type ClaimReport struct {
 	ID          string
 	Kind        ClaimKind
 	Status      string             // of a temporary claim fleet.ClaimActive, …; of a certificate its own; "" of one that is forgotten
-	Claim       *fleet.Claim       // nil for a certificate that serves as one, and for a claim that is forgotten
-	Certificate *fleet.Certificate // nil for a temporary claim
+	Claim       *fleet.Claim       // of a temporary claim that is not forgotten
+	Certificate *fleet.Certificate // of one that serves as a claim
+	CA          *fleet.CA          // of one that is registered
 	Rolled      []string           // ids of the certificates that were rolled from it: ask for their own reports
 	Contained   *ContainmentResult // nil if it was not
 	Refused     []trace.Record     // of the last requests that were refused, newest first; on the first page
@@ -29,6 +30,7 @@ type ClaimKind string
 const (
 	TemporaryClaim   ClaimKind = "TEMPORARY"
 	CertificateClaim ClaimKind = "CERTIFICATE" // that devices share
+	CAClaim          ClaimKind = "CA"          // that a customer has registered, and that vouches for devices
 	ForgottenClaim   ClaimKind = "FORGOTTEN"   // but for what descended from it
 )
 
@@ -55,7 +57,7 @@ const (
 	refusalsTold = 50
 )
 
-// ReportClaim tells what descended from a claim, or from a certificate that served as one. It fails with KindNotFound for a claim
+// ReportClaim tells what descended from a claim, from a certificate that served as one, or from a CA. It fails with KindNotFound for a claim
 // that left no trace. Pages are of certificates; one may be short, or empty, and have a next one.
 func (p *Service) ReportClaim(ctx context.Context, s fleet.Scope, id string, since time.Time, page fleet.Page) (ClaimReport, error) {
 	var out ClaimReport
@@ -64,8 +66,14 @@ func (p *Service) ReportClaim(ctx context.Context, s fleet.Scope, id string, sin
 		if err := reportHead(tx, s, &out, page.After == ""); err != nil {
 			return err
 		}
+		source := id
+		if isCA, err := vouches(tx, s, id); err != nil {
+			return err
+		} else if isCA {
+			source = caSource + id
+		}
 		var list []fleet.Certificate
-		if list, out.Next, err = tx.CertificatesOfClaim(s, id, since, page); err != nil {
+		if list, out.Next, err = descendantsOf(tx, s, source, since, page); err != nil {
 			return err
 		}
 		for _, c := range list {
@@ -92,6 +100,11 @@ func reportHead(tx *store.Tx, s fleet.Scope, out *ClaimReport, first bool) error
 	}
 	if c, err := tx.Certificate(s, out.ID); err == nil {
 		out.Kind, out.Certificate, out.Status = CertificateClaim, &c, string(c.Status)
+	} else if fleet.KindOf(err) != fleet.KindNotFound {
+		return err
+	}
+	if c, err := tx.CA(s, out.ID); err == nil {
+		out.Kind, out.CA, out.Certificate, out.Status = CAClaim, &c, nil, string(c.Status)
 	} else if fleet.KindOf(err) != fleet.KindNotFound {
 		return err
 	}

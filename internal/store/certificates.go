@@ -125,7 +125,8 @@ func (tx *Tx) DeleteCertificate(s fleet.Scope, id string) error {
 
 // A CertificateFilter narrows a list of certificates; zero fields do not.
 type CertificateFilter struct {
-	CA string // signed by this registered CA
+	CA    string    // signed by this registered CA
+	Since time.Time // made, or for those of a CA registered, no earlier
 }
 
 // Certificates lists certificates by creation time, oldest first, newest first if p.Desc.
@@ -134,6 +135,10 @@ func (tx *Tx) Certificates(s fleet.Scope, f CertificateFilter, p fleet.Page) ([]
 	if f.CA != "" {
 		where += ` AND c.ca_id = ? AND c.ca_id <> ''`
 		args = append(args, f.CA)
+	}
+	if !f.Since.IsZero() {
+		where += ` AND c.created >= ?`
+		args = append(args, millis(f.Since))
 	}
 	keyset, order, keyArgs := timePage(p, "c.created", "c.id")
 	list, err := all(tx, scanCertificate, `SELECT `+certificateColumns+` FROM certificates c WHERE `+where+keyset+order+` LIMIT ?`,

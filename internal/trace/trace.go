@@ -146,7 +146,7 @@ var subjectFacts = map[string]bool{"thing": true, "certificateId": true, "claimI
 
 // refusalFacts can be searched by their value, too, if the attempt failed: nobody who failed is known by more than an address yet, and
 // who succeeded needs not be found by it.
-var refusalFacts = []string{"sourceIp", "certificateSerial", "requestId", "accessKeyId", "user", "template", "requester", "rule"}
+var refusalFacts = []string{"sourceIp", "certificateSerial", "requestId", "accessKeyId", "user", "template", "requester", "rule", "caCertificateId"}
 
 // Parameter makes the trace searchable by the value of a device's parameter (a serial number) without storing the value.
 func (t *Trace) Parameter(value string) {

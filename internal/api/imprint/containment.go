@@ -13,7 +13,7 @@ import (
 
 // What to do when a claim is stolen, a device is retired, or something is left behind. The rules are in packages provision and registry.
 
-// ReportClaimInput asks what descended from a claim: the id of a temporary claim, or of a certificate that devices share.
+// ReportClaimInput asks what descended from a claim: the id of a temporary claim, of a certificate that devices share, or of a registered CA.
 type ReportClaimInput struct {
 	ClaimId    string     `wire:"claimId,required,uri" shape:"ClaimId"`
 	Since      *time.Time `wire:"since,querystring"`
@@ -25,12 +25,12 @@ type ReportClaimInput struct {
 // Refusals are on the first.
 type ReportClaimOutput struct {
 	ClaimId      string       `wire:"claimId,required"`
-	Kind         string       `wire:"kind,required"` // TEMPORARY, CERTIFICATE, or FORGOTTEN but for what descended from it
-	TemplateName *string      `wire:"templateName"`  // of a temporary claim
+	Kind         string       `wire:"kind,required"` // TEMPORARY, CERTIFICATE, CA, or FORGOTTEN but for what descended from it
+	TemplateName *string      `wire:"templateName"`  // of a temporary claim, or that a CA provisions with
 	Installer    *string      `wire:"installer"`
 	CreationDate *time.Time   `wire:"creationDate"`
 	Expiration   *time.Time   `wire:"expiration"`
-	Status       *string      `wire:"status"` // ACTIVE, EXPIRED or REVOKED; of a certificate its own
+	Status       *string      `wire:"status"` // ACTIVE, EXPIRED or REVOKED; of a certificate or CA its own
 	Containment  *Containment `wire:"containment"`
 	Rolled       []string     `wire:"rolled"` // ids of certificates that were rolled from it: ask for their own reports
 	Descendants  []Descendant `wire:"descendants,required"`
@@ -38,7 +38,7 @@ type ReportClaimOutput struct {
 	NextToken    *string      `wire:"nextToken"`
 }
 
-// Descendant is a certificate that the claim was used to ask for, with what its registration did.
+// Descendant is a certificate that the claim was used to ask for, or that the CA has signed, with what its registration did.
 type Descendant struct {
 	CertificateId    string          `wire:"certificateId,required"`
 	Status           string          `wire:"status,required"`
@@ -162,6 +162,8 @@ func claimFacts(r provision.ClaimReport, out *ReportClaimOutput) {
 		out.TemplateName, out.Installer, out.CreationDate, out.Expiration = &r.Claim.Template, new(r.Claim.Installer.Who()), &r.Claim.Created, &r.Claim.Expires
 	case r.Certificate != nil:
 		out.CreationDate, out.Expiration = &r.Certificate.Created, &r.Certificate.NotAfter
+	case r.CA != nil:
+		out.TemplateName, out.CreationDate, out.Expiration = wire.Optional(r.CA.Config.Template), &r.CA.Created, &r.CA.NotAfter
 	}
 }
 

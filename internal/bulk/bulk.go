@@ -90,8 +90,7 @@ func (b *Service) Stop(ctx context.Context, s fleet.Scope, id string) error {
 		if _, err := tx.RegistrationTask(s, id); err != nil {
 			return err
 		}
-		_, err := tx.StopRegistration(s, id)
-		return err
+		return tx.StopRegistration(s, id)
 	})
 	if err == nil {
 		b.ring()
@@ -193,15 +192,18 @@ func (b *Service) release(t store.ScopedTask) {
 // work goes on with a task until it has ended, or something does not answer; then it is tried again later.
 func (b *Service) work(ctx context.Context, t store.ScopedTask) {
 	status, message, err := b.run(ctx, t)
-	if err == nil && status != "" {
+	ended := err == nil && status != ""
+	if ended {
 		err = b.Store.Tx(ctx, func(tx *store.Tx) error { return tx.EndRegistration(t.Scope, t.ID, status, message) })
-		if err == nil && b.OnEnd != nil {
+	}
+	switch {
+	case err != nil && ctx.Err() == nil:
+		b.Log.Error("a thing registration task stands still and will be tried again", "scope", t.Scope.String(), "task", t.ID, "error", err)
+	case err == nil && ended:
+		b.Log.Info("a thing registration task has ended", "scope", t.Scope.String(), "task", t.ID, "status", string(status), "why", message)
+		if b.OnEnd != nil {
 			b.OnEnd(status)
 		}
-		b.Log.Info("a thing registration task has ended", "scope", t.Scope.String(), "task", t.ID, "status", string(status), "why", message)
-	}
-	if err != nil && ctx.Err() == nil {
-		b.Log.Error("a thing registration task stands still and will be tried again", "scope", t.Scope.String(), "task", t.ID, "error", err)
 	}
 }
 

@@ -120,10 +120,11 @@ func (tx *Tx) ReportsWritten(s fleet.Scope, id string, line, results, errors int
 	return err
 }
 
-// StopRegistration asks a running task to stop, and reports whether it was running.
-func (tx *Tx) StopRegistration(s fleet.Scope, id string) (bool, error) {
-	return changedRows(tx.exec(`UPDATE registration_tasks SET status = ?, modified = ? WHERE account = ? AND region = ? AND id = ? AND status = ?`,
-		string(RegistrationStopping), millis(tx.Now()), s.Account, s.Region, id, string(RegistrationRunning)))
+// StopRegistration asks a task to stop if it is running.
+func (tx *Tx) StopRegistration(s fleet.Scope, id string) error {
+	_, err := tx.exec(`UPDATE registration_tasks SET status = ?, modified = ? WHERE account = ? AND region = ? AND id = ? AND status = ?`,
+		string(RegistrationStopping), millis(tx.Now()), s.Account, s.Region, id, string(RegistrationRunning))
+	return err
 }
 
 // EndRegistration ends a task that has not ended.

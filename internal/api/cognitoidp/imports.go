@@ -2,7 +2,6 @@ package cognitoidp
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"io"
 	"net/http"
@@ -125,32 +124,18 @@ func upload(pools *userpool.Service, w http.ResponseWriter, r *http.Request) err
 
 // refuseUpload answers with an error in S3's form.
 func refuseUpload(w http.ResponseWriter, err error) {
-	answer := struct {
-		XMLName xml.Name `xml:"Error"`
-		Code    string
-		Message string
-	}{Code: "InternalError", Message: "We encountered an internal error. Please try again."}
-	status := http.StatusInternalServerError
-	var e *fleet.Error
-	if errors.As(err, &e) && e.Code != "" {
+	answer := wire.S3Error{Code: wire.S3Internal, Message: "We encountered an internal error. Please try again."}
+	h := w.Header()
+	if e := (*fleet.Error)(nil); errors.As(err, &e) && e.Code != "" {
 		answer.Code, answer.Message = e.Code, e.Msg
-		switch {
-		case e.Kind == fleet.KindDenied:
-			status = http.StatusForbidden
-		case e.Kind == fleet.KindThrottled:
-			status = http.StatusServiceUnavailable
-			w.Header().Set("Retry-After", "60")
-		case e.Code == "MethodNotAllowed":
-			status = http.StatusMethodNotAllowed
-			w.Header().Set("Allow", http.MethodPut)
-		case e.Code == "MissingContentLength":
-			status = http.StatusLengthRequired
-		default:
-			status = http.StatusBadRequest
-		}
 	}
-	body, _ := xml.Marshal(answer)
-	w.Header().Set("Content-Type", "application/xml")
-	w.WriteHeader(status)
-	w.Write(append([]byte(xml.Header), body...))
+	switch answer.Code {
+	case "MethodNotAllowed":
+		h.Set("Allow", http.MethodPut)
+	case "SlowDown":
+		h.Set("Retry-After", "60")
+	}
+	h.Set("Content-Type", "application/xml")
+	w.WriteHeader(answer.Status())
+	w.Write(answer.Document())
 }

@@ -2,7 +2,6 @@ package s3
 
 import (
 	"cmp"
-	"encoding/xml"
 	"errors"
 	"io"
 	"net/http"
@@ -12,18 +11,12 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/sigv4"
+	"github.com/imprint-iot/imprint/internal/wire"
 )
-
-// statuses of S3's codes; what is missing is 400.
-var statuses = map[string]int{
-	"AccessDenied": 403, "BucketAlreadyExists": 409, "BucketAlreadyOwnedByYou": 409, "BucketNotEmpty": 409, "InternalError": 500, "InvalidAccessKeyId": 403,
-	"InvalidRange": 416, "InsufficientStorage": 507, "MethodNotAllowed": 405, "MissingContentLength": 411, "NoSuchBucket": 404, "NoSuchKey": 404, "NoSuchUpload": 404,
-	"NotImplemented": 501, "NotModified": 304, "PreconditionFailed": 412, "RequestTimeTooSkewed": 403, "ServiceUnavailable": 503, "SignatureDoesNotMatch": 403, "SlowDown": 503,
-}
 
 // kinds are the codes of errors that have none of their own.
 var kinds = map[fleet.Kind]string{
-	fleet.KindInternal: "InternalError", fleet.KindInvalid: "InvalidArgument", fleet.KindNotFound: "NoSuchKey", fleet.KindDenied: "AccessDenied",
+	fleet.KindInternal: wire.S3Internal, fleet.KindInvalid: "InvalidArgument", fleet.KindNotFound: "NoSuchKey", fleet.KindDenied: "AccessDenied",
 	fleet.KindNotImplemented: "NotImplemented", fleet.KindUnavailable: "ServiceUnavailable", fleet.KindThrottled: "SlowDown",
 }
 
@@ -31,15 +24,6 @@ var kinds = map[fleet.Kind]string{
 var signing = map[string]string{
 	sigv4.MissingAuthenticationToken: "AccessDenied", sigv4.IncompleteSignature: "AuthorizationHeaderMalformed", sigv4.UnrecognizedClient: "InvalidAccessKeyId",
 	sigv4.InvalidSignature: "SignatureDoesNotMatch", sigv4.ExpiredToken: "ExpiredToken",
-}
-
-// An errorDocument is what a client reads.
-type errorDocument struct {
-	XMLName   xml.Name `xml:"Error"`
-	Code      string
-	Message   string
-	Resource  string
-	RequestID string `xml:"RequestId"`
 }
 
 func notImplemented(format string, args ...any) error {
@@ -62,7 +46,7 @@ func codeOf(err error) (code, message string, e *fleet.Error) {
 	code, message = cmp.Or(e.Code, kinds[e.Kind], "InvalidRequest"), cmp.Or(e.Msg, e.Kind.String())
 	switch {
 	case e.Kind == fleet.KindInternal:
-		return "InternalError", "We encountered an internal error. Its cause is in the server's log under this request's id.", e
+		return wire.S3Internal, "We encountered an internal error. Its cause is in the server's log under this request's id.", e
 	case e.Kind == fleet.KindUnauthenticated:
 		code = cmp.Or(signing[e.Code], e.Code)
 		if strings.HasPrefix(message, "Signature expired") || strings.HasPrefix(message, "Signature not yet") {
@@ -82,7 +66,9 @@ func (x *exchange) fail(err error) {
 	if x.event.Status != 0 { // the answer has begun: all that is left is to end it early
 		panic(http.ErrAbortHandler)
 	}
-	status := cmp.Or(statuses[code], http.StatusBadRequest)
+	resource, _, _ := strings.Cut(x.r.RequestURI, "?")
+	answer := wire.S3Error{Code: code, Message: message, Resource: resource, RequestID: x.event.RequestID}
+	status := answer.Status()
 	if status >= 500 && code != "NotImplemented" {
 		x.Log.Error("request failed", "request_id", x.event.RequestID, "service", "s3", "operation", x.event.Operation, "cause", err)
 	}
@@ -100,13 +86,8 @@ func (x *exchange) fail(err error) {
 		_ = x.status(status, nil)
 		return
 	}
-	resource, _, _ := strings.Cut(x.r.RequestURI, "?")
-	body, err := xml.Marshal(errorDocument{Code: code, Message: message, Resource: resource, RequestID: x.event.RequestID})
-	if err != nil {
-		body = nil
-	}
 	h.Set("Content-Type", "application/xml")
-	_ = x.status(status, append([]byte(xml.Header), body...))
+	_ = x.status(status, answer.Document())
 }
 
 func tooLarge() *fleet.Error {

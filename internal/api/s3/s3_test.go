@@ -70,7 +70,7 @@ func (w *world) call(method, target, body string, header ...string) (int, string
 	if err != nil {
 		w.Fatal(err)
 	}
-	var e errorDocument
+	var e wire.S3Error
 	if rec.Code >= 300 && xml.Unmarshal(text, &e) == nil {
 		text = []byte(e.Code)
 	}

@@ -26,6 +26,7 @@ type peer struct {
 	publish    map[string]error
 	subscribe  map[string]error
 	receive    map[string]bool // false: denied
+	asked      func()          // if set, is called whenever a message is about to be sent
 	events     []Event
 	lastWill   *Connect
 	retainable error
@@ -55,8 +56,12 @@ func (p *peer) Subscribe(filter string) error {
 
 func (p *peer) Receive(topic string) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	allowed, known := p.receive[topic]
+	asked := p.asked
+	p.mu.Unlock()
+	if asked != nil {
+		asked()
+	}
 	return allowed || !known
 }
 

@@ -48,11 +48,13 @@ func (c *conn) send(kind byte, fill func(*packets.Packet)) bool {
 	return ok
 }
 
-// sendMessage appends a PUBLISH.
+// sendMessage appends a PUBLISH. It reports false if the message is not for this client, which takes no packets of that size. On a
+// connection that is ending nothing is appended: that is a message lost on its way, which its session has again when it is put aside.
 func (c *conn) sendMessage(o *outgoing, now time.Time) bool {
 	c.out.mu.Lock()
-	ok := !c.out.closing && c.out.enc.publish(c.buffer(), o, now)
-	if ok {
+	ok := c.out.closing
+	if !ok && c.out.enc.publish(c.buffer(), o, now) {
+		ok = true
 		c.b.sent.Add(1)
 	}
 	over := c.wrote()

@@ -2,6 +2,8 @@ package mqtt
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,6 +124,50 @@ func TestAPersistentSessionResumes(t *testing.T) {
 		pub.Publish("t", "nobody", 1)
 		c.Quiet()
 	})
+}
+
+// A connection that is ending takes no more packets, but holds its session until that is put aside.
+func TestNothingIsLostOnAConnectionThatIsEnding(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{Journal: newPaper()})
+		p := &peer{}
+		s.leave(p, v, "sub", "t")
+		const waiting = MaxInFlight + 10
+		for i := range waiting {
+			if err := s.Publish(t.Context(), testScope, &Message{Topic: "t", Payload: fmt.Append(nil, i), QoS: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sub := s.dial(p, v).Connected("sub", persistent)
+		first := sub.Want(packets.Publish)
+		for range MaxInFlight - 1 {
+			sub.Want(packets.Publish)
+		}
+		c := s.space(testScope).session("sub").holder()
+		p.mu.Lock()
+		p.asked = sync.OnceFunc(func() { // while the next message is on its way out
+			go c.end(Administrative("bye"))
+			for !c.closing() {
+				runtime.Gosched()
+			}
+		})
+		p.mu.Unlock()
+		sub.Ack(first.PacketID)
+		s.gone()
+
+		sub = s.dial(p, v).Connected("sub", persistent)
+		for i := 1; i < waiting; i++ {
+			sub.WantMessage("t", fmt.Sprint(i))
+		}
+		sub.Quiet()
+	})
+}
+
+func (c *conn) closing() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.closing
 }
 
 func TestWhatMayNotBeReceivedAnyMoreIsNotResumed(t *testing.T) {

@@ -47,7 +47,7 @@ type conn struct {
 	keepTicks int64                    // one and a half keep-alives
 	lastSeen  atomic.Int64             // tick of the last packet
 	busy      atomic.Bool              // the reader waits for us, not for the client
-	from      *Origin                  // of what the client publishes, made with the first message
+	from      atomic.Pointer[Origin]   // of what the client publishes, made with the first message
 	aliases   []string                 // topic aliases of the client, by number - 1
 	requests  atomic.Pointer[requests] // reserved requests, made with the first one
 

@@ -70,13 +70,18 @@ func (c *conn) accept(p *packet, route func(*wait) error) error {
 	return nil
 }
 
-// origin tells rules who publishes; nil without rules.
+// origin tells rules who publishes; nil without rules. The reader asks, and whoever ends the connection, for the will.
 func (c *conn) origin() *Origin {
-	if c.from == nil && c.b.cfg.Rules != nil {
-		by := c.client.Load()
-		c.from = &Origin{Client: by.ID, Principal: by.Principal, Address: by.Address}
+	if c.b.cfg.Rules == nil {
+		return nil
 	}
-	return c.from
+	if o := c.from.Load(); o != nil {
+		return o
+	}
+	by := c.client.Load()
+	o := &Origin{Client: by.ID, Principal: by.Principal, Address: by.Address}
+	c.from.Store(o)
+	return o
 }
 
 // resolveAlias replaces a topic alias by the topic that it stands for, or learns it (MQTT 5.0 section 3.3.2.3.4). From here on

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 )
@@ -190,4 +192,25 @@ func closeBroker(t *testing.T, b *Broker) {
 	if err := b.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// The race detector judges.
+func TestAWillMayBeSentWhileItsClientPublishes(t *testing.T) {
+	t.Parallel()
+	rules := newRuled()
+	s := serve(t, Config{Rules: rules})
+	p := &peer{}
+	c := s.dial(p, 5).Connected("c", func(pk *packets.Packet) {
+		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "rules/will", []byte("gone")
+	})
+	go c.Raw(mqtttest.Encode(t, c.PublishPacket("rules/a", "1", 0), 5)...)
+	s.Disconnect(func(*Identity, *Client) bool { return true }, Administrative("bye"))
+	for job := range rules.got {
+		want(t, "client", job.origin.Client, "c")
+		if job.text == "rules/will gone" {
+			break
+		}
+	}
+	c.Close()
+	s.gone()
 }

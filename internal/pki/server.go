@@ -116,10 +116,17 @@ func renewAt(leaf *x509.Certificate) time.Time {
 	return leaf.NotAfter.Add(serverRenew - serverLife)
 }
 
+// serves reports whether a certificate may stay in use at now: its renewal is not due, and it was not made while the clock was ahead,
+// so that nobody would accept it for long. A clock that stands before its issuer was made is wrong itself, and changes nothing.
+func serves(leaf, by *x509.Certificate, now time.Time) bool {
+	ahead := now.Before(leaf.NotBefore) && !now.Before(by.NotBefore)
+	return !ahead && now.Before(renewAt(leaf))
+}
+
 // serverLeaf returns the kept certificate if it still serves, else a new one.
 func (a *Authority) serverLeaf(ctx context.Context, r role, names []string, now time.Time) (*tls.Certificate, error) {
 	by := current(a.all(), r)
-	if kept := a.keptLeaf(ctx, by); kept != nil && now.Before(renewAt(kept.Leaf)) && slices.Equal(namesOf(kept.Leaf), names) {
+	if kept := a.keptLeaf(ctx, by); kept != nil && serves(kept.Leaf, by.cert, now) && slices.Equal(namesOf(kept.Leaf), names) {
 		return kept, nil
 	}
 	key, err := a.cfg.Leaves.Replace(ctx, leafKey(r), typeOf(by.cert.PublicKey))

@@ -134,6 +134,36 @@ func TestTheServerCertificateIsRenewedAfterTwoThirdsOfItsLife(t *testing.T) {
 	}
 }
 
+// A machine without a clock of its own may begin years ahead, until it hears the time.
+func TestACertificateFromTheFutureIsReplaced(t *testing.T) {
+	t.Parallel()
+	ctx, ahead := t.Context(), testNow.AddDate(10, 0, 0)
+	a := openTest(t, nil)
+	if _, err := a.Renew(ctx, ahead); err != nil {
+		t.Fatal(err)
+	}
+	if next, err := a.Renew(ctx, testNow); err != nil || !next.Equal(testNow.Add(60*24*time.Hour)) {
+		t.Errorf("next renewal %v, %v", next, err)
+	}
+	if err := handshake(t, a, a.RootsPEM(), nil); err != nil {
+		t.Error(err)
+	}
+
+	now := ahead
+	s, err := NewStandIn(func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.AddDate(1, 0, 0)
+	if _, err := s.Certificate(awsHost); err != nil {
+		t.Fatal(err)
+	}
+	now = ahead
+	if c, err := s.Certificate(awsHost); err != nil || now.Before(c.Leaf.NotBefore) {
+		t.Errorf("a stand-in is not valid yet (%v)", err)
+	}
+}
+
 func TestAFailedRenewalKeepsTheOldCertificate(t *testing.T) {
 	t.Parallel()
 	keys := &cutKeys{KeyStore: NewMemoryKeys(), left: 6}

@@ -62,7 +62,7 @@ func (s *StandIn) Certificate(name string) (*tls.Certificate, error) {
 	now := s.clock.Now().UTC().Truncate(time.Second)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if kept := s.leaves[name]; kept != nil && now.Before(renewAt(kept.Leaf)) {
+	if kept := s.leaves[name]; kept != nil && serves(kept.Leaf, s.root.cert, now) {
 		return kept, nil
 	}
 	der, err := serverProfile.issue(request{key: s.key.Public(), subject: mustName("CN=" + commonName([]string{name})), dnsNames: []string{name},

@@ -121,13 +121,19 @@ func (d *deviceAccess) Subscribe(filter string) error {
 }
 
 // Receive implements mqtt.Access. Answers to the connection's own requests come here too.
-func (d *deviceAccess) Receive(topic string) bool {
-	if d.a.who.renews.allows(d.g.Clock.Now(), "iot:Receive", topic) != nil {
-		return false
+func (d *deviceAccess) Receive(topic string) error {
+	if err := d.a.who.renews.allows(d.g.Clock.Now(), "iot:Receive", topic); err != nil {
+		return err
 	}
 	r, err := d.current()
-	return err == nil && policy.Evaluate(r.policies, policy.Request{Action: "iot:Receive", Resource: d.topicARN("topic", topic), Context: r.facts}).Allowed()
+	if err == nil && !policy.Evaluate(r.policies, policy.Request{Action: "iot:Receive", Resource: d.topicARN("topic", topic), Context: r.facts}).Allowed() {
+		return errNotForIt
+	}
+	return err
 }
+
+// errNotForIt says that a message is not for a client, which nobody is told.
+var errNotForIt = fleet.Denied("the client may not receive it")
 
 func (d *deviceAccess) may(action, kind, name string) error {
 	r, err := d.current()

@@ -64,15 +64,18 @@ func (c *claimAccess) Publish(topic string, retain bool) error {
 
 // Subscribe implements mqtt.Access.
 func (c *claimAccess) Subscribe(filter string) error {
-	if c.Receive(filter) {
+	if c.Receive(filter) == nil {
 		return nil
 	}
 	return c.refuse("subscribe to", filter)
 }
 
 // Receive implements mqtt.Access.
-func (c *claimAccess) Receive(topic string) bool {
-	return slices.Contains(c.topics, reserved.Request(topic))
+func (c *claimAccess) Receive(topic string) error {
+	if slices.Contains(c.topics, reserved.Request(topic)) {
+		return nil
+	}
+	return errNotForIt
 }
 
 // checkClaim checks that the claim of an arrival may still be used. A refusal is of KindDenied and its trace says what to do.

@@ -177,6 +177,6 @@ func (leaveAgain) Connect(context.Context, *mqtt.Connect) error {
 
 func (leaveAgain) Publish(string, bool) error { return errLeave }
 func (leaveAgain) Subscribe(string) error     { return errLeave }
-func (leaveAgain) Receive(string) bool        { return false }
+func (leaveAgain) Receive(string) error       { return errLeave }
 
 var errLeave = fleet.Denied("the connection has not begun")

@@ -569,8 +569,8 @@ func BenchmarkDecision(b *testing.B) {
 		})
 		b.Run(name+"/again", func(b *testing.B) {
 			for b.Loop() {
-				if !u.Receive("t") {
-					b.Fatal("refused")
+				if err := u.Receive("t"); err != nil {
+					b.Fatal(err)
 				}
 			}
 		})

@@ -123,8 +123,8 @@ func (u *userAccess) Subscribe(filter string) error {
 }
 
 // Receive implements mqtt.Access.
-func (u *userAccess) Receive(topic string) bool {
-	return u.remembered("iot:Receive", []string{u.arn("topic", topic)}) == nil
+func (u *userAccess) Receive(topic string) error {
+	return u.remembered("iot:Receive", []string{u.arn("topic", topic)})
 }
 
 func (u *userAccess) clientID() string {

@@ -46,7 +46,7 @@ type open struct{}
 func (open) Connect(context.Context, *Connect) error { return nil }
 func (open) Publish(string, bool) error              { return nil }
 func (open) Subscribe(string) error                  { return nil }
-func (open) Receive(string) bool                     { return true }
+func (open) Receive(string) error                    { return nil }
 
 func benchCertificate(b testing.TB) tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -200,7 +200,7 @@ func TestPermissionsAreAskedForAtEachOperation(t *testing.T) {
 	both(t, func(t *testing.T, v byte) {
 		s := serve(t, Config{})
 		p := &peer{publish: map[string]error{"no": denied("no way")}, subscribe: map[string]error{"no": denied("no way")},
-			receive: map[string]bool{"hidden": false}}
+			receive: map[string]error{"hidden": denied("no way")}}
 		sub := s.dial(p, v).Connected("sub")
 		sub.Subscribe("hidden", "seen")
 		pub := s.dial(p, v).Connected("pub")

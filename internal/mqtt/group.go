@@ -205,7 +205,12 @@ func (s *session) pull(c *conn, g *group, qos byte) {
 			s.transmit(c, o, nil)
 			continue
 		}
-		if s.mayReceive(c, &o) {
+		may, unknown := s.mayReceive(c, &o)
+		if unknown != nil {
+			g.takeBack(o)
+			return
+		}
+		if may {
 			c.sendMessage(&o, s.space.b.now())
 		}
 		s.forget(&o)

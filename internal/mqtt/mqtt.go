@@ -77,7 +77,7 @@ type Access interface {
 	Connect(ctx context.Context, c *Connect) error
 	Publish(topic string, retain bool) error
 	Subscribe(filter string) error // filter as sent, "$share/group/" included
-	Receive(topic string) bool
+	Receive(topic string) error    // what is refused is not delivered, silently
 }
 
 // An Identity is who is at the other end of a connection, established before the first MQTT byte.

@@ -25,8 +25,8 @@ type peer struct {
 	connect    error
 	publish    map[string]error
 	subscribe  map[string]error
-	receive    map[string]bool // false: denied
-	asked      func()          // if set, is called whenever a message is about to be sent
+	receive    map[string]error
+	asked      func() // if set, is called whenever a message is about to be sent
 	events     []Event
 	lastWill   *Connect
 	retainable error
@@ -54,15 +54,15 @@ func (p *peer) Subscribe(filter string) error {
 	return p.subscribe[filter]
 }
 
-func (p *peer) Receive(topic string) bool {
+func (p *peer) Receive(topic string) error {
 	p.mu.Lock()
-	allowed, known := p.receive[topic]
+	err := p.receive[topic]
 	asked := p.asked
 	p.mu.Unlock()
 	if asked != nil {
 		asked()
 	}
-	return allowed || !known
+	return err
 }
 
 func (p *peer) notify(e Event) {

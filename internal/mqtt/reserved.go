@@ -53,7 +53,7 @@ func (r *Request) Reply(m *Message) error {
 		return ErrUnheard
 	}
 	qos, ok := s.granted(m.Topic)
-	if !ok || !c.id.Access.Receive(m.Topic) {
+	if !ok || c.id.Access.Receive(m.Topic) != nil {
 		return ErrUnheard
 	}
 	o := outgoing{message: m, qos: qos, private: true}

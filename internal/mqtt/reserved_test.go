@@ -63,19 +63,19 @@ func TestAReservedAnswerNeedsASubscriptionAndPermission(t *testing.T) {
 	s := serve(t, Config{Reserved: map[string]Handler{"$aws/ask": func(_ context.Context, r *Request) {
 		answered <- r.Reply(&Message{Topic: "$aws/ask/accepted"}) == nil
 	}}})
-	p := &peer{receive: map[string]bool{}}
+	p := &peer{receive: map[string]error{}}
 	keep := func(pk *packets.Packet) { pk.Connect.Clean = false }
 	c := s.dial(p, 4).Connected("c", keep)
 	c.Publish("$aws/ask", "", 1)
 	want(t, "without subscription", <-answered, false)
 	c.Subscribe("$aws/ask/accepted")
 	p.mu.Lock()
-	p.receive["$aws/ask/accepted"] = false
+	p.receive["$aws/ask/accepted"] = denied("no way")
 	p.mu.Unlock()
 	c.Publish("$aws/ask", "", 1)
 	want(t, "without permission", <-answered, false)
 	p.mu.Lock()
-	p.receive["$aws/ask/accepted"] = true
+	p.receive["$aws/ask/accepted"] = nil
 	p.mu.Unlock()
 	c.Send(c.PublishPacket("$aws/ask", "", 1))
 	want(t, "with both", <-answered, true)

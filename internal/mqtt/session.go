@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // A session is what outlives a connection: the subscriptions of a client id and the QoS 1 messages that wait for it. A clean
@@ -65,7 +67,7 @@ func (s *session) deliver(m *Message, qos byte, retain bool, w *wait) {
 // push sends a message to the connected client, or has it wait. The session is locked.
 func (s *session) push(c *conn, o outgoing, w *wait) {
 	if o.qos == 0 {
-		if s.mayReceive(c, &o) && !c.clogged() && c.maySend() {
+		if may, _ := s.mayReceive(c, &o); may && !c.clogged() && c.maySend() {
 			c.sendMessage(&o, s.space.b.now())
 		}
 		return
@@ -93,9 +95,11 @@ func (s *session) room(c *conn) bool {
 	return len(s.inFlight) < s.window && !c.clogged()
 }
 
-// transmit sends a QoS 1 message now, and has it kept before its publisher is told. The session is locked.
+// transmit sends a QoS 1 message now, and has it kept before its publisher is told. Where nobody can tell whether the client may have
+// it, the connection ends and the message is the session's still. The session is locked.
 func (s *session) transmit(c *conn, o outgoing, w *wait) {
-	if !s.mayReceive(c, &o) {
+	may, unknown := s.mayReceive(c, &o)
+	if !may && unknown == nil {
 		s.forget(&o)
 		return
 	}
@@ -104,7 +108,7 @@ func (s *session) transmit(c *conn, o outgoing, w *wait) {
 	if o.tries.IsZero() {
 		o.tries = now
 	}
-	if !c.sendMessage(&o, now) {
+	if may && !c.sendMessage(&o, now) {
 		s.forget(&o)
 		return
 	}
@@ -132,9 +136,19 @@ func (s *session) forget(o *outgoing) {
 }
 
 // mayReceive asks at the last moment: a message may have waited while permissions changed or its life ended (iot-core spec 5.9:
-// what may not be received is not delivered, silently).
-func (s *session) mayReceive(c *conn, o *outgoing) bool {
-	return !o.message.expired(s.space.b.now()) && c.id.Access.Receive(o.message.Topic)
+// what may not be received is not delivered, silently). An error is ours and ends the connection: it says nothing about the message.
+func (s *session) mayReceive(c *conn, o *outgoing) (may bool, err error) {
+	if o.message.expired(s.space.b.now()) {
+		return false, nil
+	}
+	err = c.id.Access.Receive(o.message.Topic)
+	if err == nil || fleet.KindOf(err) == fleet.KindDenied {
+		return err == nil, nil
+	}
+	if c.how.Load() == nil {
+		go c.end(refusal(err)) // it wants the session's lock
+	}
+	return false, err
 }
 
 // nextID returns a packet id that is not in flight.

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -100,7 +101,7 @@ func TestAPersistentSessionResumes(t *testing.T) {
 		pub.Publish("t", "missed at QoS 0", 0)
 		pub.Publish("t", "queued", 1)
 		p.mu.Lock()
-		p.receive = map[string]bool{"secret": false}
+		p.receive = map[string]error{"secret": denied("no way")}
 		p.mu.Unlock()
 
 		c = s.dial(p, v)
@@ -183,11 +184,48 @@ func TestWhatMayNotBeReceivedAnyMoreIsNotResumed(t *testing.T) {
 	pub.Publish("a", "1", 1)
 	pub.Publish("b", "2", 1)
 	p.mu.Lock()
-	p.receive = map[string]bool{"a": false}
+	p.receive = map[string]error{"a": denied("no way")}
 	p.mu.Unlock()
 	c = s.dial(p, 4).Connected("c", keep)
 	c.WantMessage("b", "2")
 	c.Quiet()
+}
+
+// The store may be out of reach for a moment: that says nothing about what its clients may have.
+func TestNothingIsLostWhileNobodyCanTellWhoMayReceiveIt(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, v byte) {
+		s := serve(t, Config{})
+		p := &peer{}
+		s.leave(p, v, "sub", "t", "$share/g/shared")
+		allow := func(err error) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.receive = map[string]error{"t": err, "shared": err}
+		}
+		publish := func(topic, payload string) {
+			t.Helper()
+			if err := s.Publish(t.Context(), testScope, &Message{Topic: topic, Payload: []byte(payload), QoS: 1}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		broken := errors.New("the store is out of reach")
+		sub := s.dial(p, v).Connected("sub", persistent)
+		allow(broken)
+		publish("t", "1")
+		sub.WantDisconnect(codeUnspecified)
+		want(t, "end", s.gone().Reason, ServerError)
+		publish("t", "2")
+		publish("shared", "3")
+		s.dial(p, v).Connected("sub", persistent).WantDisconnect(codeUnspecified)
+		want(t, "end", s.gone().Reason, ServerError)
+		allow(nil)
+		sub = s.dial(p, v).Connected("sub", persistent)
+		sub.WantMessage("t", "1")
+		sub.WantMessage("t", "2")
+		sub.WantMessage("shared", "3")
+		sub.Quiet()
+	})
 }
 
 func TestTheNewConnectionOfAClientIDWins(t *testing.T) {

@@ -203,7 +203,7 @@ type everything struct{}
 func (everything) Connect(context.Context, *mqtt.Connect) error { return nil }
 func (everything) Publish(string, bool) error                   { return nil }
 func (everything) Subscribe(string) error                       { return nil }
-func (everything) Receive(string) bool                          { return true }
+func (everything) Receive(string) error                         { return nil }
 
 // trace returns the trace of a rule, once there is one.
 func (w *world) trace(rule string) (found trace.Record) {

@@ -71,7 +71,7 @@ func (r *renewals) watch(ctx context.Context, c *Conn) (obtained <-chan *renewer
 				r.sleep(waiting, min(wait, lookAgain))
 				continue
 			}
-			n := r.obtain(ctx, c) // to its end: a service may refuse by closing the connection
+			n := r.obtain(ctx, c, c.id) // to its end: a service may refuse by closing the connection
 			if n == nil {
 				continue
 			}
@@ -92,8 +92,9 @@ func (r *renewals) begin() (*renewer, error) {
 	return beginRenewal(Config{Log: o.Log, Now: o.Now, Dial: o.Dial, Ports: o.Ports, store: r.Store, sleep: r.sleep})
 }
 
-// obtain gets a registered certificate over c, if not nil, or over a connection of its own. nil: it failed, and Failed was told.
-func (r *renewals) obtain(ctx context.Context, c *Conn) *renewer {
+// obtain gets a registered certificate for the device that is id, over c, if not nil, or over a connection of its own. nil: it failed,
+// and Failed was told.
+func (r *renewals) obtain(ctx context.Context, c *Conn, id *Identity) *renewer {
 	n, err := r.begin()
 	if err == nil {
 		if c != nil {
@@ -113,17 +114,13 @@ func (r *renewals) obtain(ctx context.Context, c *Conn) *renewer {
 		n.unlock()
 	}
 	if ctx.Err() == nil {
-		r.fail(err)
+		r.fail(id, err)
 	}
 	return nil
 }
 
-// fail puts off the next attempt.
-func (r *renewals) fail(err error) {
-	id, idErr := r.Store.Identity()
-	if idErr != nil {
-		return
-	}
+// fail puts off the next attempt for an identity.
+func (r *renewals) fail(id *Identity, err error) {
 	s := id.Renewal(r.now(id))
 	window := s.End.Sub(s.From)
 	d := pause(r.failures, max(min(time.Minute, window/16), time.Second), max(min(6*time.Hour, window/4), time.Second))
@@ -145,7 +142,7 @@ func (r *renewals) change(ctx context.Context, n *renewer) (next *Conn, err erro
 	defer cancel()
 	if err := n.retry(limited, n.steps); err != nil {
 		if err := n.failed(ctx, err); ctx.Err() == nil {
-			r.fail(err)
+			r.fail(n.id, err)
 		}
 		return nil, errOldAgain
 	}
@@ -169,7 +166,7 @@ func (r *renewals) overdue(ctx context.Context, id *Identity) (*Conn, error) {
 	if r.plan(id).After(now) && !(registered && !r.notUntil.After(now)) || !registered && now.Before(id.pair.Leaf.NotAfter) {
 		return nil, nil
 	}
-	n := r.obtain(ctx, nil)
+	n := r.obtain(ctx, nil, id)
 	if n == nil {
 		return nil, nil
 	}

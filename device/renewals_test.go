@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -275,5 +276,28 @@ func TestRenewByHand(t *testing.T) {
 	}
 	if _, err := Renew(t.Context(), RenewConfig{Dir: t.TempDir() + "/none"}); KindOf(err) != KindNotProvisioned {
 		t.Errorf("without an identity: %v", err)
+	}
+}
+
+func TestADeviceThatCannotReadItsStoreDoesNotHurry(t *testing.T) {
+	t.Parallel()
+	s, id, now := aging(t, false)
+	var failed error
+	r := &renewals{Renewal: Renewal{Store: s.store(), Failed: func(err error, _ time.Duration) { failed = err }},
+		options: Options{Now: func() time.Time { return now }}.complete()}
+	now = id.pair.Leaf.NotAfter.Add(-day) // it is high time
+	_, _, store, err := s.disk.find("/store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.mode = fs.ModeDir | 0o755
+	if wait := r.plan(id).Sub(now); wait > 0 {
+		t.Fatalf("it is not due for %v", wait)
+	}
+	if n := r.obtain(t.Context(), nil, id); n != nil {
+		t.Fatal("a renewal has begun")
+	}
+	if wait := r.plan(id).Sub(now); wait <= 0 || asError(failed).Code != CodePermissions {
+		t.Errorf("the next attempt comes in %v; told was: %v", wait, failed)
 	}
 }

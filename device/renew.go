@@ -96,20 +96,23 @@ func beginRenewal(cfg Config) (r *renewer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := p.store.Identity()
-	if err != nil {
+	if _, err := p.store.Identity(); err != nil { // without one there may not even be a folder to lock
 		return nil, err
 	}
 	unlock, err := p.store.lock()
 	if err != nil {
 		return nil, err
 	}
-	r = &renewer{p, id, unlock}
 	defer func() {
 		if err != nil {
 			unlock()
 		}
 	}()
+	id, err := p.store.Identity() // as nobody can change it any more
+	if err != nil {
+		return nil, err
+	}
+	r = &renewer{p, id, unlock}
 	p.Now = id.clock(p.Now)
 	p.open = func(ctx context.Context) (session, error) {
 		p.Log.Info("connecting to renew the certificate", "endpoint", p.j.Settings.Endpoint)

@@ -283,3 +283,36 @@ func TestARenewalWhoseAnswerWasLostIsFound(t *testing.T) {
 		}
 	}
 }
+
+// A crowded disk has another process at work just before this one gets the lock.
+type crowded struct {
+	*disk
+	other func()
+}
+
+func (c crowded) Lock(name string) (func(), error) {
+	c.other()
+	return c.disk.Lock(name)
+}
+
+func TestARenewalSeesWhatAnotherProcessHasJustChanged(t *testing.T) {
+	t.Parallel()
+	s, old, now := aging(t, false)
+	cfg := s.config(nil, now)
+	cfg.store.fs = crowded{s.disk, func() {
+		if r, _, err := s.renew(now); err != nil || r.CertificateID == old.CertificateID {
+			t.Errorf("the other renewal: %v, %v", r, err)
+		}
+	}}
+	n, err := beginRenewal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := s.store().Identity()
+	if err != nil || !s.cloud.Accepts(id.CertificateID) {
+		t.Fatalf("the identity in use is gone: %v", err)
+	}
+	if r, err := n.run(t.Context()); err != nil || r.Generation != old.Generation+2 {
+		t.Errorf("%v, %v", r, err)
+	}
+}

@@ -244,6 +244,19 @@ func TestThePowerMayGoAtEveryStep(t *testing.T) {
 	}
 }
 
+func TestTheFoldersAboveAStoreSurvive(t *testing.T) {
+	t.Parallel()
+	d := newDisk()
+	s := &Store{dir: "/var/lib/imprint/device", fs: d}
+	if err := errors.Join(s.ensure(), s.write(".", newFile{fileSlot, []byte("a")})); err != nil {
+		t.Fatal(err)
+	}
+	d.crash(loseAll)
+	if slot, err := s.current(); slot != "a" {
+		t.Errorf("after a power cut there is slot %q, %v", slot, err)
+	}
+}
+
 func TestTheDiskMayBeFullAtEveryStep(t *testing.T) {
 	t.Parallel()
 	for n, failed := 0, true; failed; n++ {

@@ -13,9 +13,9 @@ import (
 // Nothing is durable until it is synced: the content of a file by file.Sync, its name by SyncDir of the folder. A Rename is
 // atomic for other processes and, on a file system with a journal, for a power cut.
 type fileSystem interface {
-	Mkdir(name string) error               // mode 0700; fs.ErrExist if it is there
-	Mode(name string) (fs.FileMode, error) // fs.ErrNotExist if it is not there; links are not followed
-	ReadFile(name string) ([]byte, error)  // fs.ErrNotExist; at most maxFile bytes
+	Mkdir(name string, perm fs.FileMode) error // fs.ErrExist if it is there
+	Mode(name string) (fs.FileMode, error)     // fs.ErrNotExist if it is not there; links are not followed
+	ReadFile(name string) ([]byte, error)      // fs.ErrNotExist; at most maxFile bytes
 	ReadDir(name string) ([]string, error)
 	Create(name string) (file, error)    // mode 0600, emptied if it is there
 	Overwrite(name string) (file, error) // writes begin at offset 0, nothing is cut off
@@ -42,12 +42,12 @@ type osFiles struct{}
 
 var _ fileSystem = osFiles{}
 
-func (osFiles) Mkdir(name string) error              { return os.Mkdir(name, 0o700) }
-func (osFiles) Rename(old, new string) error         { return os.Rename(old, new) }
-func (osFiles) Remove(name string) error             { return os.Remove(name) }
-func (osFiles) Symlink(target, name string) error    { return os.Symlink(target, name) }
-func (osFiles) Readlink(name string) (string, error) { return os.Readlink(name) }
-func (osFiles) Lock(name string) (func(), error)     { return lockFile(name) }
+func (osFiles) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
+func (osFiles) Rename(old, new string) error              { return os.Rename(old, new) }
+func (osFiles) Remove(name string) error                  { return os.Remove(name) }
+func (osFiles) Symlink(target, name string) error         { return os.Symlink(target, name) }
+func (osFiles) Readlink(name string) (string, error)      { return os.Readlink(name) }
+func (osFiles) Lock(name string) (func(), error)          { return lockFile(name) }
 
 func (osFiles) Create(name string) (file, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

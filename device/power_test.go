@@ -163,10 +163,13 @@ func (d *disk) find(name string) (parent *node, base string, n *node, err error)
 	return parent, base, n, err
 }
 
-func (d *disk) Mkdir(name string) error {
-	parent, base, n, _ := d.find(name)
-	if n != nil {
+func (d *disk) Mkdir(name string, _ fs.FileMode) error {
+	parent, base, n, err := d.find(name)
+	switch {
+	case n != nil:
 		return fs.ErrExist
+	case parent == nil:
+		return err
 	}
 	return d.op(func() { parent.names[base] = folder() }, "mkdir %s", name)
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -69,14 +68,12 @@ func (s *Store) Dir() string { return s.dir }
 
 // ensure makes the folders. Those of the slots become durable with the first file of a provisioning.
 func (s *Store) ensure() error {
-	if _, err := s.fs.Mode(s.dir); errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
-			return storage(err, "cannot make the folder above %s", s.dir)
-		}
+	if err := s.ensureAbove(filepath.Dir(s.dir)); err != nil {
+		return storage(err, "cannot make the folder above %s", s.dir)
 	}
 	made := false
 	for _, dir := range []string{s.dir, s.path("a"), s.path("b")} {
-		err := s.fs.Mkdir(dir)
+		err := s.fs.Mkdir(dir, 0o700)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return storage(err, "cannot make the folder %s", dir)
 		}
@@ -89,6 +86,24 @@ func (s *Store) ensure() error {
 		}
 	}
 	return s.check()
+}
+
+// ensureAbove makes a folder that the store's is to be in, and those above it. They are durable, or gone so that the next call tries again.
+func (s *Store) ensureAbove(dir string) error {
+	if _, err := s.fs.Mode(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	above := filepath.Dir(dir)
+	if err := s.ensureAbove(above); err != nil {
+		return err
+	}
+	if err := s.fs.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := s.fs.SyncDir(above); err != nil && !errors.Is(err, fs.ErrPermission) { // we may not be allowed to list it
+		return errors.Join(err, s.fs.Remove(dir))
+	}
+	return nil
 }
 
 // write replaces files of one folder ("." or a slot), each as a whole. When it returns nil they are durable.

@@ -243,6 +243,31 @@ func TestANameIsOneAccounts(t *testing.T) {
 	wantCode(t, f.CreateBucket(t.Context(), other, "theirs"), "BucketAlreadyExists")
 }
 
+func TestNoNameOfABucketTouchesTheReports(t *testing.T) {
+	t.Parallel()
+	f := folder(t)
+	log, err := f.OpenLog(home, "task/report", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(log.Append("kept"), log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"reports", "new", "staging", "uploads", "bucket"} {
+		if err := f.CreateBucket(t.Context(), fleet.Scope{Account: "111111111111", Region: home.Region}, name); err != nil {
+			t.Error(err)
+		}
+	}
+	_, r, err := f.Open(t.Context(), home, Reports, "task/report", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if text, err := io.ReadAll(r); string(text) != "kept" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
 func TestNamesThatLeadElsewhereAreRefused(t *testing.T) {
 	t.Parallel()
 	f := folder(t)

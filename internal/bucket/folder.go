@@ -22,8 +22,11 @@ const (
 	uploadsDir = ".uploads" // parts of unfinished uploads
 )
 
-// reportsDir has a folder of the bucket Reports for each scope, as no bucket of anybody else is called.
-const reportsDir = ".reports"
+// Hidden names beside the buckets.
+const (
+	reportsDir = ".reports" // a folder of the bucket Reports for each scope
+	beginning  = ".new."    // a bucket in the making
+)
 
 // A Folder keeps buckets as folders and objects as files. A name is one bucket's, whoever has it, as on AWS. It is safe for concurrent use
 // by one process.
@@ -146,7 +149,7 @@ func (f *Folder) CreateBucket(ctx context.Context, s fleet.Scope, name string) e
 	if err != nil {
 		return err
 	}
-	begun := filepath.Join(f.dir, "."+name) // a cut before its birth is told would make it a bucket of home
+	begun := filepath.Join(f.dir, beginning+name) // a cut before its birth is told would make it a bucket of home
 	if err := errors.Join(os.RemoveAll(begun), durable.MakeDir(begun)); err != nil {
 		return err
 	}

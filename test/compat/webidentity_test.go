@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -51,10 +50,10 @@ func TestPeopleOfAnotherProvider(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	write := func(token string) { check(t, os.WriteFile(file, []byte(token), 0o600)) }
 	write(id)
-	web := []string{"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_ROLE_ARN=" + *installer.Role.Arn, "AWS_WEB_IDENTITY_TOKEN_FILE=" + file, "AWS_ROLE_SESSION_NAME=ann"}
-	unset := []string{"-u", "AWS_ACCESS_KEY_ID", "-u", "AWS_SECRET_ACCESS_KEY"}
 	const session = ":assumed-role/installer/ann"
-	// Debian's boto3 knows no AWS_ENDPOINT_URL, so it is told the endpoint and trades the token itself.
+	// Debian 12's AWS CLI and boto3 know no AWS_ENDPOINT_URL, so they are told the endpoint and trade the token themselves.
+	cli := []string{"aws", "--endpoint-url", second.get("AWS_ENDPOINT_URL"), "sts", "assume-role-with-web-identity", "--role-arn", *installer.Role.Arn,
+		"--role-session-name", "ann", "--web-identity-token", "file://" + file}
 	const python = `import boto3, os
 def client(name, **more):
     return boto3.client(name, endpoint_url=os.environ["AWS_ENDPOINT_URL"], **more)
@@ -62,12 +61,13 @@ got = client("sts").assume_role_with_web_identity(RoleArn=os.environ["AWS_ROLE_A
 keys = dict(zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), (got["Credentials"][k] for k in ("AccessKeyId", "SecretAccessKey", "SessionToken"))))
 print(got["Provider"], got["Audience"], client("sts", **keys).get_caller_identity()["Arn"])
 client("iot", **keys).list_things()`
-	for name, args := range map[string][]string{
-		"AWS CLI": {"aws", "sts", "get-caller-identity"},
-		"boto3":   {"-u", "AWS_WEB_IDENTITY_TOKEN_FILE", "TOKEN=" + file, "/usr/bin/python3", "-W", "ignore", "-c", python},
-	} {
-		if said := second.run(t, ".", append(web, "HOME="+t.TempDir()), "env", append(slices.Clone(unset), args...)...); !strings.Contains(said, session) || name == "boto3" && !strings.HasPrefix(said, "https://"+issuer+" "+w.clientID) {
-			t.Errorf("%s is %s", name, said)
+	trading := func(args ...string) (string, error) {
+		return second.try(t, ".", []string{"HOME=" + t.TempDir(), "TOKEN=" + file, "AWS_ROLE_ARN=" + *installer.Role.Arn}, "env",
+			append([]string{"-u", "AWS_ACCESS_KEY_ID", "-u", "AWS_SECRET_ACCESS_KEY"}, args...)...)
+	}
+	for name, args := range map[string][]string{"AWS CLI": cli, "boto3": {"/usr/bin/python3", "-W", "ignore", "-c", python}} {
+		if said, err := trading(args...); err != nil || !strings.Contains(said, session) || name == "boto3" && !strings.HasPrefix(said, "https://"+issuer+" "+w.clientID) {
+			t.Errorf("%s is %s, %v", name, said, err)
 		}
 	}
 	trade := stscreds.NewWebIdentityRoleProvider(second.sdk(t, aws.AnonymousCredentials{}).sts, *installer.Role.Arn, stscreds.IdentityTokenFile(file), func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = "ann" })
@@ -83,12 +83,12 @@ client("iot", **keys).list_things()`
 	check(t, err)
 
 	write(access)
-	said, err := second.try(t, ".", append(web, "HOME="+t.TempDir()), "env", append(slices.Clone(unset), "aws", "sts", "get-caller-identity")...)
+	said, err := trading(cli...)
 	if err == nil || !strings.Contains(said, "InvalidIdentityToken") {
 		t.Errorf("an access token: %v, %s", err, said)
 	}
 	write(id[:len(id)-6] + "AAAAAA")
-	if said, err := second.try(t, ".", append(web, "HOME="+t.TempDir()), "env", append(slices.Clone(unset), "aws", "sts", "get-caller-identity")...); err == nil || !strings.Contains(said, "InvalidIdentityToken") {
+	if said, err := trading(cli...); err == nil || !strings.Contains(said, "InvalidIdentityToken") {
 		t.Errorf("a signature that is wrong: %v, %s", err, said)
 	}
 

@@ -290,7 +290,7 @@ func timeOf(n any) (time.Time, bool) {
 		}
 	}
 	f, ok := floatOf(n)
-	if !ok || math.Abs(f) > 253402300799 { // year 9999
+	if !ok || !(math.Abs(f) <= 253402300799) { // year 9999; what is no number is not within it, either
 		return time.Time{}, false
 	}
 	whole, frac := math.Modf(f)

@@ -7,10 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/imprint-iot/imprint/internal/client"
 )
@@ -28,53 +26,6 @@ func (a asJSON) print(v any) (bool, error) {
 	e := json.NewEncoder(os.Stdout)
 	e.SetIndent("", "  ")
 	return true, e.Encode(v)
-}
-
-// A moment is a time as people give it: 2026-11-21T09:00:00Z, 2026-11-21, how long ago (36h, 14d), or beginning.
-type moment struct{ time.Time }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (m *moment) UnmarshalText(text []byte) error {
-	s := string(text)
-	if s == "beginning" {
-		m.Time = time.Unix(0, 0)
-		return nil
-	}
-	if ago, err := ago(s); err == nil {
-		m.Time = time.Now().Add(-ago)
-		return nil
-	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", time.DateOnly} {
-		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
-			m.Time = t
-			return nil
-		}
-	}
-	return fmt.Errorf("%q is no time: give one like 2026-11-21T09:00:00Z or 2026-11-21, how long ago it was (90m, 36h, 14d), or beginning", s)
-}
-
-// ago reads a duration that may be in days.
-func ago(s string) (time.Duration, error) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		return time.Duration(n) * 24 * time.Hour, err
-	}
-	d, err := time.ParseDuration(s)
-	if err == nil && d < 0 {
-		err = fmt.Errorf("%s is in the future", s)
-	}
-	return d, err
-}
-
-// seconds is a time in a request.
-func (m moment) seconds() float64 { return float64(m.UnixMilli()) / 1000 }
-
-// clock words a time of an answer, which counts seconds.
-func clock(seconds float64) string {
-	if seconds == 0 {
-		return "-"
-	}
-	return time.UnixMilli(int64(seconds * 1000)).UTC().Format(time.RFC3339)
 }
 
 type claimContainCmd struct {

@@ -73,15 +73,10 @@ func (c *logListCmd) Run(ctx context.Context) error {
 			if g.Days > 0 {
 				kept = strconv.Itoa(g.Days) + " days"
 			}
-			fmt.Fprintf(w, "%s\tsince %s\tkept %s\n", g.GroupName, logTime(g.CreationDate), kept)
+			fmt.Fprintf(w, "%s\tsince %s\tkept %s\n", g.GroupName, clockMillis(g.CreationDate), kept)
 		}
 		return p.NextToken
 	})
-}
-
-// logTime is a time of our API, in seconds since 1970, as people and other programs read it.
-func logTime(seconds float64) string {
-	return time.UnixMilli(int64(seconds*1000 + 0.5)).UTC().Format("2006-01-02T15:04:05.000Z")
 }
 
 type logShowCmd struct {
@@ -175,7 +170,7 @@ func (c *logShowCmd) print(ctx context.Context, cl *client.Client, from, until t
 	}
 	err = eachPage(ctx, cl, "/imprint/log?"+query.Encode(), 1000, func(p page) (string, error) {
 		for _, e := range p.Entries {
-			at := time.UnixMilli(int64(e.Date*1000 + 0.5))
+			at := timeOf(e.Date)
 			if newest = at; !printed[e.ID].IsZero() {
 				continue
 			}
@@ -193,7 +188,7 @@ func (c *logShowCmd) print(ctx context.Context, cl *client.Client, from, until t
 
 func (c *logShowCmd) write(w io.Writer, e logEntry) error {
 	if !c.JSON {
-		_, err := fmt.Fprintf(w, "%s %s %s\n", logTime(e.Date), e.Stream, e.Message)
+		_, err := fmt.Fprintf(w, "%s %s %s\n", clockMillis(e.Date), e.Stream, e.Message)
 		return err
 	}
 	if json.Valid([]byte(e.Message)) {

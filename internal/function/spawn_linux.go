@@ -218,7 +218,9 @@ func (r *Runner) spawn(code Code, c Credentials) (p process, err error) {
 	s := r.specOf(code, lang, program)
 	var api Address
 	if r.API != nil {
-		api = r.API.Address(code)
+		if api, err = r.API.Address(code); err != nil {
+			return p, err
+		}
 		s.lead(api)
 	}
 	dir := "" // of what cannot be inside of the sandbox

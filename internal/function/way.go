@@ -20,7 +20,7 @@ type API interface {
 	// Hold reports whether credentials are good, and will be in d as far as that is known now.
 	Hold(ctx context.Context, c Credentials, d time.Duration) bool
 	// Address says where a function finds the API.
-	Address(code Code) Address
+	Address(code Code) (Address, error)
 	// Serve takes over a connection of a function that runs code.
 	Serve(c net.Conn, code Code)
 }

@@ -78,8 +78,8 @@ func (f *fakeAPI) last(key string, d time.Duration) {
 	f.left[key] = d
 }
 
-func (f *fakeAPI) Address(Code) Address {
-	return Address{Host: "localhost", Port: f.port, Names: []string{"iot.eu-central-1.amazonaws.com"}, Roots: []byte("the roots")}
+func (f *fakeAPI) Address(Code) (Address, error) {
+	return Address{Host: "localhost", Port: f.port, Names: []string{"iot.eu-central-1.amazonaws.com"}, Roots: []byte("the roots")}, nil
 }
 
 func (f *fakeAPI) Serve(c net.Conn, code Code) {

@@ -23,17 +23,17 @@ import (
 // credentials of their roles (decision 12). It serves what the HTTPS port serves to those who come without a certificate, and no MQTT by ALPN.
 type functionAPI struct {
 	*Server
-	standIn *pki.StandIn
+	standIn func() (*pki.StandIn, error) // made when the first function runs: most servers have none
 	conns   chan net.Conn
 	closed  chan struct{}
 	end     func()
 }
 
-func newFunctionAPI(s *Server) (*functionAPI, error) {
-	standIn, err := pki.NewStandIn(s.clock)
-	f := &functionAPI{Server: s, standIn: standIn, conns: make(chan net.Conn), closed: make(chan struct{})}
+func newFunctionAPI(s *Server) *functionAPI {
+	f := &functionAPI{Server: s, conns: make(chan net.Conn), closed: make(chan struct{})}
+	f.standIn = sync.OnceValues(func() (*pki.StandIn, error) { return pki.NewStandIn(s.clock) })
 	f.end = sync.OnceFunc(func() { close(f.closed) })
-	return f, err
+	return f
 }
 
 const lambdaService = "lambda.amazonaws.com"
@@ -63,9 +63,13 @@ func (f *functionAPI) Hold(ctx context.Context, c function.Credentials, d time.D
 }
 
 // Address implements function.API.
-func (f *functionAPI) Address(code function.Code) function.Address {
+func (f *functionAPI) Address(code function.Code) (function.Address, error) {
+	standIn, err := f.standIn()
+	if err != nil {
+		return function.Address{}, err
+	}
 	return function.Address{Host: f.site.Host, Port: f.site.HTTPSPort, Names: functionHosts(scopeOfFunction(code.ARN).Region),
-		Roots: []byte(f.authority.RootsPEM() + f.standIn.RootPEM())}
+		Roots: []byte(f.authority.RootsPEM() + standIn.RootPEM())}, nil
 }
 
 // functionHosts are the host names by which libraries call AWS in a region that read no AWS_ENDPOINT_URL: boto3 before 1.28, SDK for
@@ -111,7 +115,11 @@ func functionAddress(arn string) net.Addr {
 // certificate picks the certificate for a function: that of this server, or one for a name of AWS.
 func (f *functionAPI) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c, ok := hello.Conn.(*functionConn); ok && slices.Contains(c.names, hello.ServerName) {
-		return f.standIn.Certificate(hello.ServerName)
+		standIn, err := f.standIn()
+		if err != nil {
+			return nil, err
+		}
+		return standIn.Certificate(hello.ServerName)
 	}
 	return f.authority.GetCertificate(hello)
 }

@@ -60,7 +60,8 @@ func TestAFunctionCallsTheAPIInItsRole(t *testing.T) {
 	c, err := s.calls.Credentials(ctx, code)
 	noError(t, err)
 
-	address := s.calls.Address(code)
+	address, err := s.calls.Address(code)
+	noError(t, err)
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	noError(t, os.WriteFile(file, address.Roots, 0o600))
 	door := functionDoor(t, s, code)
@@ -94,7 +95,9 @@ func TestFunctionsReachAWSByItsNamesHere(t *testing.T) {
 	t.Parallel()
 	s := sharedServer(t)
 	code := function.Code{Name: "fn", ARN: s.Scope().ARN("lambda", "function:fn")}
-	door, address, region := functionDoor(t, s, code), s.calls.Address(code), s.Scope().Region
+	door, region := functionDoor(t, s, code), s.Scope().Region
+	address, err := s.calls.Address(code)
+	noError(t, err)
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(address.Roots) {
 		t.Fatal("there are no roots")
@@ -123,7 +126,9 @@ func TestFunctionsReachAWSByItsNamesHere(t *testing.T) {
 			t.Errorf("the HTTPS port poses as %s", name)
 		}
 	}
-	if strings.Contains(string(mustRead(t, s.Env().Get("AWS_CA_BUNDLE"))), s.calls.standIn.RootPEM()) {
+	standIn, err := s.calls.standIn()
+	noError(t, err)
+	if strings.Contains(string(mustRead(t, s.Env().Get("AWS_CA_BUNDLE"))), standIn.RootPEM()) {
 		t.Error("others are given the root that functions have for AWS's names")
 	}
 }

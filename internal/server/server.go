@@ -241,9 +241,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.calls, err = newFunctionAPI(s); err != nil {
-		return err
-	}
+	s.calls = newFunctionAPI(s)
 	s.runner = function.New(function.Config{API: s.calls, Concurrent: s.cfg.FunctionsAtOnce, Unsafe: s.cfg.UnsafeFunctions, Network: s.cfg.FunctionsNetwork, Hide: hidden(s.cfg.Data),
 		OnInvoke: s.metrics.Function, OnWorkers: s.metrics.Processes, Log: s.log})
 	if s.functions, err = lambda.New(lambda.Config{Store: s.db, Sealer: sealer, Roles: s.iam, Runner: s.runner, Dir: filepath.Join(s.cfg.Data, functionsDir), Clock: s.clock,

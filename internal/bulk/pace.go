@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// A pace says how fast a task may go. Alone it takes all processors, and prepares a chunk while the one before is written. When others write,
-// most of them devices, it takes half of the processors at most, does one thing after the other, in small pieces, and leaves the store to them half
-// of the time: where all processors are at work for long, whoever waits for the network waits until one of them looks there, up to 10 ms each time, which a device does twenty times.
+// A pace says how fast a task may go. Alone it takes all processors, and prepares a chunk while the one before is written. When
+// others write, most of them devices, it takes half of the processors at most, does one thing after the other, in small pieces,
+// and leaves the store to them half of the time: where all processors are at work for long, whoever waits for the network waits
+// until one of them looks there, up to 10 ms each time, which a device does twenty times.
 type pace struct {
 	lines int // of the next chunk beside others
 

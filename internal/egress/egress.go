@@ -2,8 +2,9 @@
 // metadata of identity providers, endpoints of functions) goes through one Client. It keeps the service from being used against
 // the network that it stands in.
 //
-// Begin with New; Dialer is for what is not HTTP, Sign for receivers who must know that it is us. What counts is the address that a connection is made to, looked at when it is made: a name may lead elsewhere by
-// then than when it was last resolved. Addresses that aren't public are refused unless the operator has listed them.
+// Begin with New; Dialer is for what is not HTTP, Sign for receivers who must know that it is us. What counts is the address
+// that a connection is made to, looked at when it is made: a name may lead elsewhere by then than when it was last resolved.
+// Addresses that aren't public are refused unless the operator has listed them.
 package egress
 
 import (

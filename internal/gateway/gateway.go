@@ -2,8 +2,10 @@
 // handshake who is there (a registered certificate, or a temporary claim), holds each connection to its policies, serves the
 // reserved provisioning topics, and ends connections whose right has ended.
 //
-// Begin with Gateway and ServeMQTT here. identity.go says who is let in, newcomer.go who is registered by their first connection, strangers.go what was wrong with the rest, access.go and claim.go what they may do, provisioning.go speaks the
-// provisioning topics, presence.go tells the fleet who came and went, iotlog.go AWS IoT's log, drain.go ends in order. Messages themselves are internal/mqtt's business.
+// Begin with Gateway and ServeMQTT here. identity.go says who is let in, newcomer.go who is registered by their first
+// connection, strangers.go what was wrong with the rest, access.go and claim.go what they may do, provisioning.go speaks the
+// provisioning topics, presence.go tells the fleet who came and went, iotlog.go AWS IoT's log, drain.go ends in order. Messages
+// themselves are internal/mqtt's business.
 package gateway
 
 import (

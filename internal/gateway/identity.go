@@ -341,7 +341,8 @@ func (g *Gateway) choose(sni string, leaf *x509.Certificate, registered []store.
 	return slices.MinFunc(registered, func(a, b store.ScopedCertificate) int { return a.Created.Compare(b.Created) }), true, nil
 }
 
-// scopeOf finds the account that an endpoint name belongs to: its own domain, or one whose first label is the account's prefix, with or without "-ats".
+// scopeOf finds the account that an endpoint name belongs to: its own domain, or one whose first label is the account's prefix,
+// with or without "-ats".
 func (g *Gateway) scopeOf(sni string) (scope fleet.Scope, found bool, err error) {
 	if d, found, err := g.domainOf(sni); found || err != nil {
 		return d.Scope, found, err

@@ -48,8 +48,9 @@ func (r rig) raw(code byte, b ...byte) {
 	c.WantDisconnect(code)
 }
 
-// What testdata/statements.txt names: statements of the standards, by their numbers (MQTT 5.0; those of 3.1.1 as 311-…), and of the gateway's own rules (iot-core
-// spec, as §…), each with the test that shows that we keep it. Decoding has its own table in decode_test.go, time in time_test.go.
+// What testdata/statements.txt names: statements of the standards, by their numbers (MQTT 5.0; those of 3.1.1 as 311-…), and of
+// the gateway's own rules (iot-core spec, as §…), each with the test that shows that we keep it. Decoding has its own table in
+// decode_test.go, time in time_test.go.
 var conformance = []struct {
 	rule, says string
 	versions   []byte

@@ -250,8 +250,8 @@ func (b *Broker) Announce(scope fleet.Scope, m *Message) error {
 	return b.publish(b.ctx, scope, m, nil)
 }
 
-// Heard reports whether a session, connected or kept, subscribes to topic, or a rule selects it. It spares those who announce what nobody wants to hear the work.
-// A scope whose sessions are not read yet may hold one that does.
+// Heard reports whether a session, connected or kept, subscribes to topic, or a rule selects it. It spares those who announce
+// what nobody wants to hear the work. A scope whose sessions are not read yet may hold one that does.
 func (b *Broker) Heard(scope fleet.Scope, topic string) bool {
 	s := b.space(scope)
 	if !s.loaded.Load() {

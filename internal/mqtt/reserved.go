@@ -13,7 +13,8 @@ import (
 // the other in the order of their arrival, those of different connections at the same time; packets of the connection go on
 // being handled meanwhile. A request whose client went away is served nevertheless, since its PUBACK is out.
 //
-// ctx ends with the broker, Request.Present when the client has gone, too. Whatever the handler wants to say to the client it says by Request.Reply.
+// ctx ends with the broker, Request.Present when the client has gone, too. Whatever the handler wants to say to the client it
+// says by Request.Reply.
 type Handler func(ctx context.Context, r *Request)
 
 // A Request is a message that a client published to a reserved topic.

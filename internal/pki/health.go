@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A Standing is a certificate that the service lives on: the server's own ("server", "server-rsa", "aws-names"), the issuers in use ("device-issuer",
-// "server-rsa-issuer" …) and the roots above them ("server-root" …).
+// A Standing is a certificate that the service lives on: the server's own ("server", "server-rsa", "aws-names"), the issuers in
+// use ("device-issuer", "server-rsa-issuer" …) and the roots above them ("server-root" …).
 type Standing struct {
 	Name    string
 	Expires time.Time

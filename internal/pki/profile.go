@@ -18,9 +18,9 @@ import (
 // A profile is the fixed shape of one kind of certificate. Nothing else decides which extensions a certificate of ours has,
 // and nothing is copied from a request but its key and, for devices, its subject.
 //
-// There are no name constraints, but for host names of AWS (awsnames.go): they must be critical (RFC 5280 section 4.2.1.10), and mbedTLS refuses a critical
-// extension that it does not know. Extended key usage of the issuer, which OpenSSL, Go and browsers apply to all that it
-// signs, and a path length of 0 hold an issuer to its purpose instead.
+// There are no name constraints, but for host names of AWS (awsnames.go): they must be critical (RFC 5280 section 4.2.1.10),
+// and mbedTLS refuses a critical extension that it does not know. Extended key usage of the issuer, which OpenSSL, Go and
+// browsers apply to all that it signs, and a path length of 0 hold an issuer to its purpose instead.
 type profile struct {
 	name           string
 	ca             bool

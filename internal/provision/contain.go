@@ -38,9 +38,9 @@ type ContainmentResult struct {
 }
 
 // Contain takes the power from a claim, from a certificate that serves as one, or from a registered CA, and from all certificates that it was
-// used to ask for, or that the CA has vouched for, since a time, with all that descends from those, and frees the names that were taken with them. It works for some seconds:
-// until the result is complete call it again, or leave the rest to Resume. Doing it twice does no harm. It fails with KindNotFound
-// for a claim that left no trace.
+// used to ask for, or that the CA has vouched for, since a time, with all that descends from those, and frees the names that
+// were taken with them. It works for some seconds: until the result is complete call it again, or leave the rest to Resume.
+// Doing it twice does no harm. It fails with KindNotFound for a claim that left no trace.
 func (p *Service) Contain(ctx context.Context, caller *fleet.Caller, claim string, since time.Time) (ContainmentResult, error) {
 	s := caller.Scope
 	t := trace.New(s, trace.Contain, p.Clock)

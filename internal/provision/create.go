@@ -20,8 +20,8 @@ type IssuedCertificate struct {
 	Token         fleet.Secret
 }
 
-// CreateKeysAndCertificate makes a key, RSA-2048 unless the template says otherwise, and a pending certificate for it. The key is in the answer and nowhere else.
-// Errors carry MQTT codes, see Refusal.
+// CreateKeysAndCertificate makes a key, RSA-2048 unless the template says otherwise, and a pending certificate for it. The key
+// is in the answer and nowhere else. Errors carry MQTT codes, see Refusal.
 func (p *Service) CreateKeysAndCertificate(ctx context.Context, r Requester) (*IssuedCertificate, error) {
 	r.facts()
 	out, err := p.createWithKey(ctx, r)

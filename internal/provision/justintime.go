@@ -18,9 +18,9 @@ import (
 	"github.com/imprint-iot/imprint/internal/trace"
 )
 
-// A device whose certificate a customer's CA has signed needs no claim: its first connection registers the certificate, and the template
-// of the CA, if it has one, provisions the device (JITP). Without one somebody else has to activate the certificate, whom an event tells of
-// it (JITR). See provisioning spec 7.
+// A device whose certificate a customer's CA has signed needs no claim: its first connection registers the certificate, and the
+// template of the CA, if it has one, provisions the device (JITP). Without one somebody else has to activate the certificate,
+// whom an event tells of it (JITR). See provisioning spec 7.
 
 // A Newcomer is a device with a certificate that is to be registered, or that waits for its activation.
 type Newcomer struct {
@@ -39,8 +39,8 @@ type Place struct {
 	Shared bool // the name is one that all accounts have: Scope is the account that it belongs to before all others
 }
 
-// Newcomer finds the CA that has signed a certificate which nobody has registered, and that registers such certificates now. An error of
-// KindDenied says why the certificate may not come in. Whoever shows it has proven nothing yet.
+// Newcomer finds the CA that has signed a certificate which nobody has registered, and that registers such certificates now. An
+// error of KindDenied says why the certificate may not come in. Whoever shows it has proven nothing yet.
 //
 // Under a name that all accounts have, a CA counts whose key an account has proven to hold, and those of the account that the name
 // belongs to: else anybody could register somebody's CA, which takes no proof in mode SNI_ONLY, and get the devices.
@@ -87,8 +87,8 @@ func (p *Service) signers(ctx context.Context, account string, regions []string,
 	return cas, err
 }
 
-// Owners finds who has proven to hold the key of the CA that has signed a certificate: the CA is registered there in mode DEFAULT, which one
-// account alone can have in each region.
+// Owners finds who has proven to hold the key of the CA that has signed a certificate: the CA is registered there in mode
+// DEFAULT, which one account alone can have in each region.
 func (p *Service) Owners(ctx context.Context, leaf *x509.Certificate) (owners []fleet.Scope, err error) {
 	cas, err := p.signers(ctx, "", p.Regions, leaf)
 	if err != nil {
@@ -109,7 +109,8 @@ func (p *Service) Owners(ctx context.Context, leaf *x509.Certificate) (owners []
 	return owners, nil
 }
 
-// maxSigners bounds how many CAs of one subject in a region are asked about a stranger's certificate. An account has ten at most (registry.RegisterCA).
+// maxSigners bounds how many CAs of one subject in a region are asked about a stranger's certificate. An account has ten at
+// most (registry.RegisterCA).
 const maxSigners = 64
 
 // NotSigned is why a certificate is a stranger's that no registered CA has signed.
@@ -143,8 +144,8 @@ func (p *Service) registers(c fleet.CA, leaf *x509.Certificate, t *trace.Trace) 
 	return nil
 }
 
-// Arrive registers the certificate of a newcomer, unless that has been done. One that waits may be provisioned with Settle; of one that
-// has been provisioned meanwhile the status says so. Errors are of KindDenied, KindThrottled and KindLimit.
+// Arrive registers the certificate of a newcomer, unless that has been done. One that waits may be provisioned with Settle; of
+// one that has been provisioned meanwhile the status says so. Errors are of KindDenied, KindThrottled and KindLimit.
 func (p *Service) Arrive(ctx context.Context, n Newcomer) (c fleet.Certificate, err error) {
 	if err := p.rates.admit(Requester{Scope: n.Scope, PrincipalID: n.CA.ID, SourceIP: n.SourceIP, Trace: n.Trace}, opRegister); err != nil {
 		p.refused(err)
@@ -183,8 +184,8 @@ func (p *Service) Arrive(ctx context.Context, n Newcomer) (c fleet.Certificate, 
 	return c, err
 }
 
-// Settle provisions a newcomer that waits, with the template of its CA. provisioned is false if the CA has none. Why it fails is kept
-// beside the certificate until it succeeds; a device that asks again soon is told the same without another attempt.
+// Settle provisions a newcomer that waits, with the template of its CA. provisioned is false if the CA has none. Why it fails
+// is kept beside the certificate until it succeeds; a device that asks again soon is told the same without another attempt.
 func (p *Service) Settle(ctx context.Context, n Newcomer) (provisioned bool, err error) {
 	if n.CA.Config == (fleet.RegistrationConfig{}) {
 		return false, nil
@@ -250,8 +251,8 @@ func (g *registration) commitFirst(ctx context.Context, n Newcomer) error {
 // unlimited is as many devices as there are (bound).
 const unlimited = -1
 
-// loadOfCA returns the template of the CA, of which a named one must not be disabled: only one that somebody has disabled is (provisioning
-// spec 4.2).
+// loadOfCA returns the template of the CA, of which a named one must not be disabled: only one that somebody has disabled is
+// (provisioning spec 4.2).
 func (g *registration) loadOfCA(tx *store.Tx) (t fleet.Template, err error) {
 	ca, err := tx.CA(g.Scope, g.ca)
 	switch {
@@ -334,8 +335,8 @@ type delay struct {
 	until time.Time
 }
 
-// The first wait is shorter than what clients wait before they connect again; somebody who has mended the template should not have to wait
-// for long.
+// The first wait is shorter than what clients wait before they connect again; somebody who has mended the template should not
+// have to wait for long.
 const (
 	firstWait   = time.Second
 	longestWait = 30 * time.Second

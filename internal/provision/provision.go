@@ -4,9 +4,10 @@
 // Begin with Service.Register in register.go: it is the whole flow on one page. create.go makes the certificates before it,
 // token.go binds both steps together, claim.go and templates.go are the control plane, inline.go is RegisterThing over HTTPS.
 // Who may ask is decided in requester.go, what a device may that renews its own certificate in renewal.go, and what a refusal looks
-// like on MQTT in refusal.go. Devices whose certificates a customer's CA has signed come in by justintime.go; customerca.go registers such CAs. contain.go undoes what a stolen claim did, report.go tells what it did. Guards: limits.go bounds what one
-// claim may do, rates.go how fast, takeover.go and approvals.go who gets a thing that another device has; roll.go renews bootstrap
-// certificates.
+// like on MQTT in refusal.go. Devices whose certificates a customer's CA has signed come in by justintime.go; customerca.go
+// registers such CAs. contain.go undoes what a stolen claim did, report.go tells what it did. Guards: limits.go bounds what one
+// claim may do, rates.go how fast, takeover.go and approvals.go who gets a thing that another device has; roll.go renews
+// bootstrap certificates.
 //
 // What a template asks for is worked out by package template and written by package registry, in one transaction with
 // everything that was checked: whatever changed while a hook was thinking counts.

@@ -10,8 +10,8 @@ import (
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
-// EffectivePolicies returns the documents in force for a principal, which is an identity of pool if that is not "", and for the groups of a thing with their ancestors. One of
-// the two may be "".
+// EffectivePolicies returns the documents in force for a principal, which is an identity of pool if that is not "", and for the
+// groups of a thing with their ancestors. One of the two may be "".
 func EffectivePolicies(tx *store.Tx, s fleet.Scope, principal, pool, thing string) ([]store.EffectivePolicy, error) {
 	if principal == "" && thing == "" {
 		return nil, fleet.Invalid("request", "", "Name a principal, a thing or both")

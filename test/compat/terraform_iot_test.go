@@ -13,17 +13,18 @@ import (
 	iottypes "github.com/aws/aws-sdk-go-v2/service/iot/types"
 )
 
-// A provider makes the calls of Terraform's for one server; its methods are resources that outlive the resources that hang on them: these come
-// as what is done between.
+// A provider makes the calls of Terraform's for one server; its methods are resources that outlive the resources that hang on
+// them: these come as what is done between.
 type provider struct {
 	*testing.T
 	admin *sdk
 	c     *iot.Client
 }
 
-// The calls of Terraform's provider for the aws_iot_… resources of the registry: each is made, read back, changed, read back and deleted, in the
-// provider's order and with what it sends, by its code (hashicorp/terraform-provider-aws, internal/service/iot), for machines where the provider itself is not to be had. What is
-// read must be what was written, and nothing must have changed that was not: else a plan after an apply would not be empty.
+// The calls of Terraform's provider for the aws_iot_… resources of the registry: each is made, read back, changed, read back
+// and deleted, in the provider's order and with what it sends, by its code (hashicorp/terraform-provider-aws,
+// internal/service/iot), for machines where the provider itself is not to be had. What is read must be what was written, and
+// nothing must have changed that was not: else a plan after an apply would not be empty.
 func TestTerraformsResourcesOfTheRegistryHaveNoDrift(t *testing.T) {
 	t.Parallel()
 	s := ownServer(t)
@@ -60,7 +61,8 @@ func (p provider) tagged(arn *string) {
 	}
 }
 
-// retagged changes the tags of a resource as the provider does, and back: what is gone is taken away, what is new or different is set.
+// retagged changes the tags of a resource as the provider does, and back: what is gone is taken away, what is new or different
+// is set.
 func (p provider) retagged(arn *string) {
 	p.Helper()
 	ctx, c := p.Context(), p.c
@@ -243,7 +245,8 @@ func (p provider) certificate(with func(arn *string)) {
 	refused(p.T, err, "ResourceNotFoundException")
 }
 
-// policy is aws_iot_policy, a version for each change, of which the lowest that is not the default goes when there are too many, and aws_iot_policy_attachment.
+// policy is aws_iot_policy, a version for each change, of which the lowest that is not the default goes when there are too
+// many, and aws_iot_policy_attachment.
 func (p provider) policy(certificate *string) {
 	ctx, c := p.Context(), p.c
 	policy, document := aws.String("lamps"), func(topic string) *string {

@@ -50,12 +50,18 @@ func (w *worker) api() http.Handler {
 		w.answer(rw, r, func(body []byte, err error) answer { return errorAnswer(r, body, err) })
 	})
 	mux.HandleFunc("POST "+apiRoot+"/init/error", func(rw http.ResponseWriter, r *http.Request) {
-		body, err := read(rw, r)
 		w.mu.Lock()
-		if w.broken == nil {
-			a := errorAnswer(r, body, err)
-			w.broken = &a
+		told := w.failing
+		w.failing = true
+		w.mu.Unlock()
+		if told {
+			reply(rw, http.StatusForbidden, "InvalidStateTransition", "the failure was told before")
+			return
 		}
+		body, err := read(rw, r)
+		a := errorAnswer(r, body, err)
+		w.mu.Lock()
+		w.broken = &a
 		w.mu.Unlock()
 		reply(rw, http.StatusAccepted, "", "OK")
 	})
@@ -98,30 +104,32 @@ func traceID(id string) string {
 	return "Root=1-" + id[:8] + "-" + id[9:13] + id[14:18] + id[19:23] + id[24:36] + ";Sampled=0"
 }
 
-// answer takes the answer to the current invocation; there is one, and only one.
+// answer takes the answer to the current invocation; there is one, and only one. Nothing else is read: it would be memory of the server's.
 func (w *worker) answer(rw http.ResponseWriter, r *http.Request, from func([]byte, error) answer) {
 	id := r.PathValue("id")
-	body, err := read(rw, r)
 	w.mu.Lock()
-	inv := w.current
-	switch {
-	case inv != nil && inv.id == id:
+	inv, before := w.current, w.last
+	if inv != nil && inv.id == id {
 		w.current, w.last = nil, id
-		w.mu.Unlock()
-		inv.done <- from(body, err)
-		if err != nil {
-			reply(rw, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", err.Error())
-			return
-		}
-		reply(rw, http.StatusAccepted, "", "OK")
-		return
-	case w.last == id:
-		w.mu.Unlock()
-		reply(rw, http.StatusForbidden, "InvalidStateTransition", "the invocation has its answer already")
-	default:
-		w.mu.Unlock()
-		reply(rw, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
+	} else {
+		inv = nil
 	}
+	w.mu.Unlock()
+	switch {
+	case inv == nil && before == id:
+		reply(rw, http.StatusForbidden, "InvalidStateTransition", "the invocation has its answer already")
+		return
+	case inv == nil:
+		reply(rw, http.StatusBadRequest, "InvalidRequestID", "Invalid request ID")
+		return
+	}
+	body, err := read(rw, r)
+	inv.done <- from(body, err)
+	if err != nil {
+		reply(rw, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", err.Error())
+		return
+	}
+	reply(rw, http.StatusAccepted, "", "OK")
 }
 
 // errorAnswer is what the runtime says of a failure: a body of AWS's shape. Without one it is named after the header.

@@ -65,7 +65,7 @@ func (r *Runner) hold(ctx context.Context, w *worker, ahead time.Duration) bool 
 const (
 	awsPort   = 443 // by which AWS is called
 	rootsFile = "ca.pem"
-	maxCalls  = 64 // connections of a process to the API at a time; others wait
+	maxCalls  = 64 // connections of a process to an API at a time; others wait
 )
 
 // doors are the listeners through which a function comes to the API. They are there once its process has opened them.
@@ -170,4 +170,12 @@ type call struct {
 func (c *call) Close() error {
 	c.leave()
 	return c.Conn.Close()
+}
+
+// CloseWrite is what net/http ends an answer with to a client that still sends.
+func (c *call) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }

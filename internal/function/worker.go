@@ -35,6 +35,7 @@ type worker struct {
 	wake    chan struct{} // has room for one: look at the memory now and often
 
 	mu      sync.Mutex
+	failing bool        // it has said, or is saying, that the code cannot be loaded
 	broken  *answer     // the code could not be loaded
 	forks   bool        // the process stays clean: it may answer another event
 	current *invocation // that waits for its answer
@@ -55,7 +56,7 @@ func (r *Runner) start(code Code, key string, c Credentials) (*worker, error) {
 		go w.usher(p.doors, r.API)
 	}
 	w.http = &http.Server{Handler: http.StripPrefix(p.prefix, w.api()), MaxHeaderBytes: 16 << 10, ErrorLog: discard}
-	go func() { _ = w.http.Serve(p.listener) }()
+	go func() { _ = w.http.Serve(limited(p.listener, maxCalls)) }()
 	go w.watch()
 	go func() {
 		_ = w.cmd.Wait()
@@ -197,6 +198,27 @@ func (w *worker) exited(prefix string) answer {
 }
 
 var errGone = fmt.Errorf("the worker has ended")
+
+// limited is a listener that accepts no more while there are most connections.
+func limited(l net.Listener, most int) net.Listener {
+	return &limitedListener{l, make(chan struct{}, most)}
+}
+
+type limitedListener struct {
+	net.Listener
+	room chan struct{}
+}
+
+// Accept implements net.Listener. Whoever closes the listener closes its connections too: else it waits for room.
+func (l *limitedListener) Accept() (net.Conn, error) {
+	l.room <- struct{}{}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.room
+		return nil, err
+	}
+	return &call{Conn: c, leave: sync.OnceFunc(func() { <-l.room })}, nil
+}
 
 // one is a listener with a single connection.
 type one struct {

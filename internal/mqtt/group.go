@@ -20,6 +20,7 @@ type group struct {
 	queue      []outgoing // by number, as far as they have one
 	lastNumber int64
 	gone       bool
+	looked     int64 // the last tick in which the queue was looked through for what has expired
 }
 
 // member picks who gets a message: a random member that is connected, nil if none is. The tree is locked.
@@ -79,6 +80,9 @@ func (g *group) enqueue(o outgoing) bool {
 	if g.gone {
 		return false
 	}
+	if len(g.queue) >= g.space.b.cfg.Queue {
+		g.dropExpired()
+	}
 	if len(g.queue) >= g.space.b.cfg.Queue || !g.space.reserve(o.message.size()) {
 		g.space.b.dropped.Add(1)
 		g.drop(&o)
@@ -86,6 +90,23 @@ func (g *group) enqueue(o outgoing) bool {
 	}
 	g.queue = append(g.queue, o)
 	return true
+}
+
+// dropExpired is session.dropExpired for what waits in the group, which is locked.
+func (g *group) dropExpired() {
+	tick, now := g.space.b.wheel.now(), g.space.b.now()
+	if tick == g.looked {
+		return
+	}
+	g.looked = tick
+	g.queue = slices.DeleteFunc(g.queue, func(o outgoing) bool {
+		if !o.message.expired(now) {
+			return false
+		}
+		g.space.release(o.message.size())
+		g.drop(&o)
+		return true
+	})
 }
 
 // forget says that a message is done with.

@@ -37,6 +37,7 @@ type session struct {
 	replay     bool      // the limits hold back what waited for the client
 	pace       *timer    // for what a rate has held back
 	pacing     bool      // pace runs
+	looked     int64     // the last tick in which the queue was looked through for what has expired
 }
 
 // An outgoing is a message on its way to one session.
@@ -175,6 +176,9 @@ func (s *session) enqueue(o outgoing, w *wait) {
 	if o.qos == 0 || s.gone {
 		return
 	}
+	if len(s.queue) >= s.space.b.cfg.Queue {
+		s.dropExpired()
+	}
 	if len(s.queue) >= s.space.b.cfg.Queue || !s.space.reserve(o.message.size()) {
 		s.space.b.dropped.Add(1)
 		s.forget(&o)
@@ -182,6 +186,19 @@ func (s *session) enqueue(o outgoing, w *wait) {
 	}
 	s.keep(&o, w)
 	s.queue = append(s.queue, o)
+}
+
+// dropExpired forgets messages whose life has ended while they waited, so that they keep no place from others. It looks for them once a
+// tick: what comes faster finds the same.
+func (s *session) dropExpired() {
+	tick, now := s.space.b.wheel.now(), s.space.b.now()
+	if tick == s.looked {
+		return
+	}
+	s.looked = tick
+	waiting := s.queue
+	s.queue = nil
+	s.sift(waiting, func(o *outgoing) bool { return !o.message.expired(now) })
 }
 
 // acknowledge takes a PUBACK. One that belongs to nothing is ignored.

@@ -329,6 +329,47 @@ func TestTheQueueOfAnAbsentClientIsBounded(t *testing.T) {
 	want(t, "bytes stored", sp.stored.Load(), 0)
 }
 
+func TestWhatHasExpiredKeepsNoPlaceInAQueue(t *testing.T) {
+	t.Parallel()
+	for _, filter := range []string{"t", "$share/g/t"} {
+		t.Run(filter, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				j := newPaper()
+				s := serve(t, Config{Queue: 3, Journal: j})
+				p := &peer{}
+				s.leave(p, 5, "sub", filter)
+				publish := func(text string, life time.Duration) {
+					m := &Message{Topic: "t", Payload: []byte(text), QoS: 1}
+					if life > 0 {
+						m.Expires = time.Now().Add(life)
+					}
+					if err := s.Publish(t.Context(), testScope, m); err != nil {
+						t.Fatal(err)
+					}
+				}
+				publish("short", 10*time.Second)
+				publish("long", 0)
+				publish("short", 10*time.Second)
+				time.Sleep(time.Minute)
+				publish("new", 0)
+				publish("newer", 0)
+				publish("too many", 0)
+				bytes, dropped := s.Stored()
+				want(t, "bytes that wait", bytes, 3*(1+128)+int64(len("long"+"new"+"newer")))
+				want(t, "dropped", dropped, 1)
+				synctest.Wait()
+				want(t, "kept", j.counts(), "1 sessions, 1 subscriptions, 3 messages, 0 retained")
+				sub := s.dial(p, 5).Connected("sub", persistent)
+				for _, text := range []string{"long", "new", "newer"} {
+					sub.WantMessage("t", text)
+				}
+				sub.Quiet()
+			})
+		})
+	}
+}
+
 func TestTheWheelNeverFiresEarlyAndForgetsWhatIsStopped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
@@ -38,6 +40,9 @@ func TestNothingIsLeftAfterChaos(t *testing.T) {
 	want(t, "exact filters", len(sp.tree.exact), 0)
 	want(t, "wildcard filters", len(sp.tree.root.children), 0)
 	want(t, "retained bytes", sp.retained.bytes, countRetained(sp))
+	if got, all := slices.Collect(sp.retained.order.behind("")), slices.Sorted(maps.Keys(sp.retained.topics)); !slices.Equal(got, all) {
+		t.Errorf("retained in order: %q, want %q", got, all)
+	}
 }
 
 // chaos returns when all is over.

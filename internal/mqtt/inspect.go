@@ -175,29 +175,18 @@ func (b *Broker) RetainedTopics(ctx context.Context, scope fleet.Scope, after st
 	if err != nil {
 		return nil, false, err
 	}
-	topics := sp.retained.behind(after, b.now())
-	slices.Sort(topics) // without the lock: there may be many
-	if more = len(topics) > limit; more {
-		topics = topics[:limit]
-	}
 	sp.retained.mu.RLock()
 	defer sp.retained.mu.RUnlock()
-	for _, topic := range topics {
-		if k := sp.retained.topics[topic]; k != nil {
-			list = append(list, RetainedTopic{topic, len(k.message.Payload), k.message.QoS, k.modified})
+	now := b.now()
+	for topic := range sp.retained.order.behind(after) {
+		k := sp.retained.topics[topic]
+		if k.message.expired(now) {
+			continue
 		}
-	}
-	return list, more, nil
-}
-
-// behind returns the topics behind one, in no order.
-func (r *retained) behind(after string, now time.Time) (topics []string) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for topic, k := range r.topics {
-		if topic > after && !k.message.expired(now) {
-			topics = append(topics, topic)
+		if len(list) == limit {
+			return list, true, nil
 		}
+		list = append(list, RetainedTopic{topic, len(k.message.Payload), k.message.QoS, k.modified})
 	}
-	return topics
+	return list, false, nil
 }

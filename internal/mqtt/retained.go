@@ -13,6 +13,7 @@ type retained struct {
 	space  *space
 	mu     sync.RWMutex
 	topics map[string]*kept
+	order  order // of the topics
 	bytes  int64
 }
 
@@ -58,6 +59,7 @@ func (r *retained) set(m *Message, now time.Time, w *wait) error {
 func (r *retained) add(m *Message, modified, now time.Time) {
 	k := &kept{message: m, modified: modified}
 	r.topics[m.Topic] = k
+	r.order.add(m.Topic)
 	r.bytes += m.size()
 	r.space.b.stored.Add(m.size())
 	if !m.Expires.IsZero() {
@@ -84,6 +86,7 @@ func (r *retained) remove(k *kept) {
 	}
 	r.space.b.wheel.stop(&k.timer)
 	delete(r.topics, k.message.Topic)
+	r.order.remove(k.message.Topic)
 	r.bytes -= k.message.size()
 	r.space.b.stored.Add(-k.message.size())
 }

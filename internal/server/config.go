@@ -261,7 +261,7 @@ type listeners struct{ https, mqtt, devices, metrics net.Listener }
 // contradicts what was fixed is refused, since devices and tokens in the field depend on it.
 func openSite(ctx context.Context, db *store.DB, cfg Config) (site, listeners, error) {
 	fixed := map[string]string{}
-	names := []string{"host", "region", "account", "https-port", "mqtt-port"}
+	names := []string{"host", "region", "account", "https-port", "mqtt-port", regionsSetting}
 	// By the writer: a start that reads waits until a second connection has read the schema.
 	err := db.Tx(ctx, func(tx *store.Tx) error {
 		for _, name := range names {
@@ -311,8 +311,13 @@ func openSite(ctx context.Context, db *store.DB, cfg Config) (site, listeners, e
 	if s.Scope, err = fleet.NewScope(account, region); err != nil {
 		return s, listeners{}, err
 	}
-	if s.Regions, err = furtherRegions(ctx, db, s.Scope, cfg.Regions); err != nil {
+	if s.Regions, err = furtherRegions(s.Scope, cfg.Regions); err != nil {
 		return s, listeners{}, err
+	}
+	if fixed[regionsSetting] != strings.Join(s.Regions, " ") {
+		if err := db.Tx(ctx, func(tx *store.Tx) error { return changeRegions(tx, s) }); err != nil {
+			return s, listeners{}, err
+		}
 	}
 	var l listeners
 	if l.https, s.HTTPSPort, err = s.listen(https); err != nil {
@@ -343,9 +348,8 @@ func openSite(ctx context.Context, db *store.DB, cfg Config) (site, listeners, e
 	return s, l, nil
 }
 
-// furtherRegions are those of the setting that are not the first one. It fails if what was one of them is none any more and has something in
-// it: nobody would reach that, and its devices would go on.
-func furtherRegions(ctx context.Context, db *store.DB, home fleet.Scope, asked []string) (list []string, err error) {
+// furtherRegions are those of the setting that are not the first one.
+func furtherRegions(home fleet.Scope, asked []string) (list []string, err error) {
 	for _, region := range asked {
 		if _, err := fleet.NewScope(home.Account, region); err != nil {
 			return nil, fmt.Errorf("regions: %w", err)
@@ -357,22 +361,28 @@ func furtherRegions(ctx context.Context, db *store.DB, home fleet.Scope, asked [
 	if len(list) > maxRegions {
 		return nil, fmt.Errorf("regions: %d are too many: the server's certificate has the endpoint names of each, and %d fit in", len(list), maxRegions)
 	}
-	return list, db.Tx(ctx, func(tx *store.Tx) error {
-		const setting = "regions"
-		was, err := tx.Setting(setting)
-		if err != nil || was == strings.Join(list, " ") {
-			return err
+	return list, nil
+}
+
+// regionsSetting is where the store keeps the further regions of the last start, with spaces between.
+const regionsSetting = "regions"
+
+// changeRegions notes the further regions of a site. It fails if what was one of them is none any more and has something in it: nobody would
+// reach that, and its devices would go on.
+func changeRegions(tx *store.Tx, s site) error {
+	was, err := tx.Setting(regionsSetting) // again: another node may start as well
+	if err != nil {
+		return err
+	}
+	for _, region := range strings.Fields(was) {
+		if s.serves(region) {
+			continue
 		}
-		for _, region := range strings.Fields(was) {
-			if region == home.Region || slices.Contains(list, region) {
-				continue
-			}
-			if has, err := tx.InRegion(region); err != nil || has != "" {
-				return cmp.Or(err, fmt.Errorf("this data folder has %s in region %s: name it among --regions, or delete there what is not needed any more first", has, region))
-			}
+		if has, err := tx.InRegion(region); err != nil || has != "" {
+			return cmp.Or(err, fmt.Errorf("this data folder has %s in region %s: name it among --regions, or delete there what is not needed any more first", has, region))
 		}
-		return tx.PutSetting(setting, strings.Join(list, " "))
-	})
+	}
+	return tx.PutSetting(regionsSetting, strings.Join(s.Regions, " "))
 }
 
 // maxRegions bounds the names in the server's certificate, which each handshake carries: three for each region.

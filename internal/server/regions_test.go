@@ -8,8 +8,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/client"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
+	"github.com/imprint-iot/imprint/internal/store"
 )
 
 // twoRegions are a server that is two regions, and its administrator in each.
@@ -247,4 +251,26 @@ func TestARegionWithSomethingInItIsNotForgotten(t *testing.T) {
 	cfg.Regions = []string{"Europe"}
 	_, err = Start(t.Context(), cfg)
 	contains(t, err, "a region looks like us-east-1")
+}
+
+func TestAStartWithTheRegionsOfTheLastOneWritesOnce(t *testing.T) {
+	t.Parallel()
+	writes := 0
+	db, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "imprint.db"), OnWrite: func(time.Duration, error) { writes++ }})
+	noError(t, err)
+	t.Cleanup(func() { noError(t, db.Close()) })
+	cfg := quick("")
+	cfg.Regions = []string{"eu-west-1", "us-east-1"}
+	for again := range 2 {
+		before := writes
+		s, l, err := openSite(t.Context(), db, cfg)
+		noError(t, err)
+		noError(t, errors.Join(l.https.Close(), l.mqtt.Close()))
+		if again == 1 && writes != before+1 {
+			t.Errorf("%d transactions to write", writes-before)
+		}
+		if !slices.Equal(s.Regions, []string{"eu-west-1"}) {
+			t.Errorf("%q", s.Regions)
+		}
+	}
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -89,11 +88,12 @@ type GroupFilter struct {
 	Prefix string            // names that begin so
 }
 
-// Groups lists the thing groups that pass f, by name; all that are below a group in the order of the tree.
+// Groups lists the thing groups that pass f: by name, or in the order of the tree.
 func (tx *Tx) Groups(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingGroup, string, error) {
 	switch {
 	case f.Under != nil && !f.Depth1 && f.Prefix == "":
-		groups, err := tx.below(s, *f.Under, p.After, pageLimit(p), "")
+		where, args := below(s, *f.Under, p.After)
+		groups, err := all(tx, scanGroup, `SELECT `+groupColumns+` FROM thing_groups g WHERE `+where+` ORDER BY `+tree+` LIMIT ?`, append(args, pageLimit(p))...)
 		groups, next := cutPage(p, groups, treeKey)
 		return groups, next, err
 	case f.Under != nil && !f.Depth1:
@@ -114,44 +114,49 @@ func (tx *Tx) Groups(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingG
 	return groups, next, err
 }
 
-// namedBelow lists what is below a group and begins as f says, by name: from the few that are below it, else from those that begin so, of
-// which a page looks at some.
+// namedBelow lists what is below a group and begins as f says: from the few that are below it, in the order of the tree, else from those that
+// begin so, by name. A page looks at some of them: it may be short, or empty, and have a next one.
 func (tx *Tx) namedBelow(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingGroup, string, error) {
 	const few = 100
-	name := func(g fleet.ThingGroup) string { return g.Name }
-	groups, err := tx.below(s, *f.Under, "", few+1, "")
-	if err != nil {
-		return nil, "", err
+	asTree := strings.Contains(p.After, "\t") // as the page before, however many there are by now
+	if p.After == "" {
+		where, args := below(s, *f.Under, "")
+		_, many, err := one(tx, scanString, fmt.Sprintf(`SELECT g.name FROM thing_groups g WHERE `+where+` ORDER BY `+tree+` LIMIT 1 OFFSET %d`, few), args...)
+		if err != nil {
+			return nil, "", err
+		}
+		asTree = !many
 	}
-	if len(groups) <= few {
-		groups = slices.DeleteFunc(groups, func(g fleet.ThingGroup) bool { return !strings.HasPrefix(g.Name, f.Prefix) || g.Name <= p.After })
-		slices.SortFunc(groups, func(a, b fleet.ThingGroup) int { return strings.Compare(a.Name, b.Name) })
-		groups, next := cutPage(p, groups, name)
-		return groups, next, nil
+	where, args := prefixPage(p, f.Prefix, "g.name")
+	where, args = `g.account = ? AND g.region = ? AND `+where, append([]any{s.Account, s.Region}, args...)
+	marked, order, key := "g.path", "g.name", func(g fleet.ThingGroup) string { return g.Name }
+	lo, hi := prefixRange(groupPath(f.Under.Path, f.Under.Name))
+	if asTree {
+		where, args = below(s, *f.Under, p.After)
+		marked, order, key = "g.name", tree, treeKey
+		lo, hi = prefixRange(f.Prefix)
 	}
 	most := int64(scanned)
 	if p.Limit <= 0 {
 		most = noLimit
 	}
-	lo, hi := prefixRange(groupPath(f.Under.Path, f.Under.Name))
-	where, args := prefixPage(p, f.Prefix, "g.name")
-	return sift(tx, p, most, scanGroup, name, `SELECT `+groupColumns+`, g.path >= ? AND g.path < ? FROM thing_groups g WHERE g.account = ? AND g.region = ? AND `+where+` ORDER BY g.name`,
-		append([]any{lo, hi, s.Account, s.Region}, args...)...)
+	return sift(tx, p, most, scanGroup, key, `SELECT `+groupColumns+`, `+marked+` >= ? AND `+marked+` < ? FROM thing_groups g WHERE `+where+` ORDER BY `+order,
+		append([]any{lo, hi}, args...)...)
 }
 
-// treeKey is where a group stands in the order of the tree: path and name with a tab between, which neither can hold.
+// tree orders groups as a tree is walked: each is followed by those below it. An index has it.
+const tree = `(g.path || g.name || '/')`
+
+// treeKey is where a group stands in that order, in the key of a page: path and name with a tab between, which neither can hold.
 func treeKey(g fleet.ThingGroup) string { return groupPath(g.Path, "") + "\t" + g.Name }
 
-// below lists the groups under a group in the order of the tree, from behind the one with the key after on, "" for all; only further
-// narrows them.
-func (tx *Tx) below(s fleet.Scope, under fleet.ThingGroup, after string, limit int64, only string) ([]fleet.ThingGroup, error) {
-	lo, hi := prefixRange(groupPath(under.Path, under.Name))
-	where, args := `g.path >= ?`, []any{lo}
-	if path, name, later := strings.Cut(after, "\t"); later { // one lower bound, see prefixPage
-		where, args = `(g.path, g.name) > (?, ?)`, []any{path, name}
+// below narrows a query to the groups g under a group, from behind the one with the treeKey after on, "" for all.
+func below(s fleet.Scope, under fleet.ThingGroup, after string) (where string, args []any) {
+	at, hi := prefixRange(groupPath(under.Path, under.Name))
+	if path, name, later := strings.Cut(after, "\t"); later {
+		at = path + name + "/"
 	}
-	return all(tx, scanGroup, `SELECT `+groupColumns+` FROM thing_groups g WHERE g.account = ? AND g.region = ? AND `+where+` AND g.path < ?`+only+`
-		ORDER BY g.path, g.name LIMIT ?`, append(append([]any{s.Account, s.Region}, args...), hi, limit)...)
+	return `g.account = ? AND g.region = ? AND ` + tree + ` > ? AND ` + tree + ` < ?`, []any{s.Account, s.Region, at, hi}
 }
 
 // CountChildGroups returns how many groups have parent as their parent.
@@ -192,7 +197,8 @@ func (tx *Tx) GroupsOf(s fleet.Scope, thing string, p fleet.Page) ([]fleet.Thing
 }
 
 // Members lists the things of a group by name. If recursive, those of its descendants follow, group by group in the order of the tree:
-// a thing is in one group of a tree.
+// a thing is in one group of a tree. Where many groups follow each other that have none, a page may have fewer things than it has room for, or
+// none, and another behind it.
 func (tx *Tx) Members(s fleet.Scope, group fleet.ThingGroup, recursive bool, p fleet.Page) (things []string, next string, err error) {
 	if !recursive {
 		things, err = tx.membersOf(s, group.Name, p.After, pageLimit(p))
@@ -200,6 +206,7 @@ func (tx *Tx) Members(s fleet.Scope, group fleet.ThingGroup, recursive bool, p f
 		return things, next, err
 	}
 	// A key is that of the group and the thing's name with a tab between.
+	key := func(g fleet.ThingGroup, thing string) string { return treeKey(g) + "\t" + thing }
 	at, thing := group, ""
 	if i := strings.LastIndex(p.After, "\t"); i >= 0 {
 		thing = p.After[i+1:]
@@ -210,35 +217,57 @@ func (tx *Tx) Members(s fleet.Scope, group fleet.ThingGroup, recursive bool, p f
 	add := func(g fleet.ThingGroup, after string) error {
 		more, err := tx.membersOf(s, g.Name, after, pageLimit(p)-int64(len(things)))
 		for _, t := range more {
-			things, keys = append(things, t), append(keys, treeKey(g)+"\t"+t)
+			things, keys = append(things, t), append(keys, key(g, t))
 		}
 		return err
 	}
 	if err := add(at, thing); err != nil {
 		return nil, "", err
 	}
-	if room := pageLimit(p) - int64(len(things)); room > 0 {
-		after := ""
-		if at.Name != group.Name {
-			after = treeKey(at)
+	for looked, n := int64(0), int64(4); int64(len(things)) < pageLimit(p); looked, n = looked+n, 4*n {
+		if p.Limit <= 0 {
+			n = noLimit
+		} else if looked >= scanned {
+			_, last := prefixRange("")
+			return things, key(at, last), nil
 		}
-		rest, err := tx.below(s, group, after, room, ` AND EXISTS (SELECT 1 FROM thing_group_members m WHERE m.account = g.account AND m.region = g.region AND m.grp = g.name)`)
+		groups, err := tx.filled(s, group, treeKey(at), n)
 		if err != nil {
 			return nil, "", err
 		}
-		for _, g := range rest {
-			if int64(len(things)) >= pageLimit(p) {
-				break
+		for _, g := range groups {
+			if at = g.ThingGroup; g.filled && int64(len(things)) < pageLimit(p) {
+				if err := add(at, ""); err != nil {
+					return nil, "", err
+				}
 			}
-			if err := add(g, ""); err != nil {
-				return nil, "", err
-			}
+		}
+		if int64(len(groups)) < n {
+			break
 		}
 	}
 	if p.Limit > 0 && len(things) > p.Limit {
 		return things[:p.Limit], keys[p.Limit-1], nil
 	}
 	return things, "", nil
+}
+
+// A perhapsFilled is a group of which name and path are known, and whether it has things.
+type perhapsFilled struct {
+	fleet.ThingGroup
+	filled bool
+}
+
+// filled lists what is below a group in the order of the tree, from behind the one with the treeKey after on.
+func (tx *Tx) filled(s fleet.Scope, under fleet.ThingGroup, after string, limit int64) ([]perhapsFilled, error) {
+	where, args := below(s, under, after)
+	return all(tx, func(r scanner) (g perhapsFilled, err error) {
+		var path string
+		err = r.Scan(&g.Name, &path, &g.filled)
+		g.Path = pathOf(path)
+		return g, err
+	}, `SELECT g.name, g.path, EXISTS (SELECT 1 FROM thing_group_members m WHERE m.account = g.account AND m.region = g.region AND m.grp = g.name)
+		FROM thing_groups g WHERE `+where+` ORDER BY `+tree+` LIMIT ?`, append(args, limit)...)
 }
 
 func (tx *Tx) membersOf(s fleet.Scope, group, after string, limit int64) ([]string, error) {

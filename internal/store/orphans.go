@@ -54,6 +54,10 @@ var orphanQueries = map[OrphanKind]orphanQuery{
 	UnusedClaims: {"claims", "o.id", "o.template", `o.expires < ? AND NOT ` + hasChildren},
 }
 
+// orphansExamined is how many rows a page of orphans looks at, at most. Each is a search in a place of its own, since ids of certificates are
+// hashes, and so for many rows a page would take longer in a large registry, of which less is in SQLite's memory.
+const orphansExamined = 100
+
 // Orphans lists what was made before a time and is an orphan of a kind. A page looks at a bounded number of rows: it may be short, or
 // empty, and have a next one.
 func (tx *Tx) Orphans(s fleet.Scope, kind OrphanKind, before time.Time, p fleet.Page) (list []Orphan, next string, err error) {
@@ -73,7 +77,7 @@ func (tx *Tx) Orphans(s fleet.Scope, kind OrphanKind, before time.Time, p fleet.
 	if kind == UnusedClaims {
 		args = append([]any{millis(tx.Now())}, args...)
 	}
-	return sift(tx, p, maxExamined, func(r scanner) (o Orphan, err error) {
+	return sift(tx, p, orphansExamined, func(r scanner) (o Orphan, err error) {
 		var created int64
 		var detail string
 		err = r.Scan(&o.Name, &created, &detail)

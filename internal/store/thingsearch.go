@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -51,9 +52,7 @@ func (tx *Tx) Things(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet
 		return tx.thingsInRange(s, f, p)
 	}
 	where, order, args := f.span(spotAt(p.After))
-	things, err = all(tx, scanThing, `SELECT `+thingColumns+` FROM thing_attributes a JOIN things t ON t.account = a.account AND t.region = a.region AND t.name = a.thing
-		WHERE a.account = ? AND a.region = ? AND a.name = ? AND `+where+` ORDER BY `+order+` LIMIT ?`,
-		append(append([]any{s.Account, s.Region, f.Attribute}, args...), pageLimit(p))...)
+	things, err = tx.thingsWith(s, f.Attribute, where, order, pageLimit(p), args...)
 	things, next = cutPage(p, things, func(t fleet.Thing) string { return f.spot(t).String() })
 	return things, next, err
 }
@@ -78,12 +77,15 @@ func (r spot) compare(o spot) int {
 	return cmp.Or(strings.Compare(r.value, o.value), strings.Compare(r.kind, o.kind), strings.Compare(r.thing, o.thing))
 }
 
+// exactly is the condition on things with a value and a type, from behind one on.
+const exactly = `a.value = ? AND a.thing_type = ? AND a.thing > ?`
+
 // span is the part of an attribute's rows that f asks for, from behind a row on, as a condition and an order. There is one lower bound only:
 // see prefixPage.
 func (f ThingFilter) span(after spot) (where, order string, args []any) {
 	switch exact := f.Value != "" && !f.Prefix; {
 	case exact && f.Type != "":
-		return `a.value = ? AND a.thing_type = ? AND a.thing > ?`, `a.thing`, []any{f.Value, f.Type, after.thing}
+		return exactly, `a.thing`, []any{f.Value, f.Type, after.thing}
 	case exact:
 		return `a.value = ? AND (a.thing_type, a.thing) > (?, ?)`, `a.thing_type, a.thing`, []any{f.Value, after.kind, after.thing}
 	}
@@ -95,9 +97,17 @@ func (f ThingFilter) span(after spot) (where, order string, args []any) {
 	return `(a.value, a.thing_type, a.thing) > (?, ?, ?) AND a.value < ?`, order, []any{after.value, after.kind, after.thing, hi}
 }
 
-// A page of a range of values and a type looks at some rows of the range, which tell the type: at a few times as many as the page has room
-// for, and while these hold too few of the type at twice as many more, up to scanned or so. What stands between the type's rows of one value
-// and those of the next it passes over. Of a type that few things have, it goes through these in place of that: a page of them is never empty.
+// thingsWith lists things with an attribute, of which a condition on its rows a holds.
+func (tx *Tx) thingsWith(s fleet.Scope, attribute, where, order string, limit int64, args ...any) ([]fleet.Thing, error) {
+	return all(tx, scanThing, `SELECT `+thingColumns+` FROM thing_attributes a JOIN things t ON t.account = a.account AND t.region = a.region AND t.name = a.thing
+		WHERE a.account = ? AND a.region = ? AND a.name = ? AND `+where+` ORDER BY `+order+` LIMIT ?`,
+		append(append([]any{s.Account, s.Region, attribute}, args...), limit)...)
+}
+
+// A page of a range of values and a type begins with the things that have both the type and the first value. Then it looks at some rows of
+// the range, which tell the type: at a few times as many as the page has room for, and while these hold too few of the type at twice as many
+// more, up to scanned or so. It looks for both the type and the value where it stops, so that a value's rows of other types are passed over. Of
+// a type that few things have, it goes through these in place of that: a page of them is never empty.
 const (
 	scanned   = 1000
 	fewThings = 100
@@ -105,62 +115,80 @@ const (
 
 func (tx *Tx) thingsInRange(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet.Thing, next string, err error) {
 	key := func(t fleet.Thing) string { return f.spot(t).String() }
-	if found, _, err := tx.Things(s, ThingFilter{Type: f.Type}, fleet.Page{Limit: fewThings + 1}); err != nil {
+	_, many, err := one(tx, scanString, fmt.Sprintf(`SELECT name FROM things WHERE account = ? AND region = ? AND thing_type = ? AND thing_type <> ''
+		ORDER BY name LIMIT 1 OFFSET %d`, fewThings), s.Account, s.Region, f.Type)
+	if err != nil {
 		return nil, "", err
-	} else if len(found) <= fewThings {
-		after := spotAt(p.After)
-		found = slices.DeleteFunc(found, func(t fleet.Thing) bool { return !f.has(t) || f.spot(t).compare(after) <= 0 })
-		slices.SortFunc(found, func(a, b fleet.Thing) int { return f.spot(a).compare(f.spot(b)) })
-		things, next = cutPage(p, found, key)
-		return things, next, nil
 	}
-	at, rows := spotAt(p.After), 4*pageLimit(p)
+	at := spotAt(p.After)
+	if !many {
+		things, err = tx.fewInRange(s, f, at)
+		things, next = cutPage(p, things, key)
+		return things, next, err
+	}
+	lo, hi := prefixRange(f.Value)
+	if p.After == "" {
+		value, found, err := tx.valueIn(s, f.Attribute, `a.value >= ?`, lo, hi, 0)
+		if err != nil || !found {
+			return nil, "", err
+		}
+		at = spot{value: value}
+	}
+	// add takes the things of a value, or of those between two.
+	add := func(where, order string, args ...any) error {
+		more, err := tx.thingsWith(s, f.Attribute, where, order, pageLimit(p)-int64(len(things)), args...)
+		things = append(things, more...)
+		return err
+	}
+	if at.kind <= f.Type {
+		if err := add(exactly, `a.thing`, at.value, f.Type, at.thing); err != nil {
+			return nil, "", err
+		}
+	}
+	rows := 4 * pageLimit(p)
 	if p.Limit <= 0 {
 		rows = noLimit
 	}
-	for looked := int64(0); looked < scanned; looked, rows = looked+rows, 2*rows {
-		more, last, err := tx.lookThrough(s, f, at, rows, pageLimit(p)-int64(len(things)))
+	for looked := int64(0); int64(len(things)) < pageLimit(p); looked, rows = looked+rows, 2*rows {
+		if looked >= scanned {
+			_, last := prefixRange("")
+			return things, spot{value: at.value, kind: last}.String(), nil // behind all of that value
+		}
+		last, more, err := tx.valueIn(s, f.Attribute, `a.value > ?`, at.value, hi, rows-1)
 		if err != nil {
 			return nil, "", err
 		}
-		if things = append(things, more...); int64(len(things)) == pageLimit(p) || last == (spot{}) {
-			things, next = cutPage(p, things, key)
-			return things, next, nil
+		if !more {
+			last = hi
 		}
-		at = last.upTo(f.Type)
+		if err := add(`a.value > ? AND a.value < ? AND a.thing_type = ?`, `a.value, a.thing_type, a.thing`, at.value, last, f.Type); err != nil {
+			return nil, "", err
+		}
+		if !more {
+			break
+		}
+		if err := add(exactly, `a.thing`, last, f.Type, ""); err != nil {
+			return nil, "", err
+		}
+		at = spot{value: last}
 	}
-	return things, at.String(), nil
+	things, next = cutPage(p, things, key)
+	return things, next, nil
 }
 
-// upTo is where the next row of a type may be behind r: past the other types of its value.
-func (r spot) upTo(kind string) spot {
-	switch {
-	case r.kind < kind:
-		return spot{value: r.value, kind: kind}
-	case r.kind > kind:
-		_, last := prefixRange("")
-		return spot{value: r.value, kind: last}
-	}
-	return r
+// fewInRange is thingsInRange for a type that few things have.
+func (tx *Tx) fewInRange(s fleet.Scope, f ThingFilter, after spot) ([]fleet.Thing, error) {
+	things, _, err := tx.Things(s, ThingFilter{Type: f.Type}, fleet.Page{})
+	things = slices.DeleteFunc(things, func(t fleet.Thing) bool { return !f.has(t) || f.spot(t).compare(after) <= 0 })
+	slices.SortFunc(things, func(a, b fleet.Thing) int { return f.spot(a).compare(f.spot(b)) })
+	return things, err
 }
 
-// lookThrough looks at some rows of f's range from behind one on, and returns at most limit of the things in them that have f's type, and
-// the last row that it looked at if there may be more behind it.
-func (tx *Tx) lookThrough(s fleet.Scope, f ThingFilter, after spot, rows, limit int64) (things []fleet.Thing, last spot, err error) {
-	where, order, args := f.span(after)
-	args = append([]any{s.Account, s.Region, f.Attribute}, args...)
-	const of = ` FROM thing_attributes a WHERE a.account = ? AND a.region = ? AND a.name = ? AND `
-	things, err = all(tx, scanThing, `SELECT `+thingColumns+` FROM (
-			SELECT seen.value, seen.thing FROM (SELECT a.value, a.thing_type, a.thing`+of+where+` ORDER BY `+order+` LIMIT ?) AS seen
-			WHERE seen.thing_type = ? ORDER BY seen.value, seen.thing LIMIT ?) AS few
-		CROSS JOIN things t WHERE t.account = ? AND t.region = ? AND t.name = few.thing ORDER BY few.value, few.thing`,
-		append(slices.Clone(args), rows, f.Type, limit, s.Account, s.Region)...)
-	if err != nil || rows == noLimit || int64(len(things)) == limit {
-		return things, last, err
-	}
-	last, _, err = one(tx, func(r scanner) (at spot, err error) { return at, r.Scan(&at.value, &at.kind, &at.thing) },
-		`SELECT a.value, a.thing_type, a.thing`+of+where+` ORDER BY `+order+` LIMIT 1 OFFSET ?`, append(args, rows-1)...)
-	return things, last, err
+// valueIn is the value of the row that comes so many behind the first of an attribute, of those from a value on, or behind one, and before
+// another.
+func (tx *Tx) valueIn(s fleet.Scope, attribute, from, lo, hi string, n int64) (value string, found bool, err error) {
+	return one(tx, scanString, `SELECT a.value FROM thing_attributes a WHERE a.account = ? AND a.region = ? AND a.name = ? AND `+from+` AND a.value < ?
+		ORDER BY a.value LIMIT 1 OFFSET ?`, s.Account, s.Region, attribute, lo, hi, n)
 }
 
 // ThingsOfTypeExist reports whether any thing has the type.

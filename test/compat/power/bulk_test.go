@@ -10,8 +10,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ import (
 type registrar struct {
 	people
 	lines int
+	each  int // of so many lines one is bad
 	input string
 	bad   map[int]bool // lines
 	task  string
@@ -45,7 +48,7 @@ func (t bulkTask) lines() int { return t.SuccessCount + t.FailureCount }
 
 func (t bulkTask) active() bool { return t.Status == "InProgress" }
 
-// write makes the file: every fiftieth line is bad, in turn in each way.
+// write makes the file, whose bad lines are bad in turn in each way.
 func (g *registrar) write() error {
 	var text bytes.Buffer
 	_, csr, err := newKey()
@@ -55,9 +58,9 @@ func (g *registrar) write() error {
 	g.bad = map[int]bool{}
 	for n := 1; n <= g.lines; n++ {
 		line := object{"ThingName": fmt.Sprintf("bulk-%06d", n), "CSR": csr}
-		if n%50 == 25 {
+		if n%g.each == g.each/2 {
 			g.bad[n] = true
-			switch n / 50 % 3 {
+			switch n / g.each % 3 {
 			case 0:
 				line["CSR"] = "none"
 			case 1:
@@ -113,27 +116,33 @@ func (g *registrar) describe(ctx context.Context, c *client.Client) (t bulkTask,
 	return t, err
 }
 
-// live registers the file, and says what it saw.
-func (g *registrar) live(ctx context.Context, mark func(string) error) error {
+// hand hands the file in, has the task started, and says what it saw.
+func (g *registrar) hand(ctx context.Context, mark func(string) error) (*client.Client, bulkTask, error) {
 	c, err := g.admin(g.env)
 	if err != nil {
-		return err
+		return nil, bulkTask{}, err
 	}
 	if err := errors.Join(g.write(), g.prepare(ctx, c), mark("prepared")); err != nil {
-		return err
+		return nil, bulkTask{}, err
 	}
 	if err := c.PutObject(ctx, "plant", bulkKey, strings.NewReader(g.input), int64(len(g.input))); err != nil {
-		return err
+		return nil, bulkTask{}, err
 	}
 	if err := mark("uploaded"); err != nil {
-		return err
+		return nil, bulkTask{}, err
 	}
 	t, err := g.start(ctx, c)
 	if err != nil {
-		return err
+		return nil, bulkTask{}, err
 	}
 	g.task = t.TaskID
-	if err := mark("started"); err != nil {
+	return c, t, mark("started")
+}
+
+// live registers the file, and says what it saw.
+func (g *registrar) live(ctx context.Context, mark func(string) error) error {
+	c, t, err := g.hand(ctx, mark)
+	if err != nil {
 		return err
 	}
 	for t.Status = "InProgress"; t.active(); {
@@ -272,15 +281,23 @@ func (g *registrar) check(ctx context.Context, s *site, rec *recording, cut int)
 	} else {
 		g.done++
 	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for t.active() {
-		<-tick.C
-		if t, err = g.describe(ctx, c); err != nil {
-			return err
-		}
+	if t, err = g.until(ctx, c, g.lines); err != nil {
+		return err
 	}
 	return g.whole(ctx, c, t)
+}
+
+// until waits until a task has done so many lines, or has ended.
+func (g *registrar) until(ctx context.Context, c *client.Client, lines int) (bulkTask, error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		t, err := g.describe(ctx, c)
+		if err != nil || !t.active() || t.lines() >= lines && lines < g.lines {
+			return t, err
+		}
+		<-tick.C
+	}
 }
 
 // cutBulk takes the power away at moments of a recording.
@@ -292,12 +309,12 @@ func (g *registrar) cutBulk(rec *recording, cuts []int, ways []loss, left string
 }
 
 func observeBulk(dir string, lines int) (*recording, *registrar, error) {
-	g := &registrar{people: *newPeople(), lines: lines}
+	g := &registrar{people: *newPeople(), lines: lines, each: 50}
 	rec, err := g.watch(bin, dir, g.live)
 	return rec, g, err
 }
 
-// during picks operations of the disk while the task was in work.
+// during picks operations of the disk while the task was in work, and one half-way.
 func (g *registrar) during(rec *recording, rnd *rand.Rand, n int) (cuts []int) {
 	var ops []int
 	for _, at := range rec.disk.at {
@@ -331,17 +348,67 @@ func TestBulkRegistrationSurvivesAPowerCut(t *testing.T) {
 	}
 }
 
-// TestSoakPowerCutsOfBulkRegistration is that with a fleet, cut half-way.
+// TestSoakPowerCutsOfBulkRegistration is that with a fleet of which one line in a thousand is bad. The recording of all would be too large: each
+// loss of power begins another one.
 func TestSoakPowerCutsOfBulkRegistration(t *testing.T) {
-	manyCuts(t, 1)
-	dir := t.TempDir()
-	rec, g, err := observeBulk(dir, 5000)
-	if err != nil {
+	cuts := manyCuts(t, 3)
+	rnd := newRand(t)
+	begin := time.Now()
+	g := &registrar{people: *newPeople(), lines: 100_000, each: 1000}
+	if n := os.Getenv("IMPRINT_LINES"); n != "" {
+		var err error
+		if g.lines, err = strconv.Atoi(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := &lives{binary: bin, dir: t.TempDir()}
+	if err := l.over(g.cutFleet(t, l, cuts, losses(rnd))); err != nil {
 		t.Fatal(err)
 	}
-	rnd := newRand(t)
-	if err := g.cutBulk(rec, g.during(rec, rnd, 5), losses(rnd), filepath.Join(dir, "left")); err != nil {
-		t.Error(err)
+	t.Logf("%d lines, %d of them bad, and %d losses of power, in %v", g.lines, len(g.bad), l.lost, time.Since(begin).Round(time.Second))
+}
+
+// cutFleet takes the power away whenever another share of the lines is done.
+func (g *registrar) cutFleet(t *testing.T, l *lives, cuts int, ways []loss) (err error) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if g.env, err = l.begin(); err != nil {
+		return err
 	}
-	t.Logf("%d lines, seen at %d moments; %d cuts with the task in work, %d at its end", g.lines, len(g.seen), g.begun, g.done)
+	c, _, err := g.hand(ctx, func(string) error { return nil })
+	if err != nil {
+		return err
+	}
+	for k := range cuts {
+		had, err := g.until(ctx, c, (k+1)*g.lines/(cuts+1))
+		if err != nil {
+			return err
+		}
+		way, was := ways[k%len(ways)], l.life()
+		if err := errors.Join(l.lose(way), os.RemoveAll(was)); err != nil { // there is no room for all lives
+			return err
+		}
+		if _, err := l.again(); err != nil {
+			return err
+		}
+		has, err := g.describe(ctx, c)
+		if err != nil {
+			return err
+		}
+		t.Logf("%s: %d lines were done before, %d are behind it, at %v", way.name, had.lines(), has.lines(), time.Now().Format(time.TimeOnly))
+		if !had.active() || !has.active() || has.lines() < had.lines() {
+			return fmt.Errorf("%+v has become %+v", had, has)
+		}
+	}
+	ended, err := g.until(ctx, c, g.lines)
+	if err != nil {
+		return err
+	}
+	if err := g.whole(ctx, c, ended); err != nil {
+		return err
+	}
+	if err := l.lose(ways[0]); err != nil {
+		return err
+	}
+	return integrity(filepath.Join(l.disk(), "data", "imprint.db"))
 }

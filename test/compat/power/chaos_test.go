@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -26,14 +24,11 @@ import (
 // server loses its power: it is killed, and what it had not synced is lost.
 type storm struct {
 	people
-	binary, dir string
-	seed        uint64
+	lives
+	seed uint64
 
 	// Claims are asked for between losses of power: nobody says what becomes of an installer who gets no answer.
 	power sync.RWMutex
-	lives int
-	on    *recorder // nil: the power is off
-	ports ports
 	done  atomic.Int64
 	step  chan struct{} // after each device
 
@@ -51,27 +46,11 @@ type stormy struct {
 
 // rage returns what is not as it must be when all devices are through.
 func rage(binary, dir string, rnd *rand.Rand, devices, cuts int, ways []loss) (s *storm, err error) {
-	s = &storm{people: *newPeople(), binary: binary, dir: dir, seed: rnd.Uint64(), step: make(chan struct{}, devices)}
-	defer func() {
-		if s.on != nil {
-			said := s.on.said()
-			_, _ = s.on.cut()
-			if err != nil {
-				err = fmt.Errorf("%w\n%.2000s", err, said)
-			}
-		}
-	}()
+	s = &storm{people: *newPeople(), lives: lives{binary: binary, dir: dir}, seed: rnd.Uint64(), step: make(chan struct{}, devices)}
+	defer func() { err = s.over(err) }()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute+time.Duration(devices)*time.Second)
 	defer cancel()
-	life := s.life()
-	if err := os.Mkdir(life, 0o700); err != nil {
-		return s, err
-	}
-	if s.on, err = record(binary, life); err != nil {
-		return s, err
-	}
-	s.ports = s.on.ports
-	if s.env, err = ready(s.on.data(), s.on.gone); err != nil {
+	if s.env, err = s.begin(); err != nil {
 		return s, err
 	}
 	c, err := s.admin(s.env)
@@ -99,13 +78,11 @@ func rage(binary, dir string, rnd *rand.Rand, devices, cuts int, ways []loss) (s
 		cuts, reboots := d.fate.Suffered()
 		s.cuts, s.reboots = s.cuts+cuts, s.reboots+reboots
 	}
-	if err := s.lose(ways[0], false); err != nil { // right behind the last answer
+	if err := s.lose(ways[0]); err != nil { // right behind the last answer
 		return s, err
 	}
 	return s, s.end(all)
 }
-
-func (s *storm) life() string { return filepath.Join(s.dir, "life"+strconv.Itoa(s.lives)) }
 
 // losses takes the server's power away whenever another share of the devices is done.
 func (s *storm) losses(ctx context.Context, devices, cuts int, ways []loss) error {
@@ -117,34 +94,21 @@ func (s *storm) losses(ctx context.Context, devices, cuts int, ways []loss) erro
 				return context.Cause(ctx)
 			}
 		}
-		if err := s.lose(ways[k%len(ways)], true); err != nil {
+		if err := s.blackout(ways[k%len(ways)]); err != nil {
 			return fmt.Errorf("loss %d of the server's power, %s: %w", k+1, ways[k%len(ways)].name, err)
 		}
 	}
 	return nil
 }
 
-// lose kills the server, takes away what it had not synced, and starts it again if that is wanted.
-func (s *storm) lose(l loss, again bool) error {
+// blackout takes the power away, and gives it back.
+func (s *storm) blackout(l loss) error {
 	s.power.Lock()
 	defer s.power.Unlock()
-	r := s.on
-	s.on = nil
-	rec, err := r.cut()
-	if err != nil {
+	if err := s.lose(l); err != nil {
 		return err
 	}
-	s.lives++
-	if err := os.Mkdir(s.life(), 0o700); err != nil {
-		return err
-	}
-	if err := rec.disk.restore(filepath.Join(s.life(), "disk"), math.MaxInt, l, lie{}); err != nil || !again {
-		return err
-	}
-	if s.on, err = recordAgain(s.binary, s.life(), s.ports); err != nil {
-		return err
-	}
-	_, err = ready(s.on.data(), s.on.gone)
+	_, err := s.again()
 	return err
 }
 
@@ -220,7 +184,7 @@ func (s *storm) provision(ctx context.Context, c *client.Client, d *stormy) erro
 // end starts the server a last time: each device must have one thing and one active certificate, which works, and upkeep must take
 // what else is left.
 func (s *storm) end(all []*stormy) error {
-	data := filepath.Join(s.life(), "disk")
+	data := s.disk()
 	if err := s.served(data, func(ctx context.Context, c *client.Client) error { return s.whole(ctx, c, all) }); err != nil {
 		return err
 	}
@@ -307,5 +271,5 @@ func chaos(t *testing.T, devices, cuts int) {
 		t.Fatal(err)
 	}
 	t.Logf("%d devices in %v: %d connections cut, %d devices lost power with it, the server %d times; upkeep took %d certificates", devices,
-		time.Since(begin).Round(time.Millisecond), s.cuts, s.reboots, s.lives, s.pending)
+		time.Since(begin).Round(time.Millisecond), s.cuts, s.reboots, s.lost, s.pending)
 }

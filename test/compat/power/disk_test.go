@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -23,12 +24,14 @@ type disk struct {
 	at      []int            // when each of them ended
 	cursor  map[string]int64 // where in a file a descriptor stands
 	mapped  []string         // files that were shared by mmap for writing
+	forgets bool             // how it came to what is durable by now: it can be restored at its end alone, and told no lie
 }
 
 // A node is a file or folder; its names are in the folders that hold it.
 type node struct {
 	dir    bool
 	mode   fs.FileMode
+	was    []byte           // of a file: its content before all writes
 	writes []write          // of a file
 	stamps []stamp          // of a file
 	moves  []move           // of a folder
@@ -182,7 +185,10 @@ func (m move) apply(entries map[string]*node) {
 }
 
 func (n *node) content(cut, until int, l loss) []byte {
-	var b []byte
+	if len(n.writes) == 0 {
+		return n.was
+	}
+	b := bytes.Clone(n.was)
 	for _, w := range n.writes {
 		switch {
 		case w.end < until:
@@ -239,19 +245,21 @@ func fingerprint(dir string) (string, error) {
 	return string(h.Sum(nil)), err
 }
 
-// newDisk replays a recording of what happened below root, which had the content before.
-func newDisk(root string, before *node, events []event) (*disk, error) {
-	d := &disk{root: root, top: before, cursor: map[string]int64{}}
-	for _, e := range events {
-		before := d.changes
-		if err := d.replay(e); err != nil {
-			return nil, fmt.Errorf("line %d: %w", e.end, err)
-		}
-		if d.changes > before {
-			d.at = append(d.at, e.end)
-		}
+// newDisk returns the history of root, which has the content before.
+func newDisk(root string, before *node) *disk {
+	return &disk{root: root, top: before, cursor: map[string]int64{}}
+}
+
+// next goes on with the history.
+func (d *disk) next(e event) error {
+	before := d.changes
+	if err := d.replay(e); err != nil {
+		return err
 	}
-	return d, nil
+	if d.changes > before {
+		d.at = append(d.at, e.end)
+	}
+	return nil
 }
 
 func newFolder(mode fs.FileMode) *node { return &node{dir: true, mode: mode, now: map[string]*node{}} }
@@ -265,7 +273,7 @@ func load(path string) (*node, error) {
 	const long = -1 // ago
 	if info.Mode().IsRegular() {
 		b, err := os.ReadFile(path)
-		return &node{mode: info.Mode().Perm(), writes: []write{{begin: long, end: long, data: b}}}, err
+		return &node{mode: info.Mode().Perm(), was: b, stamps: []stamp{{long, long, info.ModTime()}}}, err // an object's tag depends on its time
 	}
 	n := newFolder(info.Mode().Perm())
 	entries, err := os.ReadDir(path)
@@ -311,6 +319,21 @@ func (d *disk) put(folder *node, e event, entries map[string]*node) {
 	m.apply(folder.now)
 	folder.moves = append(folder.moves, m)
 	d.changes++
+}
+
+// sync records that a file was synced.
+func (d *disk) sync(n *node, s synced) {
+	d.changes++
+	if !d.forgets {
+		n.syncs = append(n.syncs, s)
+		return
+	}
+	n.syncs = []synced{{max(s.begin, n.durable(math.MaxInt, lie{})), s.end, s.name}}
+	done := 0
+	for until := n.syncs[0].begin; done < len(n.writes) && n.writes[done].end < until; done++ {
+		n.was = n.writes[done].apply(n.was, kept, nil)
+	}
+	n.writes = slices.Delete(n.writes, 0, done)
 }
 
 func (d *disk) write(n *node, e event, offset int64, data []byte) {

@@ -3,7 +3,7 @@ package power
 import (
 	"encoding/hex"
 	"errors"
-	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -73,23 +73,13 @@ func TestADiskKeepsWhatWasSynced(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			root := t.TempDir()
-			events, err := readTrace(strings.NewReader(trace(root, c.trace)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			d, err := newDisk(root, newFolder(0o700), events)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ways := losses(rand.New(rand.NewPCG(1, 1)))
-			for way, want := range map[int]string{0: c.lost, len(ways) - 1: c.kept} {
-				dir := filepath.Join(root, fmt.Sprint("left", way))
-				if err := d.restore(dir, 1000, ways[way], lie{}); err != nil {
+			for _, forgets := range []bool{false, true} {
+				d := newDisk(root, newFolder(0o700))
+				d.forgets = forgets
+				if err := readTrace(strings.NewReader(trace(root, c.trace)), d.next); err != nil {
 					t.Fatal(err)
 				}
-				if got := listing(t, dir); got != want {
-					t.Errorf("%s: %q is left, want %q", ways[way].name, got, want)
-				}
+				wantLeft(t, d, c.lost, c.kept)
 			}
 		})
 	}
@@ -109,18 +99,36 @@ func TestADiskKeepsWhatItHadBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	const lines = "7 open($/a$, O_RDWR) = 3</a>\n8 pwrite64(3</a>, $TWO$, 3, 1) = 3\n7 unlink($/d/b$) = 0\n"
-	events, err := readTrace(strings.NewReader(trace(root, lines)))
-	if err != nil {
+	d := newDisk(root, before)
+	if err := readTrace(strings.NewReader(trace(root, lines)), d.next); err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDisk(root, before, events)
-	if err != nil {
+	wantLeft(t, d, "a:one d/b:kept", "a:oTWO")
+}
+
+// A recording that keeps the last moment alone does not grow with what is written and synced again and again.
+func TestADiskForgetsHowItCameToWhatIsDurable(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	d := newDisk(root, newFolder(0o700))
+	d.forgets = true
+	lines := "7 open($/a$, O_RDWR|O_CREAT, 0600) = 3</a>\n7 fsync(4<>) = 0\n" + strings.Repeat("8 pwrite64(3</a>, $TWO$, 3, 1) = 3\n7 fsync(3</a>) = 0\n", 100) + "8 pwrite64(3</a>, $x$, 1, 0) = 1\n"
+	if err := readTrace(strings.NewReader(trace(root, lines)), d.next); err != nil {
 		t.Fatal(err)
 	}
+	if n, _, _ := d.find("a"); len(n.writes) != 1 || len(n.syncs) != 1 {
+		t.Errorf("%d writes and %d syncs are kept", len(n.writes), len(n.syncs))
+	}
+	wantLeft(t, d, "a:\x00TWO", "a:xTWO")
+}
+
+// wantLeft looks at what is left at the end if everything unsynced is lost, and if nothing is.
+func wantLeft(t *testing.T, d *disk, lost, kept string) {
+	t.Helper()
 	ways := losses(rand.New(rand.NewPCG(1, 1)))
-	for way, want := range map[int]string{0: "a:one d/b:kept", len(ways) - 1: "a:oTWO"} {
+	for way, want := range map[int]string{0: lost, len(ways) - 1: kept} {
 		dir := filepath.Join(t.TempDir(), "left")
-		if err := d.restore(dir, 1000, ways[way], lie{}); err != nil {
+		if err := d.restore(dir, math.MaxInt, ways[way], lie{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := listing(t, dir); got != want {
@@ -170,11 +178,8 @@ func TestAWriteThatTheRecordingDoesNotUnderstandIsAnError(t *testing.T) {
 		"7 io_uring_setup(8, {}) = 5\n",
 		"7 nonsense\n",
 	} {
-		events, err := readTrace(strings.NewReader(trace(root, "7 open($/a$, O_RDWR|O_CREAT, 0600) = 3</a>\n7 mkdir($/d$, 0700) = 0\n"+line)))
-		if err == nil {
-			_, err = newDisk(root, newFolder(0o700), events)
-		}
-		if err == nil {
+		d := newDisk(root, newFolder(0o700))
+		if readTrace(strings.NewReader(trace(root, "7 open($/a$, O_RDWR|O_CREAT, 0600) = 3</a>\n7 mkdir($/d$, 0700) = 0\n"+line)), d.next) == nil {
 			t.Errorf("%q was read", line)
 		}
 	}

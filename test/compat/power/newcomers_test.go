@@ -59,8 +59,19 @@ func (n *newcomers) sign(name string) (id identity, cert *x509.Certificate, err 
 	return id, cert, err
 }
 
-// register registers the CA with a template of its own.
-func (n *newcomers) register(ctx context.Context, c *client.Client) (err error) {
+// provisioning is a template of the CA's own.
+func provisioning() (object, error) {
+	body, err := json.Marshal(object{
+		"Parameters": object{"AWS::IoT::Certificate::CommonName": object{"Type": "String"}, "AWS::IoT::Certificate::Id": object{"Type": "String"}},
+		"Resources": object{
+			"thing":       object{"Type": "AWS::IoT::Thing", "Properties": object{"ThingName": object{"Ref": "AWS::IoT::Certificate::CommonName"}}},
+			"certificate": object{"Type": "AWS::IoT::Certificate", "Properties": object{"CertificateId": object{"Ref": "AWS::IoT::Certificate::Id"}}},
+			"policy":      object{"Type": "AWS::IoT::Policy", "Properties": object{"PolicyName": policy}}}})
+	return object{"registrationConfig": object{"templateBody": string(body), "roleArn": "arn:aws:iam::000000000000:role/provisioning"}}, err
+}
+
+// register registers the CA. in has what else is sent.
+func (n *newcomers) register(ctx context.Context, c *client.Client, in object) (err error) {
 	if n.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return err
 	}
@@ -76,25 +87,17 @@ func (n *newcomers) register(ctx context.Context, c *client.Client) (err error) 
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(object{
-		"Parameters": object{"AWS::IoT::Certificate::CommonName": object{"Type": "String"}, "AWS::IoT::Certificate::Id": object{"Type": "String"}},
-		"Resources": object{
-			"thing":       object{"Type": "AWS::IoT::Thing", "Properties": object{"ThingName": object{"Ref": "AWS::IoT::Certificate::CommonName"}}},
-			"certificate": object{"Type": "AWS::IoT::Certificate", "Properties": object{"CertificateId": object{"Ref": "AWS::IoT::Certificate::Id"}}},
-			"policy":      object{"Type": "AWS::IoT::Policy", "Properties": object{"PolicyName": policy}}}})
-	if err != nil {
-		return err
-	}
-	return c.REST(ctx, "iot", http.MethodPost, "/cacertificate?setAsActive=true&allowAutoRegistration=true", object{"caCertificate": ca.Cert, "verificationCertificate": proof.Cert,
-		"registrationConfig": object{"templateBody": string(body), "roleArn": "arn:aws:iam::000000000000:role/provisioning"}}, nil)
+	in["caCertificate"], in["verificationCertificate"] = ca.Cert, proof.Cert
+	return c.REST(ctx, "iot", http.MethodPost, "/cacertificate?setAsActive=true&allowAutoRegistration=true", in, nil)
 }
 
 func (n *newcomers) live(ctx context.Context, mark func(string) error) error {
 	c, err := n.admin(n.env)
-	if err == nil {
-		err = errors.Join(n.prepare(ctx, c), n.register(ctx, c), mark("registered"))
-	}
 	if err != nil {
+		return err
+	}
+	config, err := provisioning()
+	if err := errors.Join(err, n.prepare(ctx, c), n.register(ctx, c, config), mark("registered")); err != nil {
 		return err
 	}
 	for i := range 6 {

@@ -31,7 +31,7 @@ func observe(binary, dir string) (rec *recording, p *people, err error) {
 
 // watch records the first start of a server, and what is played with it then.
 func (p *people) watch(binary, dir string, play func(ctx context.Context, mark func(string) error) error) (*recording, error) {
-	r, err := record(binary, dir)
+	r, err := record(binary, dir, allMoments)
 	if err != nil {
 		return nil, err
 	}

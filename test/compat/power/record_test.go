@@ -15,6 +15,8 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -56,11 +58,12 @@ const slowSync = "3ms"
 // A recorder is a server under strace, with a helper process under the same strace that writes down what it is told: so the
 // trace has the moments of the clients in the order of the server's calls.
 type recorder struct {
-	dir    string // "disk" in it has the data folder, "trace" is the recording
+	dir    string // "disk" in it has the data folder
 	ports  ports
 	cmd    *exec.Cmd
-	server int   // process
-	before *node // what the folder had
+	server int        // process
+	rec    *recording // until read has said how reading it ended
+	read   chan error
 
 	mu    sync.Mutex
 	tell  *os.File
@@ -71,8 +74,16 @@ type recorder struct {
 func (r *recorder) root() string { return filepath.Join(r.dir, "disk") }
 func (r *recorder) data() string { return filepath.Join(r.root(), "data") }
 
+// A memory is how much a recording keeps.
+type memory bool
+
+const (
+	allMoments memory = false
+	theLast    memory = true // for more than there is room for: see disk.forgets
+)
+
 // record starts a server, bin or another one, on a folder that is not there yet.
-func record(binary, dir string) (*recorder, error) {
+func record(binary, dir string, m memory) (*recorder, error) {
 	p, err := freePorts()
 	if err != nil {
 		return nil, err
@@ -80,23 +91,30 @@ func record(binary, dir string) (*recorder, error) {
 	if err := os.Mkdir(filepath.Join(dir, "disk"), 0o700); err != nil {
 		return nil, err
 	}
-	return recordAgain(binary, dir, p)
+	return recordAgain(binary, dir, p, m)
 }
 
 // recordAgain is record on what "disk" in dir has.
-func recordAgain(binary, dir string, p ports) (_ *recorder, err error) {
-	r := &recorder{dir: dir, ports: p}
+func recordAgain(binary, dir string, p ports, m memory) (_ *recorder, err error) {
+	r := &recorder{dir: dir, ports: p, read: make(chan error, 1)}
 	if err := os.Remove(filepath.Join(r.data(), server.EnvFile)); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
-	if r.before, err = load(r.root()); err != nil {
+	before, err := load(r.root())
+	if err != nil {
 		return nil, err
 	}
+	r.rec = &recording{marks: map[string]int{}, ports: p, disk: newDisk(r.root(), before)}
+	r.rec.disk.forgets = m == theLast
 	in, tell, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	said, out, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	trace, traceOut, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
@@ -106,17 +124,22 @@ func recordAgain(binary, dir string, p ports) (_ *recorder, err error) {
 	}
 	defer log.Close()
 	r.tell, r.told, r.heard = tell, said, bufio.NewReader(said)
-	const script = `umask 022; echo $$ >&4; cat <&3 >&4 & exec "$@" 3<&- 4>&-`
+	const script = `exec 5>&-; umask 022; echo $$ >&4; cat <&3 >&4 & exec "$@" 3<&- 4>&-`
 	r.cmd = exec.Command("strace", "-f", "-y", "-xx", "-s", "10000000", "--seccomp-bpf", "-e", "trace="+traced,
-		"-e", "inject=fsync,fdatasync:delay_enter="+slowSync, "-o", filepath.Join(dir, "trace"),
+		"-e", "inject=fsync,fdatasync:delay_enter="+slowSync, "-o", "/dev/fd/5",
 		"sh", "-c", script, "sh")
 	r.cmd.Args = append(r.cmd.Args, r.ports.serve(binary, r.data())...)
-	r.cmd.Stderr, r.cmd.ExtraFiles = log, []*os.File{in, out}
+	r.cmd.Stderr, r.cmd.ExtraFiles = log, []*os.File{in, out, traceOut}
 	if err := r.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("strace, Debian package strace, is needed: %w", err)
 	}
 	in.Close()
 	out.Close()
+	traceOut.Close()
+	go func() {
+		defer trace.Close()
+		r.read <- r.rec.hear(trace)
+	}()
 	line, err := r.heard.ReadString('\n')
 	if err != nil {
 		return nil, errors.Join(err, r.cmd.Process.Kill())
@@ -150,14 +173,14 @@ func (r *recorder) said() []byte {
 	return b
 }
 
-// end stops the server in good order, which is part of the recording, and reads what was recorded.
+// end stops the server in good order, which is part of the recording.
 func (r *recorder) end() (*recording, error) {
 	late := time.AfterFunc(startTimeout, func() { _ = syscall.Kill(r.server, syscall.SIGKILL) })
 	defer late.Stop()
 	return r.stop(syscall.SIGTERM)
 }
 
-// cut kills the server, and reads what was recorded until then.
+// cut kills the server. The recording is what it did until then.
 func (r *recorder) cut() (*recording, error) { return r.stop(syscall.SIGKILL) }
 
 func (r *recorder) stop(with syscall.Signal) (*recording, error) {
@@ -168,21 +191,68 @@ func (r *recorder) stop(with syscall.Signal) (*recording, error) {
 	if s, ok := r.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && with == syscall.SIGKILL && s.Signaled() && s.Signal() == with {
 		ended = nil // strace ends as its program did
 	}
-	f, err := os.Open(filepath.Join(r.dir, "trace"))
-	if err = errors.Join(stop, ended, err); err != nil {
-		return nil, err
+	return r.rec, errors.Join(stop, ended, <-r.read)
+}
+
+// Lives are those of one server, each of which begins on what the loss of its power left of the one before.
+type lives struct {
+	binary, dir string
+	lost        int       // losses of power
+	on          *recorder // nil: the power is off
+	ports       ports
+}
+
+func (l *lives) life() string { return filepath.Join(l.dir, "life"+strconv.Itoa(l.lost)) }
+
+// disk is what the folder that holds the data folder is called.
+func (l *lives) disk() string { return filepath.Join(l.life(), "disk") }
+
+// begin starts the server for the first time.
+func (l *lives) begin() (env server.Env, err error) {
+	if err := os.Mkdir(l.life(), 0o700); err != nil {
+		return env, err
 	}
-	defer f.Close()
-	events, err := readTrace(f)
+	if l.on, err = record(l.binary, l.life(), theLast); err != nil {
+		return env, err
+	}
+	l.ports = l.on.ports
+	return ready(l.on.data(), l.on.gone)
+}
+
+// lose kills the server, and takes away what it had not synced.
+func (l *lives) lose(w loss) error {
+	r := l.on
+	l.on = nil
+	rec, err := r.cut()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	rec := &recording{marks: map[string]int{}, ports: r.ports}
-	for _, e := range events {
-		rec.note(e)
+	l.lost++
+	if err := os.Mkdir(l.life(), 0o700); err != nil {
+		return err
 	}
-	rec.disk, err = newDisk(r.root(), r.before, events)
-	return rec, err
+	return rec.disk.restore(l.disk(), math.MaxInt, w, lie{})
+}
+
+// again starts the server on what is left.
+func (l *lives) again() (env server.Env, err error) {
+	if l.on, err = recordAgain(l.binary, l.life(), l.ports, theLast); err != nil {
+		return env, err
+	}
+	return ready(l.on.data(), l.on.gone)
+}
+
+// over ends the last life if there was an error, of which the server may know more.
+func (l *lives) over(err error) error {
+	if l.on == nil {
+		return err
+	}
+	said := l.on.said()
+	_, _ = l.on.cut()
+	if err != nil {
+		err = fmt.Errorf("%w\n%.2000s", err, said)
+	}
+	return err
 }
 
 // A recording is what happened to a data folder, and when clients had seen what.
@@ -194,6 +264,16 @@ type recording struct {
 }
 
 const markPrefix = "seen "
+
+// hear listens to strace, which waits for it, until its end.
+func (r *recording) hear(trace io.Reader) error {
+	err := readTrace(trace, func(e event) error {
+		r.note(e)
+		return r.disk.next(e)
+	})
+	_, rest := io.Copy(io.Discard, trace)
+	return errors.Join(err, rest)
+}
 
 func (r *recording) note(e event) {
 	if e.name != "write" {

@@ -132,8 +132,7 @@ func (d *disk) onFile(e event) error {
 	case "lseek":
 		d.cursor[fd] = e.result
 	case "fsync", "fdatasync":
-		n.syncs = append(n.syncs, synced{e.begin, e.end, rel})
-		d.changes++
+		d.sync(n, synced{e.begin, e.end, rel})
 	case "fchmod":
 		mode, err := octal(e.args[1])
 		n.mode = mode

@@ -26,22 +26,21 @@ const traced = "open,openat,openat2,creat,lseek," +
 	"fsync,fdatasync,sync,syncfs,sync_file_range,msync," +
 	"rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,mkdir,mkdirat,rmdir,chmod,fchmod,fchmodat,utimensat"
 
-// readTrace reads what strace -f -xx -y -o wrote. Calls that failed are left out.
-func readTrace(r io.Reader) ([]event, error) {
+// readTrace reads what strace -f -xx -y -o writes, and hands on the calls as they end. Those that failed are left out.
+func readTrace(r io.Reader, use func(event) error) error {
 	type unfinished struct {
 		begin int
 		text  string
 	}
 	waiting := map[string]unfinished{} // by thread
-	var events []event
 	lines := bufio.NewReaderSize(r, 1<<20)
 	for n := 1; ; n++ {
 		line, err := lines.ReadString('\n')
 		if err == io.EOF {
-			return events, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		thread, text, _ := strings.Cut(strings.TrimSpace(line), " ")
 		text = strings.TrimSpace(text)
@@ -55,18 +54,21 @@ func readTrace(r io.Reader) ([]event, error) {
 		case strings.HasPrefix(text, "<... "):
 			_, rest, ok := strings.Cut(text, " resumed>")
 			if !ok {
-				return nil, fmt.Errorf("line %d: %.200s", n, text)
+				return fmt.Errorf("line %d: %.200s", n, text)
 			}
 			text, begin = waiting[thread].text+rest, waiting[thread].begin
 			delete(waiting, thread)
 		}
 		e, ok, err := parseCall(text)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			return fmt.Errorf("line %d: %w", n, err)
 		}
-		if ok {
-			e.begin, e.end = begin, n
-			events = append(events, e)
+		if !ok {
+			continue
+		}
+		e.begin, e.end = begin, n
+		if err := use(e); err != nil {
+			return fmt.Errorf("line %d: %w", n, err)
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,10 +29,25 @@ type draft struct {
 	place
 	Template string `arg:"" name:"file-or-name" help:"File with the body of a template (- is standard input), or the name of a stored one."`
 	As       string `help:"Name of the stored template that a file is to become a version of: its hook and role count." placeholder:"NAME"`
+	JITP     bool   `name:"jitp" help:"A file is the template of a CA, or its registration configuration as register-ca-certificate takes it (which is known without this)."`
+}
+
+// A registrationConfig is how a CA names its template: the AWS CLI's --registration-config file://….
+type registrationConfig struct {
+	TemplateBody string `json:"templateBody"`
+	TemplateName string `json:"templateName"`
+	RoleArn      string `json:"roleArn"`
+}
+
+// asConfig reads a file that may be the registration configuration of a CA.
+func asConfig(text []byte) (c registrationConfig, is bool) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	return c, d.Decode(&c) == nil && c.TemplateBody+c.TemplateName != ""
 }
 
 // request is what the API is asked about. What is no file and could be a name is one.
-func (d draft) request() (map[string]any, error) {
+func (d *draft) request() (map[string]any, error) {
 	in := map[string]any{}
 	var body []byte
 	var err error
@@ -38,6 +55,19 @@ func (d draft) request() (map[string]any, error) {
 		body, err = os.ReadFile("/dev/stdin")
 	} else {
 		body, err = os.ReadFile(d.Template)
+	}
+	if err == nil && d.JITP {
+		in["type"] = fleet.JITP
+	}
+	if c, is := asConfig(body); err == nil && is {
+		d.Template += " (templateBody)" // which is what lines are counted in
+		in["type"] = fleet.JITP
+		for name, v := range map[string]string{"templateBody": c.TemplateBody, "templateName": c.TemplateName, "roleArn": c.RoleArn} {
+			if v != "" {
+				in[name] = v
+			}
+		}
+		return in, nil
 	}
 	switch {
 	case err == nil:
@@ -84,6 +114,7 @@ func (c *templateLintCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	delete(in, "roleArn") // it is looked at when the template is tried
 	cl, err := c.client()
 	if err != nil {
 		return err
@@ -118,11 +149,13 @@ func (c *templateLintCmd) Run(ctx context.Context) error {
 
 type templateTryCmd struct {
 	draft
-	Param     map[string]string `help:"Parameter that the device would send, NAME=VALUE; may be given several times." placeholder:"NAME=VALUE" mapsep:"none"`
-	ClientID  string            `name:"client-id" help:"Client id of the device once it is provisioned (default: the name of its thing)." placeholder:"ID"`
-	Publish   []string          `help:"Topic that the device would publish to; may be given several times (default: what the policies allow)." placeholder:"TOPIC" sep:"none"`
-	Subscribe []string          `help:"Filter that the device would subscribe to; may be given several times." placeholder:"FILTER" sep:"none"`
-	CallHook  bool              `help:"Ask the template's hook, with an event marked as a trial (imprintTrial). Without it nothing is called."`
+	Param       map[string]string `help:"Parameter that the device would send, NAME=VALUE; may be given several times." placeholder:"NAME=VALUE" mapsep:"none"`
+	Certificate string            `help:"Certificate of a device, PEM: with the template of a CA, whose parameters come from it." placeholder:"FILE" type:"existingfile"`
+	Role        string            `help:"ARN of the role that the CA is registered with." placeholder:"ARN"`
+	ClientID    string            `name:"client-id" help:"Client id of the device once it is provisioned (default: the name of its thing)." placeholder:"ID"`
+	Publish     []string          `help:"Topic that the device would publish to; may be given several times (default: what the policies allow)." placeholder:"TOPIC" sep:"none"`
+	Subscribe   []string          `help:"Filter that the device would subscribe to; may be given several times." placeholder:"FILTER" sep:"none"`
+	CallHook    bool              `help:"Ask the template's hook, with an event marked as a trial (imprintTrial). Without it nothing is called."`
 }
 
 // decided is what the device could do.
@@ -136,7 +169,8 @@ type decided struct {
 type tried struct {
 	StatusCode              int
 	ErrorCode, ErrorMessage string
-	Hook, ThingName, Role   string
+	Hook, CA                string
+	ThingName, Role         string
 	DeviceConfiguration     map[string]string
 	Decisions               []struct{ Verb, Resource, Name, Part, Reason string }
 	Needs                   []struct{ Action, Resource string }
@@ -146,9 +180,20 @@ type tried struct {
 }
 
 func (c *templateTryCmd) Run(ctx context.Context) error {
+	c.JITP = c.JITP || c.Certificate != ""
 	in, err := c.request()
 	if err != nil {
 		return err
+	}
+	if c.Certificate != "" {
+		pem, err := os.ReadFile(c.Certificate)
+		if err != nil {
+			return err
+		}
+		in["certificatePem"] = string(pem)
+	}
+	if c.Role != "" {
+		in["roleArn"] = c.Role
 	}
 	cl, err := c.client()
 	if err != nil {
@@ -181,6 +226,9 @@ func (o tried) print() {
 	}
 	if o.Hook != "" {
 		fmt.Println("Hook:", o.Hook)
+	}
+	if o.CA != "" {
+		fmt.Println("CA:", o.CA)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	if len(o.Decisions) > 0 {

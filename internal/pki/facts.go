@@ -221,6 +221,16 @@ var pseudoParameters = map[string]string{
 	"SerialNumber":               "SerialNumber",
 }
 
+// PseudoParameters are the names of all parameters that certificates can provide, in order.
+func PseudoParameters() []string {
+	names := []string{PseudoPrefix + "Id"}
+	for _, parameter := range pseudoParameters {
+		names = append(names, PseudoPrefix+parameter)
+	}
+	slices.Sort(names)
+	return names
+}
+
 // PseudoPrefix begins the name of every parameter that a certificate provides.
 const PseudoPrefix = "AWS::IoT::Certificate::"
 

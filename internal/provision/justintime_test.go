@@ -271,15 +271,41 @@ func TestACAWithoutTemplateLeavesTheRestToOthers(t *testing.T) {
 	if provisioned || f.status(cert.ID) != fleet.PendingActivation {
 		t.Error("somebody has activated it")
 	}
-	why := view(f, func(tx *store.Tx) (string, error) { return WhyPending(tx, here, cert) })
-	if !strings.Contains(why, "$aws/events/certificates/registered/"+ca.ID) {
-		t.Errorf("it waits since %q", why)
+	waits := func(want string) {
+		t.Helper()
+		why := view(f, func(tx *store.Tx) (string, error) { return WhyPending(tx, here, cert) })
+		if !strings.Contains(why, "whoever listens to $aws/events/certificates/registered/"+ca.ID) || !strings.Contains(why, want) {
+			t.Errorf("it waits since %q, want %q", why, want)
+		}
 	}
+	rule := func(name, filter string, disabled bool) {
+		f.write(func(tx *store.Tx) error {
+			return tx.PutTopicRule(here, fleet.TopicRule{Name: name, Filter: filter, Disabled: disabled, Created: tx.Now()})
+		})
+	}
+	rule("another", "lamps/#", false)
+	rule("off", fleet.RegisteredTopic+"#", true)
+	waits("No rule of this account does: aws iot create-topic-rule")
+	rule("registration", fleet.RegisteredTopic+"+", false)
+	waits("The rule registration does, and nothing is known yet of what it made of this one")
+	check(t, f.Store.SaveTraces(t.Context(), []trace.Finished{decided(f, cert, "lamp-1 is not on the list")}))
+	waits("which has not been done. At 2")
+	waits("lamp-1 is not on the list (trace ")
 	f.pass(48 * time.Hour) // it does not expire as those do that were asked for over MQTT
 	check(t, f.Sweep(t.Context(), f.Clock.Now()))
 	if f.status(cert.ID) != fleet.PendingActivation {
 		t.Error("it has gone")
 	}
+}
+
+// decided is what is kept of a rule that has looked at the event that a certificate waits.
+func decided(f *fixture, c fleet.Certificate, says string) trace.Finished {
+	tr := trace.New(here, trace.Rule, f.Clock)
+	tr.Fact("topic", fleet.RegisteredTopic+c.CAID)
+	tr.Fact("certificateId", c.ID)
+	tr.Step("lambda", "%s", says)
+	record, subjects := tr.Finish(nil)
+	return trace.Finished{Scope: here, Record: record, Subjects: subjects}
 }
 
 func TestWhoIsNoNewcomer(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -30,7 +31,7 @@ type Review struct {
 // what is wrong with the body is among the findings.
 func (p *Service) Lint(ctx context.Context, s fleet.Scope, d Draft) (r Review, err error) {
 	var kind template.Kind
-	facts := template.LintFacts{Scope: s, Registry: true}
+	facts := template.LintFacts{Scope: s, Registry: true, Certificate: pki.PseudoParameters()}
 	err = p.Store.View(ctx, func(tx *store.Tx) error {
 		t, stored, err := d.load(tx, s)
 		if err != nil {
@@ -106,7 +107,7 @@ func registryFacts(tx *store.Tx, s fleet.Scope, name string, tm *template.Templa
 			return err
 		}
 	}
-	if err := absentNames(tx, s, tm, facts); err != nil || name == "" {
+	if err := absentNames(tx, s, tm, facts); err != nil || name == "" || tm.Kind() != template.Fleet {
 		return err
 	}
 	return claimPolicies(tx, s, name, facts)

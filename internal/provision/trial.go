@@ -24,9 +24,14 @@ import (
 // A Trial asks what a registration would come to. Nothing is written, and nobody is asked but, if so wanted, the hook.
 type Trial struct {
 	Draft
-	Parameters map[string]string
-	ClientID   string // of the device once it is provisioned; "": the name of its thing
-	CallHook   bool   // ask the hook, with an event that says that it is a trial
+	Parameters map[string]string // of RegisterThing
+	ClientID   string            // of the device once it is provisioned; "": the name of its thing
+	CallHook   bool              // ask the hook, with an event that says that it is a trial
+
+	// For a template of a CA (JITP).
+	Certificate string        // PEM, of the device: its parameters come from it
+	Role        string        // ARN that the CA is registered with; "": that of a stored template
+	Caller      *fleet.Caller // must be allowed to pass Role
 
 	// Topics that the device will use. Without any, they are made of what the policies allow.
 	Publish, Subscribe []string
@@ -37,6 +42,7 @@ type Outcome struct {
 	Refusal *fleet.Error // what the device would be told; nil: it would be registered
 
 	Hook          string // what it said, or that it would be asked; "": there is none
+	CA            string // what becomes of the device's certificate when it comes first (JITP)
 	Thing         string
 	Configuration map[string]string
 	Decisions     []template.Decision
@@ -63,8 +69,11 @@ type trial struct {
 	t     fleet.Template
 	role  bool // the template's role is known
 	out   Outcome
-	id    string   // of a certificate that nobody has
+	id    string   // of a certificate that nobody has; in a trial of JITP that of the device
 	texts []string // of the policies that would count
+
+	device *pki.Facts // in a trial of JITP
+	ca     string     // id of the CA that would register the device; "": none would
 }
 
 // Try plays a registration through. Errors are those of the draft: of KindNotFound and KindInvalid; what would be refused to the device is in
@@ -82,8 +91,11 @@ func (p *Service) Try(ctx context.Context, s fleet.Scope, t Trial) (*Outcome, er
 	if err != nil {
 		return nil, err
 	}
-	if tm.Kind() != template.Fleet {
-		return nil, fleet.Invalid("provisioning template", r.t.Name, "is of type %s: only what devices register with over MQTT can be tried", r.t.Type)
+	if tm.Kind() == template.JITP {
+		return r.firstConnection(ctx, tm)
+	}
+	if r.Certificate != "" || r.Role != "" {
+		return nil, fleet.Invalid("provisioning template", r.t.Name, "is of type %s: certificate and role are for templates of type JITP", r.t.Type)
 	}
 	r.out.Budget = tm.Settings().ReplyBudget
 	params := t.Parameters
@@ -173,7 +185,7 @@ func (r *trial) plan(tx *store.Tx, d *template.Desired) error {
 	if err != nil {
 		return err
 	}
-	snap.Requester, snap.HookAllowed = r.scope.IoT("cert", r.id), r.t.Hook != nil
+	snap.Requester, snap.HookAllowed, snap.Vouched = r.scope.IoT("cert", r.id), r.t.Hook != nil && r.device == nil, r.device != nil
 	if d.Certificate != nil {
 		snap.Certificate = &template.CertificateState{Certificate: fleet.Certificate{ID: r.id, Status: fleet.PendingActivation, Mode: fleet.ModeDefault}}
 	}
@@ -201,7 +213,7 @@ func (r *trial) plan(tx *store.Tx, d *template.Desired) error {
 }
 
 func (r *trial) checkTrialRole(tx *store.Tx) error {
-	caller, err := r.Permissions.AssumeForService(tx, r.scope, r.t.RoleARN, iotService, templateARN(r.scope, r.t.Name))
+	caller, err := r.Permissions.AssumeForService(tx, r.scope, r.t.RoleARN, iotService, r.source())
 	if err != nil {
 		r.out.Role = fmt.Sprintf("%s cannot be assumed by %s: %v", r.t.RoleARN, iotService, err)
 		return fleet.Denied("Access Denied: the template's provisioning role %s cannot be assumed by %s", r.t.RoleARN, iotService)
@@ -233,6 +245,9 @@ func (r *trial) connection(tx *store.Tx, d *template.Desired, snap template.Snap
 		client = "example-client"
 	}
 	facts := policy.Context{}
+	if r.device != nil {
+		maps.Copy(facts, r.device.Context())
+	}
 	facts.Set(policy.KeyClientID, client)
 	facts.Set(policy.KeyCertificateID, r.id)
 	facts.Set(policy.KeyThingIsAttached, "false")

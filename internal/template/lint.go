@@ -38,6 +38,8 @@ type Finding struct {
 type LintFacts struct {
 	Scope fleet.Scope // account and region that it is for
 
+	Certificate []string // parameters that a certificate can give a value (JITP); nil: not known
+
 	// Registry says that the fields below were looked up.
 	Registry    bool
 	Hook        bool              // it has a pre-provisioning hook
@@ -265,13 +267,16 @@ func (l *linter) rehearse() {
 
 // exampleScope gives each parameter its default, or an example.
 func (t *Template) exampleScope() *scope {
-	values := map[string]string{}
+	values, service := map[string]string{}, map[string]string{CertificateID: strings.Repeat("0", 64)}
 	for name, def := range t.parameters {
-		if def == nil && !strings.HasPrefix(name, pseudoPrefix) {
+		switch pseudo := strings.HasPrefix(name, pseudoPrefix); {
+		case !pseudo && def == nil:
 			values[name] = ExampleValue(name)
+		case pseudo && t.kind == JITP && name != CertificateID:
+			service[name] = ExampleValue(name[strings.LastIndexByte(name, ':')+1:])
 		}
 	}
-	return &scope{t: t, params: values, service: map[string]string{CertificateID: strings.Repeat("0", 64)}, lenient: t.kind == Inline || t.kind == Bulk}
+	return &scope{t: t, params: values, service: service, lenient: t.kind == Inline || t.kind == Bulk}
 }
 
 // Example works out what the template asks for with the given parameters and with examples for those that have neither a value nor a default.

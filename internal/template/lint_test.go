@@ -23,8 +23,11 @@ func TestEachRuleFindsItsExample(t *testing.T) {
 			for name, facts := range map[string]string{"bad": "facts", "good": "good facts"} {
 				known := LintFacts{Scope: here}
 				g.decode(t, facts, &known)
-				body := g.sections[name]
-				found := Lint(strings.TrimSuffix(body, "\n"), Fleet, known)
+				body, kind := g.sections[name], Fleet
+				if rule.ID == "parameter-certificate" {
+					kind = JITP
+				}
+				found := Lint(strings.TrimSuffix(body, "\n"), kind, known)
 				i := slices.IndexFunc(found, func(f Finding) bool { return f.Rule == rule.ID })
 				switch {
 				case i < 0 && name == "bad":

@@ -38,6 +38,7 @@ func init() { // not in the declaration: checks refer to rules
 
 		{"parameter-undeclared", SeverityError, "what Ref and Fn::Sub name is declared in Parameters", (*linter).parameterUndeclared, true},
 		{"parameter-pseudo", SeverityError, "of the names that begin with AWS:: only AWS::IoT::Certificate::Id has a value in a fleet template", (*linter).parameterPseudo, true},
+		{"parameter-certificate", SeverityError, "the parameters of a JITP template are those that a certificate has, or have a default", (*linter).parameterCertificate, true},
 		{"parameter-unused", SeverityHint, "a parameter that is declared is used", (*linter).parameterUnused, true},
 		{"mapping-missing", SeverityError, "what Fn::FindInMap looks up stands in Mappings", (*linter).mappingMissing, true},
 		{"policy-choice", SeverityError, "a parameter that chooses a policy chooses among AllowedPolicyNames", (*linter).policyChoice, false},
@@ -80,12 +81,12 @@ func (l *linter) certificateInactive() {
 	}
 	if c, err := l.t.evalCertificate(l.t.exampleScope(), l.t.cert); err == nil && c.Status != "ACTIVE" {
 		l.at(pointer("", "Resources", l.t.cert.logical, "Properties", "Status"), "say ACTIVE, or activate each certificate with UpdateCertificate",
-			"the certificate becomes %s: the device is told that all went well, and cannot connect", c.Status)
+			"the certificate becomes %s: the device is provisioned, and cannot connect", c.Status)
 	}
 }
 
 func (l *linter) thingMissing() {
-	if l.t.thing == nil {
+	if l.t.thing == nil && l.kind != JITP {
 		l.at(pointer("", "Resources"), "add a resource of type AWS::IoT::Thing with a ThingName",
 			"the template has no thing, so the answer has no thingName, and several device clients take that for a failure")
 	}
@@ -181,6 +182,22 @@ func (l *linter) parameterPseudo() {
 	for _, r := range l.refs {
 		if strings.HasPrefix(r.name, pseudoPrefix) && r.name != CertificateID {
 			l.at(r.pointer, "write the value itself, or keep it in Mappings", `%s has no value in a fleet template: devices are refused with "Cannot resolve reference value: %[1]s"`, clip(r.name))
+		}
+	}
+}
+
+func (l *linter) parameterCertificate() {
+	if l.kind != JITP {
+		return
+	}
+	declared, _ := l.root.get("Parameters")
+	for i, name := range declared.keys {
+		_, has := declared.items[i].get("Default")
+		switch pseudo := strings.HasPrefix(name, pseudoPrefix); {
+		case pseudo && l.facts.Certificate != nil && !slices.Contains(l.facts.Certificate, name):
+			l.at(pointer("", "Parameters", name), "take it out; a certificate can have "+strings.Join(l.facts.Certificate, ", "), `no certificate has %s: devices are refused with "Cannot resolve reference value: %[1]s"`, clip(name))
+		case !pseudo && !has:
+			l.at(pointer("", "Parameters", name), "give it a Default, or take the value from the certificate", "nobody gives %s a value: devices that their CA vouches for send no parameters", clip(name))
 		}
 	}
 }

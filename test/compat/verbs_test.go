@@ -30,6 +30,11 @@ func TestTheOperatorsVerbs(t *testing.T) {
 		t.Errorf("env gave %q, want %q", out, want)
 	}
 
+	if out := verb("env", "--data", s.data, "--region", "eu-west-1"); !strings.Contains(out, "export AWS_REGION='eu-west-1'\n") || !strings.Contains(out, "export AWS_DEFAULT_REGION='eu-west-1'\n") ||
+		strings.Contains(out, "us-east-1") {
+		t.Errorf("env of another region:\n%s", out)
+	}
+
 	// A key from the machine of the server works; so does one of a new account, which sees nothing of the first.
 	keyForm := regexp.MustCompile(`AWS_ACCESS_KEY_ID=(AKIA\S{16})\nAWS_SECRET_ACCESS_KEY=(\S{40})\n`)
 	for _, args := range [][]string{{"admin", "create-key", "--data", s.data}, {"account", "create", "second tenant", "--data", s.data}} {

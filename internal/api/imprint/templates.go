@@ -86,10 +86,14 @@ type AnswerSize struct {
 	BytesMQTT int    `wire:"bytesMqtt5,required"` // MQTT 5
 }
 
-// TryTemplateInput plays a registration through. Without topics they are made of what the policies allow.
+// TryTemplateInput plays a registration through. Without topics they are made of what the policies allow. A template of type JITP takes the PEM of a
+// device's certificate in place of parameters, and the role that the CA is registered with, which the caller must be allowed to pass.
 type TryTemplateInput struct {
 	TemplateName *string           `wire:"templateName" shape:"TemplateName"`
 	TemplateBody *string           `wire:"templateBody" shape:"TemplateBody"`
+	Type         *string           `wire:"type"`
+	Certificate  *string           `wire:"certificatePem" shape:"CertificatePem"`
+	RoleArn      *string           `wire:"roleArn" shape:"RoleArn"`
 	Parameters   map[string]string `wire:"parameters"`
 	ClientId     *string           `wire:"clientId"`
 	Publish      []string          `wire:"publish" shape:"Topics"`
@@ -102,6 +106,7 @@ type TryTemplateOutput struct {
 	ErrorCode     *string           `wire:"errorCode"`
 	ErrorMessage  *string           `wire:"errorMessage"`
 	Hook          *string           `wire:"hook"`
+	CA            *string           `wire:"ca"` // what becomes of the certificate of a JITP device
 	ThingName     *string           `wire:"thingName"`
 	Configuration map[string]string `wire:"deviceConfiguration"`
 	Decisions     []Decision        `wire:"decisions,required"`
@@ -173,12 +178,14 @@ func (a *api) tryTemplateWithHook(ctx context.Context, in *TryTemplateInput) (*T
 }
 
 func (a *api) try(ctx context.Context, in *TryTemplateInput, hook bool) (*TryTemplateOutput, error) {
-	o, err := a.Provision.Try(ctx, scopeOf(ctx), provision.Trial{Draft: provision.Draft{Name: wire.Value(in.TemplateName), Body: wire.Value(in.TemplateBody)},
-		Parameters: in.Parameters, ClientID: wire.Value(in.ClientId), CallHook: hook, Publish: in.Publish, Subscribe: in.Subscribe})
+	o, err := a.Provision.Try(ctx, scopeOf(ctx), provision.Trial{
+		Draft:      provision.Draft{Name: wire.Value(in.TemplateName), Body: wire.Value(in.TemplateBody), Type: fleet.TemplateType(wire.Value(in.Type))},
+		Parameters: in.Parameters, ClientID: wire.Value(in.ClientId), CallHook: hook, Publish: in.Publish, Subscribe: in.Subscribe,
+		Certificate: wire.Value(in.Certificate), Role: wire.Value(in.RoleArn), Caller: fleet.CallerFrom(ctx)})
 	if err != nil {
 		return nil, err
 	}
-	out := &TryTemplateOutput{Hook: wire.Optional(o.Hook), ThingName: wire.Optional(o.Thing), Configuration: o.Configuration, Decisions: []Decision{}, Needs: []Need{},
+	out := &TryTemplateOutput{Hook: wire.Optional(o.Hook), CA: wire.Optional(o.CA), ThingName: wire.Optional(o.Thing), Configuration: o.Configuration, Decisions: []Decision{}, Needs: []Need{},
 		Role: wire.Optional(o.Role), Connection: []Decided{}, Answers: answers(o.Answers)}
 	if o.Refusal != nil {
 		status, code, message := provision.Refusal(o.Refusal)

@@ -6,7 +6,7 @@ TAGS    ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 
-.PHONY: all otel build pkcs11 deb deb-test demo test unit compat pkcs11-test fuzz-cover fuzz-bugs race bench flood soak fuzz generate lint deps clean go-version
+.PHONY: all otel build pkcs11 deb deb-test fresh-test demo test unit compat pkcs11-test fuzz-cover fuzz-bugs race bench flood soak fuzz generate lint deps clean go-version
 
 all: build
 
@@ -27,6 +27,10 @@ deb: build
 
 deb-test: deb
 	sh scripts/deb-test build/deb
+
+# README's two commands on a fresh Debian (as root, with debootstrap and the network), in 20 to 40 minutes.
+fresh-test: go-version
+	sh scripts/fresh-test "$(GO)"
 
 demo: build
 	bin/imprint demo

@@ -259,7 +259,7 @@ func (x *exchange) copyObject() error {
 	}
 	was, file, err := x.Folder.File(x.ctx, x.caller.Scope, name, key)
 	if err != nil {
-		return err
+		return x.untold(err, name)
 	}
 	defer file.Close()
 	o, err := x.described()

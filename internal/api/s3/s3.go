@@ -119,11 +119,18 @@ func (x *exchange) serve() (err error) {
 		return err
 	}
 	err = op.do(x)
-	if fleet.KindOf(err) == fleet.KindNotFound && x.req.key != "" && x.authorize("ListBucket", bucket.ARN(x.req.bucket, ""), nil) != nil {
-		// Who may not list a bucket is not told what is not in it.
-		return fleet.Denied("%s is not authorized to perform: s3:ListBucket on resource: %s, so what is missing is not told", x.caller.ARN, bucket.ARN(x.req.bucket, ""))
+	if x.req.key != "" {
+		err = x.untold(err, x.req.bucket)
 	}
 	return err
+}
+
+// untold is an error about an object of a bucket: who may not list the bucket is not told what is not in it.
+func (x *exchange) untold(err error, name string) error {
+	if err == nil || fleet.KindOf(err) != fleet.KindNotFound || x.authorize("ListBucket", bucket.ARN(name, ""), nil) == nil {
+		return err
+	}
+	return fleet.Denied("%s is not authorized to perform: s3:ListBucket on resource: %s, so what is missing is not told", x.caller.ARN, bucket.ARN(name, ""))
 }
 
 func (x *exchange) authorize(action, resource string, conditions map[string][]string) error {

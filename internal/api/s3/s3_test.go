@@ -25,7 +25,7 @@ type world struct {
 	testing.TB
 	api    *API
 	caller fleet.Caller
-	deny   string // an action
+	deny   string // an action, perhaps with a space and its resource
 	asked  []string
 }
 
@@ -43,7 +43,7 @@ func newWorld(t testing.TB) *world {
 		},
 		Authorize: func(_ context.Context, _ *fleet.Caller, a wire.Access) error {
 			w.asked = append(w.asked, a.Action+" "+strings.Join(a.Resources, ","))
-			if a.Action == w.deny {
+			if a.Action == w.deny || w.asked[len(w.asked)-1] == w.deny {
 				return fleet.Denied("denied")
 			}
 			return nil
@@ -136,6 +136,27 @@ func TestWhatIsMissingIsNotToldToWhoMayNotList(t *testing.T) {
 		if status, code, _ := w.call("GET", target, ""); status != http.StatusForbidden || code != "AccessDenied" {
 			t.Errorf("%s: %d %s", target, status, code)
 		}
+	}
+}
+
+func TestACopyDoesNotTellWhatIsMissingInItsSource(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.call("PUT", "/src", "")
+	w.call("PUT", "/src/there", "x")
+	copied := func(key string) string {
+		_, body, _ := w.call("PUT", "/bkt/to", "", "X-Amz-Copy-Source", "src/"+key)
+		return body
+	}
+	if code := copied("none"); code != "NoSuchKey" {
+		t.Errorf("told %q", code)
+	}
+	w.deny = "s3:ListBucket arn:aws:s3:::src"
+	if code := copied("none"); code != "AccessDenied" {
+		t.Errorf("told %q of what may not be listed", code)
+	}
+	if body := copied("there"); !strings.Contains(body, "<CopyObjectResult") {
+		t.Errorf("what is there: %q", body)
 	}
 }
 

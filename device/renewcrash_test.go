@@ -316,3 +316,27 @@ func TestARenewalSeesWhatAnotherProcessHasJustChanged(t *testing.T) {
 		t.Errorf("%v, %v", r, err)
 	}
 }
+
+// Whoever applies a configuration may take longer than the identity lasts that it came with.
+func TestAConfigurationThatWasAppliedLateIsNotTheNextOnes(t *testing.T) {
+	t.Parallel()
+	s, old, now := aging(t, false)
+	for range 2 {
+		if _, _, err := s.renew(now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id, err := s.store().Identity()
+	if err != nil || id.slot != old.slot {
+		t.Fatalf("the slot of the first identity is not in use again: %v", err)
+	}
+	if err := s.store().MarkConfigurationApplied(old); err != nil {
+		t.Error(err)
+	}
+	if s.store().ConfigurationApplied(id) {
+		t.Error("the configuration of a former identity counts for the one in use")
+	}
+	if err := s.store().MarkConfigurationApplied(id); err != nil || !s.store().ConfigurationApplied(id) {
+		t.Errorf("its own does not: %v", err)
+	}
+}

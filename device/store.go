@@ -370,13 +370,13 @@ func (s *Store) Reset() error {
 
 // ConfigurationApplied reports whether MarkConfigurationApplied was called for this identity.
 func (s *Store) ConfigurationApplied(id *Identity) bool {
-	_, err := s.fs.Mode(s.path(id.slot, fileApplied))
-	return err == nil
+	of, err := s.fs.ReadFile(s.path(id.slot, fileApplied))
+	return err == nil && (len(of) == 0 || string(of) == id.CertificateID) // earlier releases did not say whose it was
 }
 
 // MarkConfigurationApplied remembers that whoever wanted the device configuration of id has had it.
 func (s *Store) MarkConfigurationApplied(id *Identity) error {
-	return s.write(id.slot, newFile{fileApplied, nil})
+	return s.write(id.slot, newFile{fileApplied, []byte(id.CertificateID)}) // the slot may be another identity's by now
 }
 
 // A Status tells what is in a store.

@@ -29,7 +29,8 @@ type Request struct {
 // Present ends when the connection has. It is for work that is of no use to anybody else.
 func (r *Request) Present() context.Context { return r.conn.requests.Load().present }
 
-// ErrUnheard says that nobody hears an answer: the connection has gone, or has no subscription for it, or may not receive it.
+// ErrUnheard says that nobody hears an answer: the connection has gone, or has no subscription for it, or may not receive it, or takes
+// nothing that it is sent.
 var ErrUnheard = errors.New("nobody hears the answer")
 
 // TooLarge says that a client does not take packets as large as its answer (MQTT 5 section 3.1.2.11.4: those are not sent).
@@ -50,7 +51,7 @@ func (r *Request) Reply(m *Message) error {
 	s := c.sess
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conn != c {
+	if s.conn != c || c.how.Load() != nil {
 		return ErrUnheard
 	}
 	qos, ok := s.granted(m.Topic)
@@ -61,7 +62,9 @@ func (r *Request) Reply(m *Message) error {
 	if n := c.out.enc.over(o, s.space.b.now()); n > 0 {
 		return &TooLarge{n, int(c.out.enc.maxPacket)}
 	}
-	s.push(c, o, nil)
+	if !s.push(c, o, nil) {
+		return ErrUnheard
+	}
 	return nil
 }
 

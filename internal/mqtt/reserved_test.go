@@ -89,6 +89,24 @@ func TestAReservedAnswerNeedsASubscriptionAndPermission(t *testing.T) {
 	c.Quiet() // an answer dies with its connection
 }
 
+func TestAnAnswerThatFindsNoRoomIsNotThoughtToBeHeard(t *testing.T) {
+	t.Parallel()
+	answered := make(chan error, 1)
+	s := serve(t, Config{Queue: 1, Reserved: map[string]Handler{"$aws/ask": func(_ context.Context, r *Request) {
+		answered <- r.Reply(&Message{Topic: "$aws/ask/accepted"})
+	}}})
+	c := s.dial(&peer{}, 5).Connected("c", func(pk *packets.Packet) { pk.Properties.ReceiveMaximum = 1 })
+	c.Subscribe("$aws/ask/accepted", "t")
+	for range 2 { // one is never acknowledged, the other waits behind it
+		if err := s.Publish(t.Context(), testScope, &Message{Topic: "t", QoS: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Want(packets.Publish)
+	c.Publish("$aws/ask", "", 1)
+	want(t, "reply", <-answered, ErrUnheard)
+}
+
 func TestReservedTopicsNeverReachTheTree(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, v byte) {

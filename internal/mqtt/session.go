@@ -65,25 +65,23 @@ func (s *session) deliver(m *Message, qos byte, retain bool, w *wait) {
 	s.push(s.conn, o, w)
 }
 
-// push sends a message to the connected client, or has it wait. The session is locked.
-func (s *session) push(c *conn, o outgoing, w *wait) {
+// push sends a message to the connected client, or has it wait. It reports false if it does neither. The session is locked.
+func (s *session) push(c *conn, o outgoing, w *wait) bool {
 	if o.qos == 0 {
-		if may, _ := s.mayReceive(c, &o); may && !c.clogged() && c.maySend() {
-			c.sendMessage(&o, s.space.b.now())
-		}
-		return
+		may, _ := s.mayReceive(c, &o)
+		return may && !c.clogged() && c.maySend() && c.sendMessage(&o, s.space.b.now())
 	}
 	if len(s.queue) > 0 && !s.replay || !s.room(c) {
-		s.enqueue(o, w)
+		kept := s.enqueue(o, w)
 		s.drain(c) // there may be room meanwhile
-		return
+		return kept
 	}
 	if !o.private && !c.maySend() {
-		s.enqueue(o, w)
+		kept := s.enqueue(o, w)
 		s.later()
-		return
+		return kept
 	}
-	s.transmit(c, o, w)
+	return s.transmit(c, o, w)
 }
 
 // room reports whether another QoS 1 message may be sent now. A message that the client has not acknowledged for an hour is given
@@ -97,12 +95,13 @@ func (s *session) room(c *conn) bool {
 }
 
 // transmit sends a QoS 1 message now, and has it kept before its publisher is told. Where nobody can tell whether the client may have
-// it, the connection ends and the message is the session's still. The session is locked.
-func (s *session) transmit(c *conn, o outgoing, w *wait) {
+// it, the connection ends and the message is the session's still. It reports false if the message is not for the client. The session
+// is locked.
+func (s *session) transmit(c *conn, o outgoing, w *wait) bool {
 	may, unknown := s.mayReceive(c, &o)
 	if !may && unknown == nil {
 		s.forget(&o)
-		return
+		return false
 	}
 	o.id = s.nextID()
 	now := s.space.b.now()
@@ -111,10 +110,11 @@ func (s *session) transmit(c *conn, o outgoing, w *wait) {
 	}
 	if may && !c.sendMessage(&o, now) {
 		s.forget(&o)
-		return
+		return false
 	}
 	s.keep(&o, w)
 	s.inFlight = append(s.inFlight, o)
+	return true
 }
 
 // keep puts a message of a durable session into the journal, once.
@@ -171,10 +171,11 @@ func (s *session) find(id uint16) int {
 	return -1
 }
 
-// enqueue has a message wait. When there is no room the new message is dropped (iot-core spec 6.6). QoS 0 never waits.
-func (s *session) enqueue(o outgoing, w *wait) {
+// enqueue has a message wait, and reports whether it does. When there is no room the new message is dropped (iot-core spec 6.6). QoS 0
+// never waits.
+func (s *session) enqueue(o outgoing, w *wait) bool {
 	if o.qos == 0 || s.gone {
-		return
+		return false
 	}
 	if len(s.queue) >= s.space.b.cfg.Queue {
 		s.dropExpired()
@@ -182,10 +183,11 @@ func (s *session) enqueue(o outgoing, w *wait) {
 	if len(s.queue) >= s.space.b.cfg.Queue || !s.space.reserve(o.message.size()) {
 		s.space.b.dropped.Add(1)
 		s.forget(&o)
-		return
+		return false
 	}
 	s.keep(&o, w)
 	s.queue = append(s.queue, o)
+	return true
 }
 
 // dropExpired forgets messages whose life has ended while they waited, so that they keep no place from others. It looks for them once a

@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +45,27 @@ func (s *site) download(t *testing.T, link string) (int, string) {
 	body, err := io.ReadAll(res.Body)
 	check(t, err)
 	return res.StatusCode, string(body)
+}
+
+// An SDK that nobody has told to name buckets in the path does so if the endpoint is an address.
+func TestBucketsAtAnAddressNeedNoPathStyle(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	at, err := url.Parse(s.get("AWS_ENDPOINT_URL"))
+	check(t, err)
+	at.Host = net.JoinHostPort("127.0.0.1", at.Port())
+	o := s.objects(t).Options()
+	o.BaseEndpoint, o.UsePathStyle = aws.String(at.String()), false
+	c, bucket, key := s3.New(o), aws.String("at-an-address"), aws.String("a/b")
+	_, err = c.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: bucket})
+	check(t, err)
+	_, err = c.PutObject(t.Context(), &s3.PutObjectInput{Bucket: bucket, Key: key, Body: strings.NewReader("x")})
+	check(t, err)
+	out, err := c.GetObject(t.Context(), &s3.GetObjectInput{Bucket: bucket, Key: key})
+	check(t, err)
+	if b, err := io.ReadAll(out.Body); err != nil || string(b) != "x" {
+		t.Errorf("%q, %v", b, err)
+	}
 }
 
 func TestBucketsWithTheAWSCLI(t *testing.T) {

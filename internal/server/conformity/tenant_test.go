@@ -287,13 +287,13 @@ func (a *tenant) furnishUserPool() {
 	pool := a.do("cognito-idp", "CreateUserPool", object{"PoolName": a.private, "UserPoolTags": object{"of": a.private}}).dig("UserPool", "Id")
 	client := a.do("cognito-idp", "CreateUserPoolClient", object{"UserPoolId": pool, "ClientName": a.private,
 		"ExplicitAuthFlows": []any{"ALLOW_USER_PASSWORD_AUTH", "ALLOW_ADMIN_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"}}).dig("UserPoolClient", "ClientId")
-	a.do("cognito-idp", "AdminCreateUser", object{"UserPoolId": pool, "Username": "ada", "MessageAction": "SUPPRESS",
+	a.do("cognito-idp", "AdminCreateUser", object{"UserPoolId": pool, "Username": "ursula", "MessageAction": "SUPPRESS",
 		"UserAttributes": []any{object{"Name": "name", "Value": a.private}}})
-	a.do("cognito-idp", "AdminSetUserPassword", object{"UserPoolId": pool, "Username": "ada", "Password": password, "Permanent": true})
+	a.do("cognito-idp", "AdminSetUserPassword", object{"UserPoolId": pool, "Username": "ursula", "Password": password, "Permanent": true})
 	a.do("cognito-idp", "CreateGroup", object{"UserPoolId": pool, "GroupName": "people", "Description": a.private})
-	a.do("cognito-idp", "AdminAddUserToGroup", object{"UserPoolId": pool, "GroupName": "people", "Username": "ada"})
+	a.do("cognito-idp", "AdminAddUserToGroup", object{"UserPoolId": pool, "GroupName": "people", "Username": "ursula"})
 	signIn := a.do("cognito-idp", "InitiateAuth", object{"ClientId": client, "AuthFlow": "USER_PASSWORD_AUTH",
-		"AuthParameters": object{"USERNAME": "ada", "PASSWORD": password}})
+		"AuthParameters": object{"USERNAME": "ursula", "PASSWORD": password}})
 	a.refresh = signIn.dig("AuthenticationResult", "RefreshToken")
 	access := signIn.dig("AuthenticationResult", "AccessToken")
 	a.do("cognito-idp", "SetUserPoolMfaConfig", object{"UserPoolId": pool, "MfaConfiguration": "OPTIONAL", "SoftwareTokenMfaConfiguration": object{"Enabled": true}})
@@ -313,14 +313,14 @@ func (a *tenant) furnishUserPool() {
 		"JobId": job, "JobName": "people", "CloudWatchLogsRoleArn": logs,
 		"ProviderName": "Corp", "CreateIdentityProvider.ProviderName": "More", "ProviderType": "OIDC", "ProviderDetails": corp, "IdpIdentifier": "corp.example",
 		"IdpIdentifiers": absent{}, "AttributeMapping": object{"name": "name"},
-		"DestinationUser": object{"ProviderName": "Cognito", "ProviderAttributeValue": "ada"},
+		"DestinationUser": object{"ProviderName": "Cognito", "ProviderAttributeValue": "ursula"},
 		"SourceUser":      object{"ProviderName": "Corp", "ProviderAttributeName": "Cognito_Subject", "ProviderAttributeValue": "x"},
 		"User":            object{"ProviderName": "Corp", "ProviderAttributeName": "Cognito_Subject", "ProviderAttributeValue": "x"},
 		"Domain":          domain, "CreateUserPoolDomain.Domain": domain + "-more", "Identifier": "api", "CreateResourceServer.Identifier": "more",
 		"CSS": "", "ImageFile": absent{}, "CustomDomainConfig": absent{},
-		"UserPoolId": pool, "ClientId": client, "Username": "ada", "PoolName": "pool", "ClientName": "app", "Password": password, "Permanent": true,
-		"AdminInitiateAuth.AuthFlow": "ADMIN_USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "ada", "PASSWORD": password},
-		"AdminRespondToAuthChallenge.ChallengeName": "NEW_PASSWORD_REQUIRED", "ChallengeResponses": object{"USERNAME": "ada", "NEW_PASSWORD": password},
+		"UserPoolId": pool, "ClientId": client, "Username": "ursula", "PoolName": "pool", "ClientName": "app", "Password": password, "Permanent": true,
+		"AdminInitiateAuth.AuthFlow": "ADMIN_USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "ursula", "PASSWORD": password},
+		"AdminRespondToAuthChallenge.ChallengeName": "NEW_PASSWORD_REQUIRED", "ChallengeResponses": object{"USERNAME": "ursula", "NEW_PASSWORD": password},
 		"AdminRespondToAuthChallenge.Session": strings.Repeat("a", 32),
 		"UserAttributes":                      []any{object{"Name": "name", "Value": "changed"}}, "UserAttributeNames": []any{"name"}, "AdminCreateUser.Username": "eve",
 		"CustomAttributes": []any{object{"Name": "new", "AttributeDataType": "String"}}, "CreateGroup.GroupName": "more", "UpdateGroup.Description": "changed",

@@ -15,14 +15,14 @@ type question struct {
 	name    string
 	ask     func(tx *Tx, c storetest.Crowd) (int, error)
 	more    int  // statements that it may take in a large registry beyond those in a small one
-	passing bool // it passes over rows that are not asked for: the large registry may take three times as many steps for a result
+	passing bool // it passes over rows that are not asked for: a large registry may take three times as many steps for a result
 }
 
 // upTo is for questions that go by what they find.
 func (q question) upTo(more int) question { q.more = more; return q }
 
-// past is for questions that pass over up to so many rows as there are in a small registry, of which each takes few steps. Their time is held
-// to twice as all others' is.
+// past is for questions that look through a range for the rows of a type: at some hundreds for a page, where a small registry has 40 things of
+// the type in all, which are looked at instead. Each row takes few steps. Their time is held to twice, as that of all others is.
 func (q question) past(more int) question { q.more, q.passing = more, true; return q }
 
 // listed makes a question of a list: its first page, or one that begins near its end.

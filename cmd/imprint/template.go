@@ -60,7 +60,9 @@ func (d *draft) request() (map[string]any, error) {
 		in["type"] = fleet.JITP
 	}
 	if c, is := asConfig(body); err == nil && is {
-		d.Template += " (templateBody)" // which is what lines are counted in
+		if c.TemplateBody != "" {
+			d.Template += " (templateBody)" // which is what lines are counted in
+		}
 		in["type"] = fleet.JITP
 		for name, v := range map[string]string{"templateBody": c.TemplateBody, "templateName": c.TemplateName, "roleArn": c.RoleArn} {
 			if v != "" {

@@ -447,3 +447,66 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+// deleting is content that deletes the bucket to which it is being uploaded.
+type deleting struct {
+	io.Reader
+	delete func() error
+}
+
+func (d deleting) Read(p []byte) (int, error) {
+	if err := d.delete(); err != nil && !strings.Contains(err.Error(), "does not exist") {
+		return 0, err
+	}
+	return d.Reader.Read(p)
+}
+
+func TestABucketThatIsDeletedMeanwhileDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	f := folder(t)
+	other := fleet.Scope{Account: "111111111111", Region: home.Region}
+	for name, receive := range map[string]func(io.Reader) error{
+		"put": func(r io.Reader) error {
+			_, err := f.Put(t.Context(), other, "theirs", "a/b", r, PutOptions{})
+			return err
+		},
+		"part": func(r io.Reader) error {
+			u, err := f.CreateUpload(t.Context(), other, "theirs", Upload{Key: "a"})
+			if err != nil {
+				return err
+			}
+			_, err = f.PutPart(t.Context(), other, "theirs", "a", u.ID, 1, r, nil)
+			return err
+		},
+	} {
+		if err := f.CreateBucket(t.Context(), other, "theirs"); err != nil {
+			t.Fatal(err)
+		}
+		remove := func() error { return f.DeleteBucket(t.Context(), other, "theirs") }
+		if err := receive(deleting{strings.NewReader("secret"), remove}); err == nil {
+			t.Errorf("%s: into a bucket that is gone", name)
+		}
+		if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 || left[0].Name() != "bkt" {
+			t.Errorf("%s: left is %v, %v", name, left, err)
+		}
+	}
+	if _, err := makeIn(filepath.Join(f.dir, "theirs"), stagingDir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the bucket came back: %v", err)
+	}
+}
+
+func TestWhatWasBeingDeletedIsGoneAfterAStart(t *testing.T) {
+	t.Parallel()
+	f := folder(t)
+	for _, name := range []string{beginning + "x", ending + "x"} {
+		if err := os.MkdirAll(filepath.Join(f.dir, name, "a"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := NewFolder(FolderConfig{Dir: f.dir, Home: home}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(f.dir); err != nil || len(left) != 1 {
+		t.Errorf("left is %v, %v", left, err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,6 +27,7 @@ const (
 const (
 	reportsDir = ".reports" // a folder of the bucket Reports for each scope
 	beginning  = ".new."    // a bucket in the making
+	ending     = ".gone."   // one that is being deleted
 )
 
 // A Folder keeps buckets as folders and objects as files. A name is one bucket's, whoever has it, as on AWS. It is safe for concurrent use
@@ -47,10 +49,19 @@ type FolderConfig struct {
 	Clock fleet.Clock // nil: the system's
 }
 
-// NewFolder returns a Folder, and forgets what was being received when the process before ended.
+// NewFolder returns a Folder, and forgets what was being received, made or deleted when the process before ended.
 func NewFolder(c FolderConfig) (*Folder, error) {
 	f := &Folder{dir: c.Dir, home: c.Home, clock: c.Clock, reserve: -1, locks: map[string]*sync.Mutex{}}
 	left, err := f.inAll(stagingDir)
+	entries, listErr := os.ReadDir(f.dir)
+	if !errors.Is(listErr, fs.ErrNotExist) {
+		err = errors.Join(err, listErr)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), beginning) || strings.HasPrefix(e.Name(), ending) {
+			left = append(left, filepath.Join(f.dir, e.Name()))
+		}
+	}
 	for _, dir := range left {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
@@ -234,10 +245,22 @@ func (f *Folder) DeleteBucket(ctx context.Context, s fleet.Scope, name string) e
 	if len(page.Objects) > 0 || name == Reports {
 		return fleet.InUse("bucket", name, "The bucket you tried to delete is not empty").WithCode("BucketNotEmpty")
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	gone := filepath.Join(f.dir, ending+name) // at once: a folder without its birth would be a bucket of home
+	if err := errors.Join(os.RemoveAll(gone), durable.MoveDir(dir, gone)); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(dir))
+	return os.RemoveAll(gone)
+}
+
+// makeIn makes a folder in one that is there, and not that one: a bucket or an upload that has gone meanwhile must not come back.
+func makeIn(dir, name string) (string, error) {
+	made := filepath.Join(dir, name)
+	if err := os.Mkdir(made, 0o700); errors.Is(err, fs.ErrExist) {
+		return made, nil
+	} else if err != nil {
+		return "", err
+	}
+	return made, durable.SyncDir(dir)
 }
 
 // room refuses to fill the file system, on which the database is, too.

@@ -65,11 +65,21 @@ func (f *Folder) CreateUpload(_ context.Context, s fleet.Scope, bucket string, u
 	if err != nil {
 		return u, err
 	}
-	at := filepath.Join(dir, uploadsDir, u.ID)
-	if err := durable.MakeDir(at); err != nil {
-		return u, err
+	uploads, err := makeIn(dir, uploadsDir)
+	if err != nil {
+		return u, orNoBucket(err, bucket)
+	}
+	at, err := makeIn(uploads, u.ID)
+	if err != nil {
+		return u, orNoBucket(err, bucket)
 	}
 	return u, durable.WriteFile(filepath.Join(at, uploadFile), text, 0o600)
+}
+
+func noUpload(id string) error {
+	e := fleet.NotFound("upload", id).WithCode("NoSuchUpload")
+	e.Msg = "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+	return e
 }
 
 // upload reads an unfinished upload and returns its folder. Errors: NoSuchBucket, NoSuchUpload.
@@ -78,8 +88,7 @@ func (f *Folder) upload(s fleet.Scope, bucket, key, id string) (u Upload, at str
 	if err != nil {
 		return u, "", err
 	}
-	missing := fleet.NotFound("upload", id).WithCode("NoSuchUpload")
-	missing.Msg = "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+	missing := noUpload(id)
 	if !uploadID.MatchString(id) {
 		return u, "", missing
 	}
@@ -105,6 +114,9 @@ func (f *Folder) PutPart(_ context.Context, s fleet.Scope, bucket, key, id strin
 		return Part{}, err
 	}
 	staged, sum, err := f.stage(at, content)
+	if errors.Is(err, fs.ErrNotExist) { // it was aborted meanwhile
+		return Part{}, noUpload(id)
+	}
 	if err != nil {
 		return Part{}, err
 	}
@@ -230,7 +242,11 @@ func (f *Folder) CompleteUpload(_ context.Context, s fleet.Scope, bucket, key, i
 	if err != nil {
 		return Object{}, err
 	}
-	staged, err := f.join(filepath.Join(dir, stagingDir), at, parts)
+	staging, err := makeIn(dir, stagingDir)
+	if err != nil {
+		return Object{}, orNoBucket(err, bucket)
+	}
+	staged, err := f.join(staging, at, parts)
 	if err != nil {
 		return Object{}, err
 	}
@@ -290,9 +306,6 @@ func chosen(at string, named []NamedPart) (parts []Part, err error) {
 
 // join writes parts one behind the other, durably; the file system may share what they have in common.
 func (f *Folder) join(dir, at string, parts []Part) (name string, err error) {
-	if err := durable.MakeDir(dir); err != nil {
-		return "", err
-	}
 	var size int64
 	for _, p := range parts {
 		size += p.Size

@@ -93,23 +93,25 @@ func (f *Folder) Put(_ context.Context, s fleet.Scope, bucket, key string, conte
 	if err != nil {
 		return Object{}, err
 	}
-	staged, sum, err := f.stage(filepath.Join(dir, stagingDir), content)
+	staging, err := makeIn(dir, stagingDir)
 	if err != nil {
-		return Object{}, err
+		return Object{}, orNoBucket(err, bucket)
+	}
+	staged, sum, err := f.stage(staging, content)
+	if err != nil {
+		return Object{}, orNoBucket(err, bucket)
 	}
 	defer os.Remove(staged)
 	d := description{ETag: hex.EncodeToString(sum), Headers: o.Headers, Metadata: o.Metadata}
 	if o.Checksum != nil {
 		d.Checksum = o.Checksum()
 	}
-	return f.place(dir, path, key, staged, d, o)
+	placed, err := f.place(dir, path, key, staged, d, o)
+	return placed, orNoBucket(err, bucket)
 }
 
-// stage writes content to a new file, durably, and returns its name and MD5.
+// stage writes content to a new file of a folder, durably, and returns its name and MD5.
 func (f *Folder) stage(dir string, content io.Reader) (name string, sum []byte, err error) {
-	if err := durable.MakeDir(dir); err != nil {
-		return "", nil, err
-	}
 	if err := f.room(dir, 0); err != nil {
 		return "", nil, err
 	}
@@ -155,6 +157,14 @@ func (w *staging) Write(p []byte) (int, error) {
 	w.written += int64(n)
 	w.sum.Write(p[:n])
 	return n, err
+}
+
+// orNoBucket tells of a bucket that was deleted meanwhile.
+func orNoBucket(err error, bucket string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return noBucket(bucket)
+	}
+	return err
 }
 
 // place gives a staged file the name of its object.

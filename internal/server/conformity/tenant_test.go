@@ -14,6 +14,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -300,7 +301,7 @@ func (a *tenant) furnishUserPool() {
 	secret := a.do("cognito-idp", "AssociateSoftwareToken", object{"AccessToken": access}).dig("SecretCode")
 	a.do("cognito-idp", "VerifySoftwareToken", object{"AccessToken": access, "UserCode": oneTimeCode(a.t, secret), "FriendlyDeviceName": a.private})
 	a.do("cognito-idp", "SetUserMFAPreference", object{"AccessToken": access, "SoftwareTokenMfaSettings": object{"Enabled": true, "PreferredMfa": true}})
-	domain := strings.ToLower(pool[strings.Index(pool, "_")+1:]) // of which there is one in all accounts
+	domain := hex.EncodeToString([]byte(pool[strings.Index(pool, "_")+1:])) // of which there is one in all accounts; aws may be in no domain
 	a.do("cognito-idp", "CreateUserPoolDomain", object{"UserPoolId": pool, "Domain": domain})
 	a.do("cognito-idp", "CreateResourceServer", object{"UserPoolId": pool, "Identifier": "api", "Name": a.private})
 	a.do("cognito-idp", "SetUICustomization", object{"UserPoolId": pool, "CSS": ".label-customizable{font-family:\"" + a.private + "\"}"})

@@ -328,8 +328,8 @@ func (g *registrar) during(rec *recording, rnd *rand.Rand, n int) (cuts []int) {
 	return append(cuts, ops[len(ops)/2])
 }
 
-// TestBulkRegistrationSurvivesAPowerCut: the file is there once its upload was answered, and each line is registered and reported once and
-// whole, wherever the power goes.
+// TestBulkRegistrationSurvivesAPowerCut: the file is there once its upload was answered, and each line is registered and reported
+// once and whole, wherever the power goes.
 func TestBulkRegistrationSurvivesAPowerCut(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -348,8 +348,8 @@ func TestBulkRegistrationSurvivesAPowerCut(t *testing.T) {
 	}
 }
 
-// TestSoakPowerCutsOfBulkRegistration is that with a fleet of which one line in a thousand is bad. The recording of all would be too large: each
-// loss of power begins another one.
+// TestSoakPowerCutsOfBulkRegistration is that with a fleet of which one line in a thousand is bad. The recording of all would be
+// too large: each loss of power begins another one.
 func TestSoakPowerCutsOfBulkRegistration(t *testing.T) {
 	cuts := manyCuts(t, 3)
 	rnd := newRand(t)

@@ -101,22 +101,28 @@ func (n *newcomers) live(ctx context.Context, mark func(string) error) error {
 		return err
 	}
 	for i := range 6 {
-		d, _, err := n.sign(thingName(strconv.Itoa(i)))
-		if err != nil {
-			return err
-		}
-		n.list = append(n.list, d)
-		if _, err := connect(n.env, d, thingName(strconv.Itoa(i))); err == nil {
-			return errors.New("the first connection was answered")
-		}
-		if err := mark("left " + strconv.Itoa(i)); err != nil {
+		if _, err := n.arrive(strconv.Itoa(i), mark); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// check looks for what was promised: whose first connection ended exists completely, nobody exists in part, and all can connect in the end.
+// arrive makes the next device, which connects for the first time; that is not answered.
+func (n *newcomers) arrive(name string, mark func(string) error) (identity, error) {
+	d, _, err := n.sign(thingName(name))
+	if err != nil {
+		return d, err
+	}
+	n.list = append(n.list, d)
+	if _, err := connect(n.env, d, thingName(name)); err == nil {
+		return d, errors.New("the first connection was answered")
+	}
+	return d, mark("left " + name)
+}
+
+// check looks for what was promised: whose first connection ended exists completely, nobody exists in part, and all can connect
+// in the end.
 func (n *newcomers) check(ctx context.Context, s *site, rec *recording, cut int) error {
 	c, err := n.admin(s.env)
 	if err != nil {

@@ -214,7 +214,8 @@ func (r *renewer) reconsider(ctx context.Context) error {
 	return r.begin(r.j.Settings)
 }
 
-// probeNew connects with a certificate of which it is not known whether it was registered. If it works, the renewal is for the same thing.
+// probeNew connects with a certificate of which it is not known whether it was registered. If it works, the renewal is for the
+// same thing.
 func (r *renewer) probeNew(ctx context.Context) error {
 	key, err := r.key()
 	if err != nil || key == nil {

@@ -18,8 +18,9 @@ import (
 //	journal.json    how far the provisioning under way has come
 //	lock            held while one process provisions
 //
-// A new identity is put together in the slot that is not in use; only when it has connected does slot point to it, by one atomic rename, and
-// the old one is erased. So there is a working identity at every moment, whenever the power fails. Make a Store with OpenStore.
+// A new identity is put together in the slot that is not in use; only when it has connected does slot point to it, by one atomic
+// rename, and the old one is erased. So there is a working identity at every moment, whenever the power fails. Make a Store with
+// OpenStore.
 type Store struct {
 	dir string
 	fs  fileSystem
@@ -88,7 +89,8 @@ func (s *Store) ensure() error {
 	return s.check()
 }
 
-// ensureAbove makes a folder that the store's is to be in, and those above it. They are durable, or gone so that the next call tries again.
+// ensureAbove makes a folder that the store's is to be in, and those above it. They are durable, or gone so that the next call
+// tries again.
 func (s *Store) ensureAbove(dir string) error {
 	if _, err := s.fs.Mode(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err

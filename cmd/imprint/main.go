@@ -1,6 +1,6 @@
-// Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey,
-// backup, restore, admin, account, auth, user, function, table, template, claim, approval, thing, bulk, orphans, expiry, explain, log, demo.
-// Begin with cli in this file; each verb has a file of its own.
+// Command imprint is the server and everything an operator does with it: serve, config, env, aws, ca, rekey, backup, restore,
+// admin, account, auth, user, function, table, template, claim, approval, thing, bulk, orphans, expiry, explain, log, demo. Begin
+// with cli in this file; each verb has a file of its own.
 package main
 
 import (

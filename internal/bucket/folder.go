@@ -30,8 +30,8 @@ const (
 	ending     = ".gone."   // one that is being deleted
 )
 
-// A Folder keeps buckets as folders and objects as files. A name is one bucket's, whoever has it, as on AWS. It is safe for concurrent use
-// by one process.
+// A Folder keeps buckets as folders and objects as files. A name is one bucket's, whoever has it, as on AWS. It is safe for
+// concurrent use by one process.
 type Folder struct {
 	dir     string
 	home    fleet.Scope

@@ -183,8 +183,8 @@ func (f *Folder) Parts(_ context.Context, s fleet.Scope, bucket, key, id string,
 	return u, list, false, err
 }
 
-// Uploads lists the unfinished uploads of a bucket of keys that begin with prefix, at most limit from what comes behind after on, by their
-// ids, which sort by time.
+// Uploads lists the unfinished uploads of a bucket of keys that begin with prefix, at most limit from what comes behind after on,
+// by their ids, which sort by time.
 func (f *Folder) Uploads(_ context.Context, s fleet.Scope, bucket, prefix, after string, limit int) (list []Upload, more bool, err error) {
 	dir, err := f.bucketDir(s, bucket)
 	if err != nil {

@@ -1,8 +1,8 @@
 // Package bulk registers things from a file of parameters, a line each: StartThingRegistrationTask and its family (provisioning spec 8).
 //
-// Begin with Service.Run: it works off tasks, one at a time for each account, wherever a cut has left them. task.go goes through the lines of
-// one; line.go reads a line and words what is reported of it. A line is registered as RegisterThing does it (package provision), with the
-// rights of the task's role.
+// Begin with Service.Run: it works off tasks, one at a time for each account, wherever a cut has left them. task.go goes through
+// the lines of one; line.go reads a line and words what is reported of it. A line is registered as RegisterThing does it (package
+// provision), with the rights of the task's role.
 //
 // Exactly once: a chunk of lines, how far the task is and what is to be reported of them are one transaction. From there the reports go
 // to the disk, and what a cut leaves half written there is written again.

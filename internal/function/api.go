@@ -104,7 +104,8 @@ func traceID(id string) string {
 	return "Root=1-" + id[:8] + "-" + id[9:13] + id[14:18] + id[19:23] + id[24:36] + ";Sampled=0"
 }
 
-// answer takes the answer to the current invocation; there is one, and only one. Nothing else is read: it would be memory of the server's.
+// answer takes the answer to the current invocation; there is one, and only one. Nothing else is read: it would be memory of the
+// server's.
 func (w *worker) answer(rw http.ResponseWriter, r *http.Request, from func([]byte, error) answer) {
 	id := r.PathValue("id")
 	w.mu.Lock()

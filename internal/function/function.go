@@ -1,11 +1,11 @@
 // Package function runs functions: handlers written for AWS Lambda in Python, in Node, or as an executable that speaks the Lambda
 // Runtime API (a Go handler built with aws-lambda-go). They run unmodified, each in a process of its own in a sandbox, on this machine.
 //
-// Begin with Runner.Invoke. A Code is what to run; it is a folder that somebody else has extracted and keeps. A worker (worker.go) is a
-// process that has loaded it; workers that wait for work are kept in the pool (pool.go). They ask for work and answer through the Runtime API
-// (api.go, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html), Python and Node by a small bootstrap of ours (bootstrap/).
-// What a runtime is called and where its interpreter is found says runtime.go. How they call the server's API, way.go.
-// DESIGN.md describes the sandbox.
+// Begin with Runner.Invoke. A Code is what to run; it is a folder that somebody else has extracted and keeps. A worker
+// (worker.go) is a process that has loaded it; workers that wait for work are kept in the pool (pool.go). They ask for work and
+// answer through the Runtime API (api.go, https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html), Python and Node by a
+// small bootstrap of ours (bootstrap/). What a runtime is called and where its interpreter is found says runtime.go. How they
+// call the server's API, way.go. DESIGN.md describes the sandbox.
 //
 // A decision must depend on nothing but the event, so the memory of one invocation does not reach the next one unless Code.Reuse says so.
 package function

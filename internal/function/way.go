@@ -15,7 +15,8 @@ import (
 // An API is what functions may call beside their Runtime API: that of the server that they run on, with credentials of their role.
 // DESIGN.md, "The way to the API", says how they come there, and that they come nowhere else.
 type API interface {
-	// Credentials makes temporary credentials of the role of a function. It fails with ErrRole if the role does not let functions have any.
+	// Credentials makes temporary credentials of the role of a function. It fails with ErrRole if the role does not let functions
+	// have any.
 	Credentials(ctx context.Context, code Code) (Credentials, error)
 	// Hold reports whether credentials are good, and will be in d as far as that is known now.
 	Hold(ctx context.Context, c Credentials, d time.Duration) bool
@@ -42,8 +43,8 @@ type Address struct {
 	Roots []byte   // PEM, to know it by
 }
 
-// Credentials of a process that is to wait for another event must last for its timeout and for reserve, so that it does not begin what they
-// do not last for; the process is replaced in good time, so that no event waits for that.
+// Credentials of a process that is to wait for another event must last for its timeout and for reserve, so that it does not begin
+// what they do not last for; the process is replaced in good time, so that no event waits for that.
 const (
 	reserve    = time.Minute
 	renewAhead = 10 * time.Minute

@@ -48,8 +48,8 @@ type Config struct {
 	Rules       mqtt.Rules      // get messages beside their subscribers; nil: there are none
 	Limits      mqtt.Limits     // rates that clients may not exceed; zero: none
 	Denied      mqtt.Denied     // what 3.1.1 clients hear of a denied CONNECT and SUBSCRIBE
-	// HoldFirstConnect: a device that its CA's template provisions at its first connection goes on with that, and is not sent away to connect
-	// again, as AWS does.
+	// HoldFirstConnect: a device that its CA's template provisions at its first connection goes on with that, and is not sent
+	// away to connect again, as AWS does.
 	HoldFirstConnect bool
 	Work             *atomic.Int64 // counts handshakes and provisioning requests in work; nil: nobody asks
 	Clock            fleet.Clock
@@ -60,7 +60,8 @@ type Config struct {
 	// OnEnd hears why an MQTT connection ended.
 	OnHandshake func(cause string, took time.Duration)
 	OnRequest   func(kind, code, traceID string, took time.Duration)
-	// OnFirstConnection hears of each connection with a certificate that waited for its activation: outcome is one of those in newcomer.go.
+	// OnFirstConnection hears of each connection with a certificate that waited for its activation: outcome is one of those in
+	// newcomer.go.
 	OnFirstConnection func(outcome string, took time.Duration)
 	// OnFull hears of each CONNECT that is refused because there are too many connections.
 	OnEnd  func(mqtt.Reason)

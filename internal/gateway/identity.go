@@ -291,10 +291,10 @@ func (g *Gateway) admitClaim(a *arrival, i identity, c store.ScopedClaim) (ident
 	return i, nil
 }
 
-// choose finds the registration that a connection is for (provisioning spec 7.5). One that needs no server name has it, unless the
-// server name is another account's: whoever registers a stranger's certificate in an account of their own must not get its
-// device, nor keep it away. Of those that do need a name the server name decides. scope is set, and found not, where the certificate belongs
-// to an account that has not registered it yet.
+// choose finds the registration that a connection is for (provisioning spec 7.5). One that needs no server name has it, unless
+// the server name is another account's: whoever registers a stranger's certificate in an account of their own must not get its
+// device, nor keep it away. Of those that do need a name the server name decides. scope is set, and found not, where the
+// certificate belongs to an account that has not registered it yet.
 func (g *Gateway) choose(sni string, leaf *x509.Certificate, registered []store.ScopedCertificate) (c store.ScopedCertificate, found bool, err error) {
 	if len(registered) == 1 && registered[0].Mode != fleet.ModeSNIOnly {
 		return registered[0], true, nil
@@ -320,9 +320,9 @@ func (g *Gateway) choose(sni string, leaf *x509.Certificate, registered []store.
 	if !g.isHost(sni) {
 		return c, false, nil
 	}
-	// The name is one that all accounts have (registry.Service.Endpoint). Anybody can register anybody's certificate with SNI_ONLY, so who has
-	// proven to hold the key of its CA comes first, then the account that the name belongs to. Where accounts have names of their own, that
-	// is all; else whoever came first has the device.
+	// The name is one that all accounts have (registry.Service.Endpoint). Anybody can register anybody's certificate with
+	// SNI_ONLY, so who has proven to hold the key of its CA comes first, then the account that the name belongs to. Where
+	// accounts have names of their own, that is all; else whoever came first has the device.
 	owners, err := g.Provision.Owners(g.ctx, leaf)
 	if err != nil {
 		return c, false, err

@@ -76,8 +76,9 @@ func (g *Gateway) placeOf(sni string) (at provision.Place, found bool, err error
 	return at, found, err
 }
 
-// serveNewcomer registers the certificate of a device that has proven to hold its key, tells the fleet, and provisions the device if its CA
-// has a template. By default the connection then ends without a CONNACK, as on AWS, where all that happens meanwhile (provisioning spec
+// serveNewcomer registers the certificate of a device that has proven to hold its key, tells the fleet, and provisions the device
+// if its CA has a template. By default the connection then ends without a CONNACK, as on AWS, where all that happens meanwhile
+// (provisioning spec
 // 7.2): the device connects again. With HoldFirstConnect a device that has been provisioned goes on.
 func (g *Gateway) serveNewcomer(tc *tls.Conn, a *arrival) mqtt.End {
 	welcome, err := g.settle(a)
@@ -150,8 +151,9 @@ type registered struct {
 	Registered    string `json:"certificateRegistrationTimestamp"` // milliseconds, as text
 }
 
-// announceRegistration tells the fleet that a certificate waits for its activation, each time that its device connects. The event is safe when
-// it returns, before the device hears that it has to come again: a rule that is to let it in will have it, whatever happens to this process.
+// announceRegistration tells the fleet that a certificate waits for its activation, each time that its device connects. The event
+// is safe when it returns, before the device hears that it has to come again: a rule that is to let it in will have it, whatever
+// happens to this process.
 func (g *Gateway) announceRegistration(n provision.Newcomer, c fleet.Certificate) {
 	topic := fleet.RegisteredTopic + n.CA.ID
 	if !g.broker.Heard(n.Scope, topic) {

@@ -68,9 +68,9 @@ type Denied struct {
 // An Access decides what one connection may do. It is called from several goroutines at once, must not call the broker, and
 // should answer from memory: the broker holds locks of the connection's session meanwhile.
 //
-// A nil error allows. A *fleet.Error of kind KindDenied refuses, and its text becomes the reason string of MQTT 5 answers, as does
-// that of kind KindThrottled, which says that a quota is used up; an End is how the connection ends, without a word if it has no Code; any
-// other error is ours and ends the connection as a server error.
+// A nil error allows. A *fleet.Error of kind KindDenied refuses, and its text becomes the reason string of MQTT 5 answers, as
+// does that of kind KindThrottled, which says that a quota is used up; an End is how the connection ends, without a word if it
+// has no Code; any other error is ours and ends the connection as a server error.
 type Access interface {
 	// Connect is called once, before the other methods. The will has been found well-formed and is asked for separately through
 	// Publish, after Connect has allowed.
@@ -95,7 +95,8 @@ type Identity struct {
 	// must not disconnect anybody: Disconnect waits for it.
 	Notify func(Event)
 
-	// Published, if not nil, hears of each PUBLISH of the client that has a topic, and why it was refused; nil: it was not. It must be quick.
+	// Published, if not nil, hears of each PUBLISH of the client that has a topic, and why it was refused; nil: it was not. It
+	// must be quick.
 	Published func(m *Message, refused error)
 }
 

@@ -37,10 +37,10 @@ type ContainmentResult struct {
 	Complete bool
 }
 
-// Contain takes the power from a claim, from a certificate that serves as one, or from a registered CA, and from all certificates that it was
-// used to ask for, or that the CA has vouched for, since a time, with all that descends from those, and frees the names that
-// were taken with them. It works for some seconds: until the result is complete call it again, or leave the rest to Resume.
-// Doing it twice does no harm. It fails with KindNotFound for a claim that left no trace.
+// Contain takes the power from a claim, from a certificate that serves as one, or from a registered CA, and from all certificates
+// that it was used to ask for, or that the CA has vouched for, since a time, with all that descends from those, and frees the
+// names that were taken with them. It works for some seconds: until the result is complete call it again, or leave the rest to
+// Resume. Doing it twice does no harm. It fails with KindNotFound for a claim that left no trace.
 func (p *Service) Contain(ctx context.Context, caller *fleet.Caller, claim string, since time.Time) (ContainmentResult, error) {
 	s := caller.Scope
 	t := trace.New(s, trace.Contain, p.Clock)
@@ -105,8 +105,8 @@ func beginOne(tx *store.Tx, s fleet.Scope, c store.Containment) (begun bool, err
 	return true, tx.PutContainment(s, c)
 }
 
-// caSource begins the name of the containment of a CA: a claim could have the same id, if somebody has registered the CA's certificate as that
-// of a device.
+// caSource begins the name of the containment of a CA: a claim could have the same id, if somebody has registered the CA's
+// certificate as that of a device.
 const caSource = "cacert/"
 
 // sources are what has to be contained with a claim: itself, those that were rolled from it, and the CA of this id.
@@ -134,7 +134,8 @@ func vouches(tx *store.Tx, s fleet.Scope, id string) (bool, error) {
 	return len(list) > 0, err
 }
 
-// descendantsOf lists the certificates that came of a source since a time, oldest first; a page may be short, or empty, and have a next one.
+// descendantsOf lists the certificates that came of a source since a time, oldest first; a page may be short, or empty, and have
+// a next one.
 func descendantsOf(tx *store.Tx, s fleet.Scope, source string, since time.Time, p fleet.Page) ([]fleet.Certificate, string, error) {
 	if ca, is := strings.CutPrefix(source, caSource); is {
 		return tx.Certificates(s, store.CertificateFilter{CA: ca, Since: since}, p)

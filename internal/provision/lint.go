@@ -145,8 +145,8 @@ func absentNames(tx *store.Tx, s fleet.Scope, tm *template.Template, facts *temp
 // maxClaimPolicies bounds how many policies are looked at for those of bootstrap certificates.
 const maxClaimPolicies = 500
 
-// claimPolicies finds the policies that let certificates use the template, but for those that the template gives to its own devices, which
-// renew with it.
+// claimPolicies finds the policies that let certificates use the template, but for those that the template gives to its own
+// devices, which renew with it.
 func claimPolicies(tx *store.Tx, s fleet.Scope, name string, facts *template.LintFacts) error {
 	list, _, err := tx.Policies(s, fleet.Page{Limit: maxClaimPolicies})
 	if err != nil {

@@ -57,8 +57,8 @@ const (
 	refusalsTold = 50
 )
 
-// ReportClaim tells what descended from a claim, from a certificate that served as one, or from a CA. It fails with KindNotFound for a claim
-// that left no trace. Pages are of certificates; one may be short, or empty, and have a next one.
+// ReportClaim tells what descended from a claim, from a certificate that served as one, or from a CA. It fails with KindNotFound
+// for a claim that left no trace. Pages are of certificates; one may be short, or empty, and have a next one.
 func (p *Service) ReportClaim(ctx context.Context, s fleet.Scope, id string, since time.Time, page fleet.Page) (ClaimReport, error) {
 	var out ClaimReport
 	err := p.Store.View(ctx, func(tx *store.Tx) (err error) {

@@ -76,8 +76,8 @@ type trial struct {
 	ca     string     // id of the CA that would register the device; "": none would
 }
 
-// Try plays a registration through. Errors are those of the draft: of KindNotFound and KindInvalid; what would be refused to the device is in
-// the outcome.
+// Try plays a registration through. Errors are those of the draft: of KindNotFound and KindInvalid; what would be refused to the
+// device is in the outcome.
 func (p *Service) Try(ctx context.Context, s fleet.Scope, t Trial) (*Outcome, error) {
 	r := &trial{Service: p, Trial: t, scope: s, id: strings.Repeat("0", 64)}
 	err := p.Store.View(ctx, func(tx *store.Tx) (err error) {

@@ -111,8 +111,8 @@ type MasterKey struct {
 	MasterKeyCmd  string `name:"master-key-command" help:"Command that prints the master key." placeholder:"CMD"`
 }
 
-// Delivery says how messages (codes, invitations) reach people: e-mail by SMTP, else by the webhook; SMS by the webhook; without both, and for
-// whoever has no address, into the outbox.
+// Delivery says how messages (codes, invitations) reach people: e-mail by SMTP, else by the webhook; SMS by the webhook; without
+// both, and for whoever has no address, into the outbox.
 type Delivery struct {
 	OutboxDir             string `name:"outbox" help:"Folder for messages to users, one file each (default: outbox in the data folder)." type:"path" placeholder:"DIR"`
 	SMTP                  string `name:"smtp" help:"Mail server for messages to users, with or without a port (587, or 465 with smtp-tls implicit)." placeholder:"HOST"`
@@ -367,8 +367,8 @@ func furtherRegions(home fleet.Scope, asked []string) (list []string, err error)
 // regionsSetting is where the store keeps the further regions of the last start, with spaces between.
 const regionsSetting = "regions"
 
-// changeRegions notes the further regions of a site. It fails if what was one of them is none any more and has something in it: nobody would
-// reach that, and its devices would go on.
+// changeRegions notes the further regions of a site. It fails if what was one of them is none any more and has something in it:
+// nobody would reach that, and its devices would go on.
 func changeRegions(tx *store.Tx, s site) error {
 	was, err := tx.Setting(regionsSetting) // again: another node may start as well
 	if err != nil {

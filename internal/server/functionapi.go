@@ -19,8 +19,9 @@ import (
 	"github.com/imprint-iot/imprint/internal/policy"
 )
 
-// functionAPI is the APIs of this server as functions have them: by connections that package function brings from their sandboxes, with
-// credentials of their roles (decision 12). It serves what the HTTPS port serves to those who come without a certificate, and no MQTT by ALPN.
+// functionAPI is the APIs of this server as functions have them: by connections that package function brings from their
+// sandboxes, with credentials of their roles (decision 12). It serves what the HTTPS port serves to those who come without a
+// certificate, and no MQTT by ALPN.
 type functionAPI struct {
 	*Server
 	standIn func() (*pki.StandIn, error) // made when the first function runs: most servers have none
@@ -102,8 +103,9 @@ type functionConn struct {
 // RemoteAddr implements net.Conn.
 func (c *functionConn) RemoteAddr() net.Addr { return c.address }
 
-// functionAddress is where requests of a function come from, as budgets and traces see it. Not loopback, which may be listed as a proxy or as
-// trusted, and not the same for all, or one could use up the budgets of the others: an address of RFC 3849, which nobody else has.
+// functionAddress is where requests of a function come from, as budgets and traces see it. Not loopback, which may be listed as a
+// proxy or as trusted, and not the same for all, or one could use up the budgets of the others: an address of RFC 3849, which
+// nobody else has.
 func functionAddress(arn string) net.Addr {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(arn))

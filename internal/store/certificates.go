@@ -103,7 +103,8 @@ func (tx *Tx) UpdateCertificate(s fleet.Scope, c fleet.Certificate) error {
 	return err
 }
 
-// DeleteCertificate removes a certificate with its policy attachments, its use, its successions and what is known of a transfer. Things must be detached before.
+// DeleteCertificate removes a certificate with its policy attachments, its use, its successions and what is known of a transfer.
+// Things must be detached before.
 func (tx *Tx) DeleteCertificate(s fleet.Scope, id string) error {
 	for q, key := range map[string]string{
 		`DELETE FROM certificates WHERE account = ? AND region = ? AND id = ?`:                   id,

@@ -11,8 +11,9 @@ import (
 // say the same number.
 const farEnd = 2493072000000
 
-// within narrows a query to the certificates c of a scope that end before ?, and since to those that end from ? on. The casts keep SQLite from asking whether a bound time
-// implies the condition of a partial index, for which it would compile the statement again at every new value.
+// within narrows a query to the certificates c of a scope that end before ?, and since to those that end from ? on. The casts
+// keep SQLite from asking whether a bound time implies the condition of a partial index, for which it would compile the statement
+// again at every new value.
 var within = fmt.Sprintf(`c.account = ? AND c.region = ? AND c.not_after < %d AND c.not_after < CAST(? AS BIGINT) AND c.status = ?`, farEnd)
 
 const since = ` AND c.not_after >= CAST(? AS BIGINT)`

@@ -114,8 +114,8 @@ func (tx *Tx) Groups(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingG
 	return groups, next, err
 }
 
-// namedBelow lists what is below a group and begins as f says: from the few that are below it, in the order of the tree, else from those that
-// begin so, by name. A page looks at some of them: it may be short, or empty, and have a next one.
+// namedBelow lists what is below a group and begins as f says: from the few that are below it, in the order of the tree, else
+// from those that begin so, by name. A page looks at some of them: it may be short, or empty, and have a next one.
 func (tx *Tx) namedBelow(s fleet.Scope, f GroupFilter, p fleet.Page) ([]fleet.ThingGroup, string, error) {
 	const few = 100
 	asTree := strings.Contains(p.After, "\t") // as the page before, however many there are by now
@@ -196,9 +196,9 @@ func (tx *Tx) GroupsOf(s fleet.Scope, thing string, p fleet.Page) ([]fleet.Thing
 	return groups, next, err
 }
 
-// Members lists the things of a group by name. If recursive, those of its descendants follow, group by group in the order of the tree:
-// a thing is in one group of a tree. Where many groups follow each other that have none, a page may have fewer things than it has room for, or
-// none, and another behind it.
+// Members lists the things of a group by name. If recursive, those of its descendants follow, group by group in the order of the
+// tree: a thing is in one group of a tree. Where many groups follow each other that have none, a page may have fewer things than
+// it has room for, or none, and another behind it.
 func (tx *Tx) Members(s fleet.Scope, group fleet.ThingGroup, recursive bool, p fleet.Page) (things []string, next string, err error) {
 	if !recursive {
 		things, err = tx.membersOf(s, group.Name, p.After, pageLimit(p))

@@ -45,8 +45,8 @@ func TestTheRegistryIsAskedTheSameHoweverManyThingsThereAre(t *testing.T) {
 	amongThings(t, Config{Path: filepath.Join(t.TempDir(), "imprint.db")}, 20_000, 0)
 }
 
-// TestSoakARegistryOfAMillionThings measures that each question takes at most twice as long as among a thousand, for as many results. IMPRINT_THINGS
-// names another number than a million.
+// TestSoakARegistryOfAMillionThings measures that each question takes at most twice as long as among a thousand, for as many
+// results. IMPRINT_THINGS names another number than a million.
 func TestSoakARegistryOfAMillionThings(t *testing.T) {
 	if os.Getenv("IMPRINT_SOAK") == "" {
 		t.Skip("a long test: make soak runs it")
@@ -203,8 +203,8 @@ func middleOf(all []time.Duration) time.Duration {
 	return all[len(all)/2]
 }
 
-// small are the names of what has some rows however large the registry is, as those that a LIMIT leaves, and the questions that sort such: of
-// one thing, principal or certificate.
+// small are the names of what has some rows however large the registry is, as those that a LIMIT leaves, and the questions that
+// sort such: of one thing, principal or certificate.
 var small = []string{"seen", "few", "up", "targets", "t", "CONSTANT ROW", "find certificate", "associated thing", "effective policies", "policies above a group"}
 
 // wantSearches looks at the plans of statements: nothing goes through a table, or through all of an account and then sorts.

@@ -54,8 +54,9 @@ var orphanQueries = map[OrphanKind]orphanQuery{
 	UnusedClaims: {"claims", "o.id", "o.template", `o.expires < ? AND NOT ` + hasChildren},
 }
 
-// orphansExamined is how many rows a page of orphans looks at, at most. Each is a search in a place of its own, since ids of certificates are
-// hashes, and so for many rows a page would take longer in a large registry, of which less is in SQLite's memory.
+// orphansExamined is how many rows a page of orphans looks at, at most. Each is a search in a place of its own, since ids of
+// certificates are hashes, and so for many rows a page would take longer in a large registry, of which less is in SQLite's
+// memory.
 const orphansExamined = 100
 
 // Orphans lists what was made before a time and is an orphan of a kind. A page looks at a bounded number of rows: it may be short, or

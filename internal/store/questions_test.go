@@ -21,8 +21,9 @@ type question struct {
 // upTo is for questions that go by what they find.
 func (q question) upTo(more int) question { q.more = more; return q }
 
-// past is for questions that look through a range for the rows of a type: at some hundreds for a page, where a small registry has 40 things of
-// the type in all, which are looked at instead. Each row takes few steps. Their time is held to twice, as that of all others is.
+// past is for questions that look through a range for the rows of a type: at some hundreds for a page, where a small registry has
+// 40 things of the type in all, which are looked at instead. Each row takes few steps. Their time is held to twice, as that of
+// all others is.
 func (q question) past(more int) question { q.more, q.passing = more, true; return q }
 
 // listed makes a question of a list: its first page, or one that begins near its end.

@@ -91,8 +91,8 @@ type RegistrationProgress struct {
 	Results, Errors string
 }
 
-// AdvanceRegistration records that a chunk of lines is done. It reports false, and changes nothing, if the task is not at its beginning or
-// is not running: somebody else was here.
+// AdvanceRegistration records that a chunk of lines is done. It reports false, and changes nothing, if the task is not at its
+// beginning or is not running: somebody else was here.
 func (tx *Tx) AdvanceRegistration(s fleet.Scope, id string, p RegistrationProgress) (bool, error) {
 	moved, err := changedRows(tx.exec(`UPDATE registration_tasks SET position = ?, line = ?, successes = successes + ?, failures = failures + ?, modified = ?
 		WHERE account = ? AND region = ? AND id = ? AND position = ? AND status = ?`,

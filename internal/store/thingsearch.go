@@ -9,8 +9,9 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
-// Lists of things. thing_attributes holds a row for each attribute of each thing, in the order of attribute, value, type and thing: things
-// with an attribute, and those of them that have a type, follow each other there, unless a range of values is asked for and a type.
+// Lists of things. thing_attributes holds a row for each attribute of each thing, in the order of attribute, value, type and
+// thing: things with an attribute, and those of them that have a type, follow each other there, unless a range of values is asked
+// for and a type.
 
 // A ThingFilter narrows a list of things; zero fields do not.
 type ThingFilter struct {
@@ -34,8 +35,8 @@ func (f ThingFilter) has(t fleet.Thing) bool {
 	return v == f.Value
 }
 
-// Things lists things that pass f: by name, where f asks for an attribute by value, type and name. Where it asks for a range of values and a
-// type, a page may have fewer things than it has room for, or none, and another behind it.
+// Things lists things that pass f: by name, where f asks for an attribute by value, type and name. Where it asks for a range of
+// values and a type, a page may have fewer things than it has room for, or none, and another behind it.
 func (tx *Tx) Things(s fleet.Scope, f ThingFilter, p fleet.Page) (things []fleet.Thing, next string, err error) {
 	exact := f.Value != "" && !f.Prefix
 	switch {
@@ -80,8 +81,8 @@ func (r spot) compare(o spot) int {
 // exactly is the condition on things with a value and a type, from behind one on.
 const exactly = `a.value = ? AND a.thing_type = ? AND a.thing > ?`
 
-// span is the part of an attribute's rows that f asks for, from behind a row on, as a condition and an order. There is one lower bound only:
-// see prefixPage.
+// span is the part of an attribute's rows that f asks for, from behind a row on, as a condition and an order. There is one lower
+// bound only: see prefixPage.
 func (f ThingFilter) span(after spot) (where, order string, args []any) {
 	switch exact := f.Value != "" && !f.Prefix; {
 	case exact && f.Type != "":
@@ -104,10 +105,11 @@ func (tx *Tx) thingsWith(s fleet.Scope, attribute, where, order string, limit in
 		append(append([]any{s.Account, s.Region, attribute}, args...), limit)...)
 }
 
-// A page of a range of values and a type begins with the things that have both the type and the first value. Then it looks at some rows of
-// the range, which tell the type: at a few times as many as the page has room for, and while these hold too few of the type at twice as many
-// more, up to scanned or so. It looks for both the type and the value where it stops, so that a value's rows of other types are passed over. Of
-// a type that few things have, it goes through these in place of that: a page of them is never empty.
+// A page of a range of values and a type begins with the things that have both the type and the first value. Then it looks at
+// some rows of the range, which tell the type: at a few times as many as the page has room for, and while these hold too few of
+// the type at twice as many more, up to scanned or so. It looks for both the type and the value where it stops, so that a value's
+// rows of other types are passed over. Of a type that few things have, it goes through these in place of that: a page of them is
+// never empty.
 const (
 	scanned   = 1000
 	fewThings = 100
@@ -184,8 +186,8 @@ func (tx *Tx) fewInRange(s fleet.Scope, f ThingFilter, after spot) ([]fleet.Thin
 	return things, err
 }
 
-// valueIn is the value of the row that comes so many behind the first of an attribute, of those from a value on, or behind one, and before
-// another.
+// valueIn is the value of the row that comes so many behind the first of an attribute, of those from a value on, or behind one,
+// and before another.
 func (tx *Tx) valueIn(s fleet.Scope, attribute, from, lo, hi string, n int64) (value string, found bool, err error) {
 	return one(tx, scanString, `SELECT a.value FROM thing_attributes a WHERE a.account = ? AND a.region = ? AND a.name = ? AND `+from+` AND a.value < ?
 		ORDER BY a.value LIMIT 1 OFFSET ?`, s.Account, s.Region, attribute, lo, hi, n)

@@ -279,8 +279,8 @@ func (t *Template) exampleScope() *scope {
 	return &scope{t: t, params: values, service: service, lenient: t.kind == Inline || t.kind == Bulk}
 }
 
-// Example works out what the template asks for with the given parameters and with examples for those that have neither a value nor a default.
-// A rehearsal is no device: a parameter may choose any name here.
+// Example works out what the template asks for with the given parameters and with examples for those that have neither a value
+// nor a default. A rehearsal is no device: a parameter may choose any name here.
 func (t *Template) Example(params map[string]string) (*Desired, error) {
 	sc := t.exampleScope()
 	maps.Copy(sc.params, withoutPseudo(params))

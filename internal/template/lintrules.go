@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A lintRule is a row of the table: what is looked for. A new rule is a row here and a file testdata/lint/ID.txt with a body that breaks it
-// and one that does not.
+// A lintRule is a row of the table: what is looked for. A new rule is a row here and a file testdata/lint/ID.txt with a body that
+// breaks it and one that does not.
 type lintRule struct {
 	ID       string
 	Severity Severity

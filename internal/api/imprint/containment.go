@@ -13,7 +13,8 @@ import (
 
 // What to do when a claim is stolen, a device is retired, or something is left behind. The rules are in packages provision and registry.
 
-// ReportClaimInput asks what descended from a claim: the id of a temporary claim, of a certificate that devices share, or of a registered CA.
+// ReportClaimInput asks what descended from a claim: the id of a temporary claim, of a certificate that devices share, or of a
+// registered CA.
 type ReportClaimInput struct {
 	ClaimId    string     `wire:"claimId,required,uri" shape:"ClaimId"`
 	Since      *time.Time `wire:"since,querystring"`

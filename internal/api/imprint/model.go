@@ -1,6 +1,6 @@
-// Package imprint is the edge for what AWS has no operation for: accounts, the traces behind `imprint explain`, the functions that
-// hooks call and the tables that rules ask. It is a restJson1 service like iot, signed and authorised the same way, with IAM actions of its
-// own (imprint:ListTraces …) on resources like arn:aws:imprint:REGION:ACCOUNT:table/NAME.
+// Package imprint is the edge for what AWS has no operation for: accounts, the traces behind `imprint explain`, the functions
+// that hooks call and the tables that rules ask. It is a restJson1 service like iot, signed and authorised the same way, with IAM
+// actions of its own (imprint:ListTraces …) on resources like arn:aws:imprint:REGION:ACCOUNT:table/NAME.
 //
 // Begin with Model, which is written by hand here, then Service in api.go.
 package imprint

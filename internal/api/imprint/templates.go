@@ -86,8 +86,9 @@ type AnswerSize struct {
 	BytesMQTT int    `wire:"bytesMqtt5,required"` // MQTT 5
 }
 
-// TryTemplateInput plays a registration through. Without topics they are made of what the policies allow. A template of type JITP takes the PEM of a
-// device's certificate in place of parameters, and the role that the CA is registered with, which the caller must be allowed to pass.
+// TryTemplateInput plays a registration through. Without topics they are made of what the policies allow. A template of type JITP
+// takes the PEM of a device's certificate in place of parameters, and the role that the CA is registered with, which the caller
+// must be allowed to pass.
 type TryTemplateInput struct {
 	TemplateName *string           `wire:"templateName" shape:"TemplateName"`
 	TemplateBody *string           `wire:"templateBody" shape:"TemplateBody"`

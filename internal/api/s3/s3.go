@@ -1,9 +1,9 @@
 // Package s3 is the edge of buckets: as much of S3's API as `aws s3`, SDKs and the links of reports need, beside the other services on
 // the same origin. What it does not have it refuses by name, with NotImplemented.
 //
-// It is no table of package wire: S3 speaks XML, names what it is asked for in paths and queries of its own, and its bodies are too large to
-// be held in memory. The order is the same: route (route.go), authenticate, authorise, act (buckets.go, list.go, objects.go, uploads.go).
-// body.go holds what comes in to its hashes and checksums, errors.go says what goes wrong.
+// It is no table of package wire: S3 speaks XML, names what it is asked for in paths and queries of its own, and its bodies are
+// too large to be held in memory. The order is the same: route (route.go), authenticate, authorise, act (buckets.go, list.go,
+// objects.go, uploads.go). body.go holds what comes in to its hashes and checksums, errors.go says what goes wrong.
 //
 // Begin with API.ServeHTTP.
 package s3

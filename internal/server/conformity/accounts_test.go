@@ -87,8 +87,8 @@ func TestRegionsAreStrangers(t *testing.T) {
 	m.hold(t)
 }
 
-// A meeting lets b, the administrator of another account or region, try everything on a. First b has nothing, so that whatever is found is
-// a's; then it has the same names, so that what is meant for its own things could hit a's.
+// A meeting lets b, the administrator of another account or region, try everything on a. First b has nothing, so that whatever is
+// found is a's; then it has the same names, so that what is meant for its own things could hit a's.
 type meeting struct {
 	a, b      *tenant
 	mark      string // stands in ARNs of a's things and in none of b's

@@ -145,7 +145,9 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	s.keys.Fill() // whoever waits for the service comes first
+	// Whoever waits for the service comes first.
+	s.work()
+	s.keys.Fill()
 	return s, nil
 }
 
@@ -181,9 +183,6 @@ func (s *Server) openKeys(ctx context.Context) error {
 	}
 	if s.authority, err = pki.OpenAuthority(ctx, pki.Config{Dir: filepath.Join(s.cfg.Data, pki.AuthorityDir), Keys: keys, Leaves: s.signing,
 		Clock: s.clock, Names: names, AWSNames: s.awsNames()}); err != nil {
-		return err
-	}
-	if _, err := s.authority.Renew(ctx, s.clock.Now()); err != nil {
 		return err
 	}
 	s.openKeyPool()
@@ -285,8 +284,9 @@ func (s *Server) openRules(ctx context.Context) error {
 	return nil
 }
 
-// listen serves both ports and the administration socket, and starts the background work.
+// listen serves both ports and the administration socket.
 func (s *Server) listen(context.Context) error {
+	s.db.Listen(s.domainsChanged)
 	handler := sync.OnceValue(s.handler)
 	s.wg.Go(func() { handler() }) // devices, and handshakes, need not wait for it
 	serving := func() *http.Server {
@@ -306,20 +306,20 @@ func (s *Server) listen(context.Context) error {
 	if err := s.listenAdmin(); err != nil {
 		return err
 	}
-	if err := s.listenMetrics(); err != nil {
-		return err
-	}
+	return s.listenMetrics()
+}
+
+// work starts the background work.
+func (s *Server) work() {
 	background, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.wg.Go(func() { s.sweep(background) })
 	s.wg.Go(func() { s.deliver(background) })
 	s.wg.Go(func() { s.userpools.RunImports(background) })
 	s.wg.Go(func() { s.publishEvents(background) })
-	s.db.Listen(s.domainsChanged)
 	s.wg.Go(func() { s.renew(background) })
 	s.wg.Go(func() { s.settle(background) })
 	s.wg.Go(func() { s.bulk.Run(background) })
-	return nil
 }
 
 // report passes on why a listener ended, unless it was closed.

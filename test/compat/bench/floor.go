@@ -63,26 +63,14 @@ func cost(rounds, times int, f func() error) (float64, error) {
 	return median(each), nil
 }
 
-func measureFloor(dir string) (fl floor, err error) {
+func measureFloor(dir string, b *bare) (fl floor, err error) {
 	fl.Cores = runtime.NumCPU()
-	ca, caKey, err := newCA()
-	if err != nil {
-		return fl, err
-	}
-	c, err := newCandidate()
-	if err != nil {
-		return fl, err
-	}
-	request, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, c.key)
-	if err != nil {
-		return fl, err
-	}
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return fl, err
 	}
-	digest := sha256.Sum256(request)
-	signature, err := ecdsa.SignASN1(rand.Reader, c.key, digest[:])
+	digest := sha256.Sum256(b.request)
+	signature, err := ecdsa.SignASN1(rand.Reader, b.key, digest[:])
 	if err != nil {
 		return fl, err
 	}
@@ -95,9 +83,9 @@ func measureFloor(dir string) (fl floor, err error) {
 		rounds, times int
 		f             func() error
 	}{
-		{&fl.P256Sign, 7, 300, func() error { _, err := ecdsa.SignASN1(rand.Reader, c.key, digest[:]); return err }},
+		{&fl.P256Sign, 7, 300, func() error { _, err := ecdsa.SignASN1(rand.Reader, b.key, digest[:]); return err }},
 		{&fl.P256Verify, 7, 300, func() error {
-			if !ecdsa.VerifyASN1(&c.key.PublicKey, digest[:], signature) {
+			if !ecdsa.VerifyASN1(&b.key.PublicKey, digest[:], signature) {
 				return errors.New("a signature of our own is wrong")
 			}
 			return nil
@@ -105,24 +93,13 @@ func measureFloor(dir string) (fl floor, err error) {
 		{&fl.RSASign, 5, 50, func() error { _, err := rsa.SignPKCS1v15(rand.Reader, rsaKey, crypto.SHA256, digest[:]); return err }},
 		{&fl.RSAKey, 1, 20, func() error { _, err := rsa.GenerateKey(rand.Reader, 2048); return err }},
 		{&fl.Power, 7, 30, power.compute},
-		{&fl.CSR, 7, 200, func() error {
-			r, err := x509.ParseCertificateRequest(request)
-			if err != nil {
-				return err
-			}
-			return r.CheckSignature()
-		}},
-		{&fl.Sign, 7, 200, func() error {
-			_, err := x509.CreateCertificate(rand.Reader, leaf("device", x509.ExtKeyUsageClientAuth), ca, &c.key.PublicKey, caKey)
-			return err
-		}},
+		{&fl.CSR, 7, 200, b.check},
+		{&fl.Sign, 7, 200, b.sign},
+		{&fl.Handshake, 7, 150, b.handshake},
 	} {
 		if *m.into, err = cost(m.rounds, m.times, m.f); err != nil {
 			return fl, err
 		}
-	}
-	if fl.Handshake, err = handshakeCost(ca, caKey, c.key); err != nil {
-		return fl, err
 	}
 	fl.SRP = srpPowers * fl.Power
 	fl.Flow = 2*fl.Handshake + fl.CSR + fl.Sign
@@ -150,53 +127,105 @@ func leaf(name string, usage x509.ExtKeyUsage) *x509.Certificate {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{usage}}
 }
 
-// handshakeCost measures the server's thread alone: the client works on another one, over loopback TCP.
-func handshakeCost(ca *x509.Certificate, caKey, key *ecdsa.PrivateKey) (float64, error) {
-	identity := func(name string, usage x509.ExtKeyUsage) (tls.Certificate, error) {
-		der, err := x509.CreateCertificate(rand.Reader, leaf(name, usage), ca, &key.PublicKey, caKey)
-		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+// A bare is the floor of a flow, ready to be measured whenever a scenario wants to know how fast the machine is now.
+type bare struct {
+	ca         *x509.Certificate
+	caKey, key *ecdsa.PrivateKey
+	request    []byte
+	listener   net.Listener
+	tls        *tls.Config
+}
+
+// newBare also starts the client of its handshakes, which comes again and again until close.
+func newBare() (b *bare, err error) {
+	b = &bare{}
+	if b.ca, b.caKey, err = newCA(); err != nil {
+		return nil, err
 	}
-	serverCert, err := identity("server", x509.ExtKeyUsageServerAuth)
-	if err != nil {
-		return 0, err
+	if b.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
 	}
-	clientCert, err := identity("client", x509.ExtKeyUsageClientAuth)
+	if b.request, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, b.key); err != nil {
+		return nil, err
+	}
+	serverCert, err := b.identity("server", x509.ExtKeyUsageServerAuth)
 	if err != nil {
-		return 0, err
+		return nil, err
+	}
+	clientCert, err := b.identity("client", x509.ExtKeyUsageClientAuth)
+	if err != nil {
+		return nil, err
 	}
 	pool := x509.NewCertPool()
-	pool.AddCert(ca)
-	serverTLS := &tls.Config{Certificates: []tls.Certificate{serverCert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
+	pool.AddCert(b.ca)
+	b.tls = &tls.Config{Certificates: []tls.Certificate{serverCert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
 		MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519}, SessionTicketsDisabled: true}
-	clientTLS := &tls.Config{Certificates: []tls.Certificate{clientCert}, RootCAs: pool, ServerName: "server", MinVersion: tls.VersionTLS13,
-		CurvePreferences: []tls.CurveID{tls.X25519}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	if b.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, err
 	}
-	defer l.Close()
-	go func() { // the client: one connection after the other until the listener closes
-		for {
-			nc, err := net.Dial("tcp", l.Addr().String())
-			if err != nil {
-				return
-			}
-			tc := tls.Client(nc, clientTLS)
-			if tc.Handshake() == nil {
-				var b [1]byte
-				_, _ = tc.Read(b[:]) // until the server closes
-			}
-			nc.Close()
-		}
-	}()
-	return cost(7, 150, func() error {
-		nc, err := l.Accept()
+	go b.connect(&tls.Config{Certificates: []tls.Certificate{clientCert}, RootCAs: pool, ServerName: "server", MinVersion: tls.VersionTLS13,
+		CurvePreferences: []tls.CurveID{tls.X25519}})
+	return b, nil
+}
+
+func (b *bare) close() { b.listener.Close() }
+
+func (b *bare) identity(name string, usage x509.ExtKeyUsage) (tls.Certificate, error) {
+	der, err := x509.CreateCertificate(rand.Reader, leaf(name, usage), b.ca, &b.key.PublicKey, b.caKey)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: b.key}, err
+}
+
+// connect makes one connection after the other until the listener closes.
+func (b *bare) connect(config *tls.Config) {
+	for {
+		nc, err := net.Dial("tcp", b.listener.Addr().String())
 		if err != nil {
-			return err
+			return
 		}
-		defer nc.Close()
-		return tls.Server(nc, serverTLS).Handshake()
-	})
+		tc := tls.Client(nc, config)
+		if tc.Handshake() == nil {
+			var one [1]byte
+			_, _ = tc.Read(one[:]) // until the server closes
+		}
+		nc.Close()
+	}
+}
+
+// handshake is the server's side: the client works on another thread, over loopback TCP.
+func (b *bare) handshake() error {
+	nc, err := b.listener.Accept()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	return tls.Server(nc, b.tls).Handshake()
+}
+
+func (b *bare) check() error {
+	r, err := x509.ParseCertificateRequest(b.request)
+	if err != nil {
+		return err
+	}
+	return r.CheckSignature()
+}
+
+func (b *bare) sign() error {
+	_, err := x509.CreateCertificate(rand.Reader, leaf("device", x509.ExtKeyUsageClientAuth), b.ca, &b.key.PublicKey, b.caKey)
+	return err
+}
+
+// flow is what the floor of a flow costs now, in CPU microseconds; it takes a quarter of a second.
+func (b *bare) flow() (float64, error) {
+	const times = 150
+	sum := 0.0
+	for _, f := range []func() error{b.handshake, b.handshake, b.check, b.sign} {
+		c, err := cost(1, times, f)
+		if err != nil {
+			return 0, err
+		}
+		sum += c
+	}
+	return sum, nil
 }
 
 // syncCost is how long an appended 4 KiB take to the disk in dir.

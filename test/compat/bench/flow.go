@@ -17,10 +17,11 @@ import (
 // A task is one operation; worker numbers who does it.
 type task func(worker int) error
 
-// measure lets workers repeat a task for the scenario's time, in rounds of which the medians count.
+// measure lets workers repeat a task for the scenario's time, in rounds of which the medians count. Before and after each it measures
+// the floor of a flow anew: how fast the machine is changes from minute to minute.
 func measure(o options, w *world, workers int, do task) (*figures, error) {
 	f := &figures{}
-	var rate, server, own []float64
+	var rate, server, own, floors []float64
 	var took []time.Duration
 	length := o.round()
 	for round := range o.rounds + 1 {
@@ -29,6 +30,10 @@ func measure(o options, w *world, workers int, do task) (*figures, error) {
 				return nil, err
 			}
 			continue
+		}
+		before, err := o.bare.flow()
+		if err != nil {
+			return nil, err
 		}
 		serverCPU, clientCPU, begin := w.server.cpu(), ownCPU(), time.Now()
 		each, err := repeat(length, workers, do)
@@ -43,11 +48,16 @@ func measure(o options, w *world, workers int, do task) (*figures, error) {
 		server = append(server, micros(w.server.cpu()-serverCPU)/n)
 		own = append(own, micros(ownCPU()-clientCPU)/n)
 		took = append(took, each...)
+		after, err := o.bare.flow()
+		if err != nil {
+			return nil, err
+		}
+		floors = append(floors, (before+after)/2)
 	}
 	if len(took) == 0 {
 		return nil, errors.New("nothing was done in time: give it more -seconds")
 	}
-	f.PerSecond, f.ServerMicros, f.ClientMicros = median(rate), median(server), median(own)
+	f.PerSecond, f.ServerMicros, f.ClientMicros, f.FloorMicros = median(rate), median(server), median(own), median(floors)
 	f.tell(took, w)
 	return f, nil
 }

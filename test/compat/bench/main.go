@@ -37,6 +37,7 @@ type options struct {
 	floods   string // names of floods; "" is all
 	flood    bool   // this is the process of a flood
 	against  string // folder of another binary to compare with
+	bare     *bare  // the floor, measured between the rounds
 }
 
 func (o options) wants(scenario string) bool {
@@ -114,12 +115,16 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if o.bare, err = newBare(); err != nil {
+		return err
+	}
+	defer o.bare.close()
 	if o.against != "" {
 		return compare(ctx, o, dir)
 	}
 	r := report{Scenarios: map[string]*figures{}}
 	progress("the floor")
-	if r.Floor, err = measureFloor(dir); err != nil {
+	if r.Floor, err = measureFloor(dir, o.bare); err != nil {
 		return err
 	}
 	s, err := startServer(ctx, o.bin, dir)

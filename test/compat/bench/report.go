@@ -15,6 +15,7 @@ type figures struct {
 	PerSecond    float64 `json:"perSecond,omitempty"`
 	ServerMicros float64 `json:"serverMicros,omitempty"` // CPU per operation, /proc
 	ClientMicros float64 `json:"clientMicros,omitempty"`
+	FloorMicros  float64 `json:"floorMicros,omitempty"` // of a flow, between the rounds of this scenario
 	P50Millis    float64 `json:"p50Millis,omitempty"`
 	P99Millis    float64 `json:"p99Millis,omitempty"`
 	RSSKiB       int     `json:"rssKiB"`
@@ -39,6 +40,14 @@ type report struct {
 	Hooks     map[string]*hookFigures  `json:"hooks,omitempty"` // by the kind of the hook
 	Missing   []string                 `json:"missing"`
 	Goals     []goal                   `json:"goals"`
+}
+
+// now is a part of the floor, measured at the start, as it was while f was measured.
+func (r *report) now(floor float64, f *figures) float64 {
+	if f.FloorMicros == 0 {
+		return floor
+	}
+	return floor * f.FloorMicros / r.Floor.Flow
 }
 
 // possible is how many operations a second the machine could do if the server needed no more than the floor, with this client
@@ -74,8 +83,9 @@ func (r *report) print(out io.Writer) {
 		if f == nil {
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%.1f\t%.2f\t%.0f\t%.0f\t%.2f\t%.0f\t%.1f\t%.1f\t%.0f\t\n", row.name, f.PerSecond, f.PerSecond/r.possible(row.floor, f), f.ServerMicros,
-			row.floor, f.ServerMicros/row.floor, f.ClientMicros, f.P50Millis, f.P99Millis, float64(f.RSSKiB)/1024)
+		floor := r.now(row.floor, f)
+		fmt.Fprintf(t, "%s\t%.1f\t%.2f\t%.0f\t%.0f\t%.2f\t%.0f\t%.1f\t%.1f\t%.0f\t\n", row.name, f.PerSecond, f.PerSecond/r.possible(floor, f), f.ServerMicros,
+			floor, f.ServerMicros/floor, f.ClientMicros, f.P50Millis, f.P99Millis, float64(f.RSSKiB)/1024)
 	}
 	t.Flush()
 	if f := r.Scenarios["flow"]; f != nil {
@@ -132,8 +142,8 @@ func (r *report) judge() (goals []goal) {
 	fl := r.Floor
 	for name, judge := range map[string]func(f *figures){
 		"flow": func(f *figures) {
-			most("flow: server CPU ÷ floor", f.ServerMicros/fl.Flow, 1.5)
-			least("flow: rate ÷ what the cores could do with this client", f.PerSecond/r.possible(fl.Flow, f), 0.75)
+			most("flow: server CPU ÷ floor", f.ServerMicros/r.now(fl.Flow, f), 1.5)
+			least("flow: rate ÷ what the cores could do with this client", f.PerSecond/r.possible(r.now(fl.Flow, f), f), 0.75)
 		},
 		"mosquitto": func(f *figures) { most("connect cycle: server CPU ÷ mosquitto's", f.Share, 0.6) },
 		"rsa": func(f *figures) {

@@ -55,8 +55,8 @@ func measureStart(ctx context.Context, o options, w *world) (*figures, error) {
 	}
 	nothing := "127.0.0.1:" + strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	l.Close()
-	const rounds = 7
-	var empty, full []float64
+	const rounds = 21
+	var empty, shares []float64
 	for range rounds {
 		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), emptyServer+"="+nothing)
@@ -68,9 +68,9 @@ func measureStart(ctx context.Context, o options, w *world) (*figures, error) {
 		if took, err = untilHandshake(serveCommand(o.bin, s.data), ours); err != nil {
 			return nil, err
 		}
-		full = append(full, took)
+		shares = append(shares, took/empty[len(empty)-1])
 	}
-	return &figures{Count: rounds, P50Millis: median(empty), Share: median(full) / median(empty)}, nil
+	return &figures{Count: rounds, P50Millis: median(empty), Share: median(shares)}, nil
 }
 
 // untilHandshake is how many milliseconds a server takes from its start to its first handshake. It is stopped after.

@@ -104,7 +104,8 @@ func (s *session) subscribe(filters ...string) error {
 
 // publish publishes at QoS 1 and waits for the PUBACK. Nothing else may come.
 func (s *session) publish(topic string, payload []byte) error {
-	if s.id++; s.id == 0 { // no packet has this one
+	_ = s.conn.SetDeadline(time.Now().Add(deviceTimeout)) // of a session that lasts
+	if s.id++; s.id == 0 {                                // no packet has this one
 		s.id = 1
 	}
 	if err := s.send(0x32, append(binary.BigEndian.AppendUint16(str(topic), s.id), payload...)); err != nil {

@@ -142,48 +142,13 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("preparing: %w\n%s", err, s.said())
 	}
-	s.settle() // the pool of RSA keys is full again
-	for _, scenario := range scenarios {
-		if !o.wants(scenario.name) {
-			continue
-		}
-		progress("%s", scenario.name)
-		stop := func() {}
-		if o.profile != "" {
-			stop = s.profile(filepath.Join(o.profile, scenario.name+".pprof"), o.seconds)
-		}
-		f, err := scenario.run(ctx, o, w)
-		stop()
-		if errors.Is(err, errNotAsked) || errors.Is(err, errNotInstalled) {
-			r.Missing = append(r.Missing, scenario.name+": "+err.Error())
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w\n%s", scenario.name, err, s.said())
-		}
-		r.Scenarios[scenario.name] = f
-	}
-	if o.wants("floods") {
-		if r.Floods, err = measureFloods(ctx, o, w); err != nil {
-			return fmt.Errorf("floods: %w\n%s", err, s.said())
-		}
-	}
-	if o.wants("rules") {
-		progress("rules")
-		if r.Rules, err = measureRules(ctx, o, w); err != nil {
-			return fmt.Errorf("rules: %w\n%s", err, s.said())
-		}
-	}
-	if slices.Contains(strings.Split(o.only, ","), "hooks") { // asked for by name alone
-		if r.Hooks, err = measureHooks(ctx, o, dir); err != nil {
-			return fmt.Errorf("hooks: %w", err)
-		}
-	}
+	s.settle()                          // the pool of RSA keys is full again
+	failed := r.measure(ctx, o, w, dir) // what was measured before is told all the same
 	r.Goals = r.judge()
 	r.Taken = time.Now().UTC().Truncate(time.Second)
 	r.print(os.Stdout)
 	if o.out == "" {
-		return nil
+		return failed
 	}
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -192,7 +157,51 @@ func run(ctx context.Context, o options) (err error) {
 	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(o.out, append(b, '\n'), 0o644)
+	return errors.Join(failed, os.WriteFile(o.out, append(b, '\n'), 0o644))
+}
+
+// measure runs all that is wanted, and goes on when a scenario fails.
+func (r *report) measure(ctx context.Context, o options, w *world, dir string) error {
+	var errs []error
+	note := func(name string, err error) {
+		if err == nil {
+			return
+		}
+		r.Missing = append(r.Missing, name+": "+err.Error())
+		if !errors.Is(err, errNotAsked) && !errors.Is(err, errNotInstalled) {
+			errs = append(errs, fmt.Errorf("%s: %w\n%s", name, err, w.server.said()))
+		}
+	}
+	for _, scenario := range scenarios {
+		if !o.wants(scenario.name) {
+			continue
+		}
+		progress("%s", scenario.name)
+		stop := func() {}
+		if o.profile != "" {
+			stop = w.server.profile(filepath.Join(o.profile, scenario.name+".pprof"), o.seconds)
+		}
+		f, err := scenario.run(ctx, o, w)
+		stop()
+		if note(scenario.name, err); err == nil {
+			r.Scenarios[scenario.name] = f
+		}
+	}
+	var err error
+	if o.wants("floods") {
+		r.Floods, err = measureFloods(ctx, o, w)
+		note("floods", err)
+	}
+	if o.wants("rules") {
+		progress("rules")
+		r.Rules, err = measureRules(ctx, o, w)
+		note("rules", err)
+	}
+	if slices.Contains(strings.Split(o.only, ","), "hooks") { // asked for by name alone
+		r.Hooks, err = measureHooks(ctx, o, dir)
+		note("hooks", err)
+	}
+	return errors.Join(errs...)
 }
 
 func progress(format string, args ...any) {

@@ -325,7 +325,9 @@ func (x *exchange) fail(err error) {
 	f := translate(x.call.service, x.call.protocol, err)
 	x.event.Status, x.event.Code, x.event.Kind = f.status, f.code, f.kind
 	x.event.Err = err
-	if f.kind == fleet.KindInternal || f.kind == fleet.KindUnavailable {
+	if ClientGone(x.m.http, err) {
+		x.event.Status = StatusClientGone
+	} else if f.kind == fleet.KindInternal || f.kind == fleet.KindUnavailable {
 		x.log().Error("request failed", "request_id", x.id, "service", x.event.Service, "operation", x.event.Operation, "cause", err)
 	}
 	namespace := ""
@@ -333,6 +335,14 @@ func (x *exchange) fail(err error) {
 		namespace = x.call.service.Namespace
 	}
 	f.write(x.w, x.call.protocol, namespace, x.id)
+}
+
+// StatusClientGone is the Status of an Event whose client did not wait for the answer, as other servers log it. Nobody can receive it.
+const StatusClientGone = 499
+
+// ClientGone reports whether a request failed since its client has gone: nothing that an operator could mend.
+func ClientGone(r *http.Request, err error) bool {
+	return errors.Is(err, context.Canceled) && r.Context().Err() != nil
 }
 
 func respond(w http.ResponseWriter, status int, body []byte) {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -116,6 +117,26 @@ func TestInternalCausesAreLoggedOnce(t *testing.T) {
 		if n := strings.Count(log.String(), "secret detail"); n != 1 {
 			t.Errorf("%s is logged %d times", name, n)
 		}
+	}
+}
+
+func TestAClientThatDoesNotWaitIsNoFaultOfTheServer(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	f, _ := newFrontend(&log)
+	var event Event
+	f.Observe = func(e Event) { event = e }
+	ctx, leave := context.WithCancel(t.Context())
+	leave()
+	f.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("PUT", "/things/slow", nil).WithContext(ctx))
+	if event.Status != StatusClientGone || event.Err == nil || strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "status=499") {
+		t.Errorf("status %d, error %v, log %s", event.Status, event.Err, log.String())
+	}
+	// An error that is ours stays one, whether or not the client has gone.
+	log.Reset()
+	f.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("PUT", "/things/internal", nil).WithContext(ctx))
+	if event.Status != 500 || !strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("status %d, log %s", event.Status, log.String())
 	}
 }
 

@@ -173,9 +173,12 @@ func (s *seen) put(in any) { s.mu.Lock(); s.input = in; s.mu.Unlock() }
 func newFrontend(log io.Writer) (*Frontend, *seen) {
 	s := &seen{}
 	rest := NewService(restModel, []Row{
-		Do("PutThing", func(_ context.Context, in *putThingInput) (*putThingOutput, error) {
+		Do("PutThing", func(ctx context.Context, in *putThingInput) (*putThingOutput, error) {
 			s.put(in)
 			switch in.ThingName {
+			case "slow":
+				<-ctx.Done()
+				return nil, fmt.Errorf("waiting: %w", ctx.Err())
 			case "missing":
 				return nil, fleet.NotFound("thing", in.ThingName)
 			case "exists":

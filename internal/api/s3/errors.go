@@ -69,7 +69,9 @@ func (x *exchange) fail(err error) {
 	resource, _, _ := strings.Cut(x.r.RequestURI, "?")
 	answer := wire.S3Error{Code: code, Message: message, Resource: resource, RequestID: x.event.RequestID}
 	status := answer.Status()
-	if status >= 500 && code != "NotImplemented" {
+	if wire.ClientGone(x.r, err) {
+		status = wire.StatusClientGone
+	} else if status >= 500 && code != "NotImplemented" {
 		x.Log.Error("request failed", "request_id", x.event.RequestID, "service", "s3", "operation", x.event.Operation, "cause", err)
 	}
 	h := x.w.Header()

@@ -209,6 +209,20 @@ func TestAServersGoodbyeIsToldToWhoeverWaits(t *testing.T) {
 	c.Close()
 }
 
+// A SUBACK without a code is malformed, also where a PUBACK is waited for.
+func TestAnAcknowledgementWithoutACodeEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	c, p := connected(t, Options{}, "\x20\x02\x00\x00")
+	go func() {
+		body := p.expect(typePublish | 2)
+		p.Write([]byte{typeSuback, 2, body[3], body[4]})
+	}()
+	if err := c.Publish(t.Context(), "a", nil, 1); !errors.Is(err, errMalformed) {
+		t.Errorf("%v", err)
+	}
+	c.Close()
+}
+
 func TestAPacketLargerThanTheServerTakesIsNotSent(t *testing.T) {
 	t.Parallel()
 	c, p := connected(t, Options{Version: V5}, "\x20\x08\x00\x00\x05\x27\x00\x00\x00\x10")

@@ -220,7 +220,9 @@ func parseSuback(v Version, body []byte) (id uint16, a ack, err error) {
 	if v == V5 {
 		a.reason = r.properties().reason
 	}
-	a.codes = r.b
+	if a.codes = r.b; r.err == nil && len(a.codes) == 0 {
+		r.err = errMalformed
+	}
 	return id, a, r.err
 }
 

@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -226,7 +227,7 @@ func verifyError(server string, err error) *Error {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
-	case errors.As(err, &unknown):
+	case errors.As(err, &unknown), errors.As(err, new(x509.SystemRootsError)):
 		e.Code = CodeUntrustedServer
 		e.Cure = "give the roots of the service (--ca FILE; `imprint ca` prints them), and check that nothing stands between device and service"
 	case errors.As(err, &name):
@@ -235,6 +236,9 @@ func verifyError(server string, err error) *Error {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		e.Code, e.retry = CodeClock, always // until the clock has been set
 		e.Cure = "set this device's clock; if it is right, the server's certificate must be renewed"
+	case errors.As(err, new(*tls.CertificateVerificationError)):
+		e.Code, e.retry = CodeUntrustedServer, always // until the server has another one
+		e.Cure = "the server's certificate cannot be used for this: its operator must replace it"
 	default:
 		return nil
 	}

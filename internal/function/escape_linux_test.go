@@ -88,6 +88,9 @@ func TestEscapesAreRefused(t *testing.T) {
 		{"unshare", "", []layers{seccomp}},
 		{"keyring", "", []layers{seccomp}},
 		{"memfd", "", []layers{seccomp}},
+		{"shared memory", "", []layers{seccomp}},
+		{"shared zero", "", []layers{landlock}},
+		{"socketpair", "", []layers{seccomp}},
 		{"io_uring", "", []layers{seccomp}},
 	}
 	if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_MPTCP); err == nil { // this kernel has it
@@ -96,6 +99,12 @@ func TestEscapesAreRefused(t *testing.T) {
 			name, path string
 			heldBy     []layers
 		}{"mptcp", "", []layers{seccomp}})
+	}
+	if _, err := probe("open_tree_attr", ""); err == nil { // from Linux 6.15 on
+		rows = append(rows, struct {
+			name, path string
+			heldBy     []layers
+		}{"open_tree_attr", "", []layers{seccomp}})
 	}
 	if root {
 		rows = append(rows, []struct {

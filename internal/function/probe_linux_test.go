@@ -127,6 +127,27 @@ func probe(name, path string) (string, error) {
 	case "memfd":
 		_, err := unix.MemfdCreate("x", 0)
 		return `"made"`, err
+	case "shared memory":
+		return `"taken"`, share(-1, unix.MAP_ANONYMOUS)
+	case "shared zero": // the same memory, by a device
+		f, err := os.OpenFile("/dev/zero", os.O_RDWR, 0)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		return `"taken"`, share(int(f.Fd()), 0)
+	case "socketpair": // the kernel makes both sockets, and then finds that they are no pair
+		if _, err := unix.Socketpair(unix.AF_NETLINK, unix.SOCK_RAW, 0); err != unix.EOPNOTSUPP {
+			return "", err
+		}
+		return `"made"`, nil
+	case "open_tree_attr":
+		at := unix.AT_FDCWD
+		fd, _, errno := unix.Syscall6(unix.SYS_OPEN_TREE_ATTR, uintptr(at), uintptr(unsafe.Pointer(&[]byte("/\x00")[0])), unix.OPEN_TREE_CLOEXEC, 0, 0, 0)
+		if errno == 0 {
+			_ = unix.Close(int(fd))
+		}
+		return `"opened"`, fault(errno)
 	case "netlink":
 		_, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, 0)
 		return `"made"`, err
@@ -142,6 +163,16 @@ func probe(name, path string) (string, error) {
 		return strconv.Quote(tree()), nil
 	}
 	return "", fmt.Errorf("no case %q", name)
+}
+
+// share takes memory that is shared with children.
+func share(fd, flags int) error {
+	b, err := unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|flags)
+	if err != nil {
+		return err
+	}
+	b[0] = 1
+	return unix.Munmap(b)
 }
 
 // who tells, without /proc, what this process is and may.

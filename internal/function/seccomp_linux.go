@@ -12,7 +12,7 @@ var denied = append([]uint32{
 	// other processes
 	unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV, unix.SYS_PIDFD_GETFD, unix.SYS_KCMP, unix.SYS_PROCESS_MADVISE,
 	// mounts and namespaces
-	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE, unix.SYS_FSOPEN,
+	unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_PIVOT_ROOT, unix.SYS_CHROOT, unix.SYS_MOVE_MOUNT, unix.SYS_OPEN_TREE, unix.SYS_OPEN_TREE_ATTR, unix.SYS_FSOPEN,
 	unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR, unix.SYS_UNSHARE, unix.SYS_SETNS,
 	unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_QUOTACTL, unix.SYS_QUOTACTL_FD, unix.SYS_SWAPON, unix.SYS_SWAPOFF,
 	// the kernel
@@ -32,6 +32,8 @@ const lastCall = unix.SYS_FILE_SETATTR
 const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER |
 	unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWTIME
 
+const sharedMemory = unix.MAP_SHARED | unix.MAP_ANONYMOUS
+
 // Offsets in struct seccomp_data (seccomp(2)).
 const (
 	dataNr   = 0
@@ -39,6 +41,7 @@ const (
 	dataArg0 = 16
 	dataArg1 = 24
 	dataArg2 = 32
+	dataArg3 = 40
 )
 
 // filter is the program that the kernel asks before each system call.
@@ -84,6 +87,17 @@ func (s *spec) filter() []unix.SockFilter {
 		jump(unix.BPF_JEQ, unix.TIOCLINUX, 0, 1),
 		no(unix.EPERM),
 		allow,
+		jump(unix.BPF_JEQ, unix.SYS_MMAP, 0, 5),
+		load(dataArg3),
+		unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: sharedMemory},
+		jump(unix.BPF_JEQ, sharedMemory, 0, 1), // as memfd_create: no limit of a process counts it
+		no(unix.EPERM),
+		allow,
+		jump(unix.BPF_JEQ, unix.SYS_SOCKETPAIR, 0, 4), // makes sockets of every kind, though few can be paired
+		load(dataArg0),
+		jump(unix.BPF_JEQ, unix.AF_UNIX, 0, 1),
+		allow,
+		no(unix.EAFNOSUPPORT),
 		jump(unix.BPF_JEQ, unix.SYS_SOCKET, 1, 0),
 		allow,
 		load(dataArg0),

@@ -229,9 +229,10 @@ func (tx *Tx) ExpectClaim(id string) error {
 	return err
 }
 
-// connects is the thing that a connection with this client id stands for, if the expectation knows (Tx.AssociatedThing).
+// connects is the thing that a connection with this client id stands for, if the expectation knows (Tx.AssociatedThing). It
+// knows none of a pending certificate.
 func (e *expectation) connects(clientID string) (AttachedThing, bool) {
-	if e == nil || e.thing.PrincipalType != fleet.Exclusive && e.thing.Name != clientID {
+	if e == nil || e.pending || e.thing.PrincipalType != fleet.Exclusive && e.thing.Name != clientID {
 		return AttachedThing{}, false
 	}
 	t := e.thing

@@ -294,6 +294,26 @@ func TestWhatIsExpectedOfAPendingCertificateIsWhatTheDatabaseSays(t *testing.T) 
 	}
 }
 
+// A certificate that was just issued is tied to nothing, also where a connection names no client id (TestAuthorization).
+func TestAPendingCertificateStandsForNoThing(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	c := fleet.Certificate{ID: "c1", Status: fleet.PendingActivation, Created: time.Now()}
+	must(t, db.Tx(t.Context(), func(tx *Tx) error {
+		must(t, tx.CreateCertificate(scopeA, c))
+		tx.ExpectPending(scopeA, c)
+		return nil
+	}))
+	for _, clientID := range []string{"", "lamp"} {
+		must(t, db.View(t.Context(), func(tx *Tx) error {
+			if thing, attached, err := tx.AssociatedThing(scopeA, scopeA.IoT("cert", c.ID), clientID); attached || err != nil {
+				t.Errorf("as %q it stands for %+v, %v", clientID, thing, err)
+			}
+			return nil
+		}))
+	}
+}
+
 // A registration of a certificate that was just issued asks nothing to prepare for the device, and what it prepares is what the database
 // says.
 func TestADeviceIsExpectedWithoutAsking(t *testing.T) {

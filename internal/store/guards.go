@@ -52,11 +52,16 @@ func (tx *Tx) PutBootstrap(s fleet.Scope, b fleet.Bootstrap) error {
 
 // ForgetBootstrap removes what is said of a certificate that is deleted, and its count unless others share it.
 func (tx *Tx) ForgetBootstrap(s fleet.Scope, certificate string) error {
-	if _, err := tx.exec(`DELETE FROM bootstraps WHERE account = ? AND region = ? AND certificate = ?`, s.Account, s.Region, certificate); err != nil {
+	budget, found, err := one(tx, scanString, `DELETE FROM bootstraps WHERE account = ? AND region = ? AND certificate = ? RETURNING budget`,
+		s.Account, s.Region, certificate)
+	if err != nil {
 		return err
 	}
-	_, err := tx.exec(`DELETE FROM claim_uses WHERE account = ? AND region = ? AND budget = ? AND NOT EXISTS (SELECT 1 FROM bootstraps b
-		WHERE b.account = claim_uses.account AND b.region = claim_uses.region AND b.budget = claim_uses.budget)`, s.Account, s.Region, certificate)
+	if !found {
+		budget = certificate
+	}
+	_, err = tx.exec(`DELETE FROM claim_uses WHERE account = ? AND region = ? AND budget = ? AND NOT EXISTS (SELECT 1 FROM bootstraps b
+		WHERE b.account = claim_uses.account AND b.region = claim_uses.region AND b.budget = claim_uses.budget)`, s.Account, s.Region, budget)
 	return err
 }
 

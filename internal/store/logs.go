@@ -43,7 +43,7 @@ func (tx *Tx) LogGroups(s fleet.Scope, prefix string, p fleet.Page) ([]fleet.Log
 
 // CountLogGroups returns how many groups the scope has.
 func (tx *Tx) CountLogGroups(s fleet.Scope) (n int, err error) {
-	err = tx.row(`SELECT COUNT(*) FROM log_groups WHERE account = ? AND region = ?`, s.Account, s.Region).Scan(&n)
+	err = tx.row(`SELECT COUNT(*) FROM log_groups WHERE account = ? AND region = ? AND name < ?`, s.Account, s.Region, droppedGroup).Scan(&n)
 	return n, err
 }
 

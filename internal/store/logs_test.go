@@ -136,6 +136,9 @@ func TestEntriesGoWithTheirAgeAndTheirGroup(t *testing.T) {
 			if _, err := tx.LogGroup(scopeA, "gone"); fleet.KindOf(err) != fleet.KindNotFound {
 				t.Errorf("a deleted group: %v", err)
 			}
+			if n, err := tx.CountLogGroups(scopeA); n != 2 || err != nil {
+				t.Errorf("%d groups, %v, of which one was deleted and still has entries", n, err)
+			}
 			if err := tx.KeepLog(scopeA, "gone", 1); fleet.KindOf(err) != fleet.KindNotFound {
 				t.Errorf("keeping one that is gone: %v", err)
 			}

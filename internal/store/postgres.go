@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -104,12 +103,12 @@ func postgresConfig(text string) (*pgx.ConnConfig, error) {
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return nil, errors.New("it can't be read")
 	}
-	q := u.Query()
-	if host := cmp.Or(q.Get("host"), u.Hostname(), os.Getenv("PGHOST")); !q.Has("sslmode") && os.Getenv("PGSSLMODE") == "" && !isLocal(host) {
+	cfg, err := pgx.ParseConfig(u.String())
+	if q := u.Query(); err == nil && !q.Has("sslmode") && os.Getenv("PGSSLMODE") == "" && mayGoPlain(cfg) {
 		q.Set("sslmode", "verify-full") // what libpq does by default protects from nobody in between
 		u.RawQuery = q.Encode()
+		cfg, err = pgx.ParseConfig(u.String())
 	}
-	cfg, err := pgx.ParseConfig(u.String())
 	if err != nil {
 		reason := err.Error() // "cannot parse `URL`: reason"
 		reason = reason[strings.LastIndex(reason, "`")+1:]
@@ -135,6 +134,17 @@ func postgresConfig(text string) (*pgx.ConnConfig, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// mayGoPlain reports whether a host elsewhere, wherever its name comes from, is asked for TLS and then without: libpq's default.
+func mayGoPlain(cfg *pgx.ConnConfig) bool {
+	asked := cfg.TLSConfig != nil
+	for _, f := range cfg.Fallbacks {
+		if asked = asked || f.TLSConfig != nil; asked && f.TLSConfig == nil && !isLocal(f.Host) {
+			return true
+		}
+	}
+	return false
 }
 
 // isLocal reports whether a host of a URL is this machine: loopback, a Unix socket, or the default, which is one of them.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -53,7 +55,13 @@ func TestAWrongURLIsNamedWithoutItsPassword(t *testing.T) {
 
 func TestADatabaseElsewhereIsAskedForItsCertificate(t *testing.T) {
 	t.Parallel()
+	services := filepath.Join(t.TempDir(), "pg_service.conf")
+	must(t, os.WriteFile(services, []byte("[there]\nhost=db.example.com\n[plain]\nhost=db.example.com\nsslmode=disable\n[here]\nhost=localhost\n"), 0o600))
 	for url, verified := range map[string]bool{
+		"postgres:///imprint?service=there&servicefile=" + services:      true,
+		"postgres:///imprint?service=plain&servicefile=" + services:      false,
+		"postgres:///imprint?service=here&servicefile=" + services:       false,
+		"postgres://ada@localhost,db.example.com/imprint":                true,
 		"postgres://ada@db.example.com/imprint":                          true,
 		"postgres://ada@192.0.2.1/imprint?application_name=x":            true,
 		"postgres:///imprint?host=db.example.com":                        true,

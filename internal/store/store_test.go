@@ -146,3 +146,23 @@ func TestAClosedStoreRefusesWorkInAWordThatClientsRetry(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Listeners hear of what was committed while the store was closed, too: whoever got in before Close is served.
+func TestListenersHearOfTheLastCommits(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		db := &DB{jobs: make(chan *job), done: make(chan struct{}), closed: make(chan struct{})}
+		heard := 0
+		db.Listen(func(changes []Change) { heard += len(changes) })
+		go func() { // the last words of a writer
+			j := <-db.jobs
+			j.changes = []Change{{Kind: ChangedThing, Key: "lamp"}}
+			j.result <- nil
+			close(db.done)
+		}()
+		must(t, db.Tx(t.Context(), func(*Tx) error { return nil }))
+		if heard != 1 {
+			t.Fatalf("heard of %d changes", heard)
+		}
+	}
+}

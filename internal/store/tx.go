@@ -76,20 +76,20 @@ func (db *DB) queue(ctx context.Context, body func(*Tx) error) error {
 	case <-db.closed:
 		return errClosed
 	}
+	var err error
 	select {
-	case err := <-j.result:
-		if err == nil {
-			db.notify(j.changes)
-		}
-		return err
+	case err = <-j.result:
 	case <-db.done: // the writer has stopped; it may have answered first
 		select {
-		case err := <-j.result:
-			return err
+		case err = <-j.result:
 		default:
 			return errClosed
 		}
 	}
+	if err == nil {
+		db.notify(j.changes)
+	}
+	return err
 }
 
 // rehearsed runs body twice and keeps nothing of the first time.

@@ -34,7 +34,7 @@ func (p *Service) createWithKey(ctx context.Context, r Requester) (*IssuedCertif
 	}
 	var st standing
 	if err := p.Store.View(ctx, func(tx *store.Tx) (err error) { // before the costly key
-		if st, err = p.standToCreate(tx, r); err == nil {
+		if st, err = p.stand(tx, r, true); err == nil {
 			err = p.room(tx, r, st)
 		}
 		if err == nil {
@@ -114,24 +114,6 @@ func (p *Service) answer(r Requester, st standing, c *fleet.Certificate) *Issued
 	return &IssuedCertificate{ID: c.ID, PEM: c.PEM, Token: p.mintToken(r, c.ID, st.template, c.Origin.Expires)}
 }
 
-// standToCreate checks that r may ask for one more certificate.
-func (p *Service) standToCreate(tx *store.Tx, r Requester) (standing, error) {
-	st, err := p.stand(tx, r, true)
-	if err != nil {
-		return st, err
-	}
-	limit := p.Limits.PendingPerBootstrap
-	if r.IsClaim {
-		limit = p.Limits.PendingPerClaim
-	}
-	n, err := tx.PendingOf(r.Scope, r.PrincipalID, limit)
-	if err == nil && n >= limit {
-		err = &fleet.Error{Kind: fleet.KindThrottled, Code: CodeThrottled, Reason: ReasonClaimPending, RetryAfter: time.Minute,
-			Msg: fmt.Sprintf("%d certificates of this claim wait for their registration: register them, or wait until they expire", n)}
-	}
-	return st, err
-}
-
 // existing finds the certificate that r has got for the CSR before; its Origin.Expires is until when its token is good. nil if
 // there is none.
 func existing(tx *store.Tx, r Requester, csrHash string) (*fleet.Certificate, error) {
@@ -152,7 +134,7 @@ func (p *Service) keepPending(ctx context.Context, r Requester, st standing, lea
 	mark := r.Trace.Mark()
 	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
 		r.Trace.Rewind(mark)
-		st, err := p.standToCreate(tx, r)
+		st, err := p.stand(tx, r, true)
 		if err != nil {
 			return err
 		}

@@ -195,12 +195,22 @@ func TestAClaimLeavesOnlySoManyCertificatesPending(t *testing.T) {
 	f.template("lamps", lamps)
 	r := f.claim("lamps")
 	f.certificate(r)
-	c := f.certificate(r)
-	_, err := f.CreateCertificateFromCSR(t.Context(), f.again(r), newCSR(t))
+	csr := newCSR(t)
+	c, err := f.CreateCertificateFromCSR(t.Context(), f.again(r), csr)
+	check(t, err)
+	_, err = f.CreateCertificateFromCSR(t.Context(), f.again(r), newCSR(t))
 	if status, _, _ := Refusal(err); status != 429 {
 		t.Errorf("got %v", err)
 	}
-	_, err = f.register(r, "lamps", c, "7")
+	if _, err := f.CreateKeysAndCertificate(t.Context(), f.again(r)); fleet.KindOf(err) != fleet.KindThrottled {
+		t.Errorf("with a key of ours: %v", err)
+	}
+	// A device that lost power asks for the certificate that it has got.
+	again, err := f.CreateCertificateFromCSR(t.Context(), f.again(r), csr)
+	if err != nil || again.ID != c.ID {
+		t.Fatalf("the same request again: %v", err)
+	}
+	_, err = f.register(r, "lamps", again, "7")
 	check(t, err)
 	f.certificate(r)
 }

@@ -3,6 +3,7 @@ package provision
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -100,12 +101,25 @@ func reasoned(reason string, e *fleet.Error) *fleet.Error {
 	return e
 }
 
-// room refuses to make certificates that could not be registered any more, since the claim has registered all that it may.
+// room refuses to make one more certificate where too many of the claim wait for their registration, and one that could not be
+// registered any more, since the claim has registered all that it may. Who asks again for one that is there needs none.
 func (p *Service) room(tx *store.Tx, r Requester, st standing) error {
+	limit := p.Limits.PendingPerBootstrap
+	if r.IsClaim {
+		limit = p.Limits.PendingPerClaim
+	}
+	n, err := tx.PendingOf(r.Scope, r.PrincipalID, limit)
+	if err != nil {
+		return err
+	}
+	if n >= limit {
+		return &fleet.Error{Kind: fleet.KindThrottled, Code: CodeThrottled, Reason: ReasonClaimPending, RetryAfter: time.Minute,
+			Msg: fmt.Sprintf("%d certificates of this claim wait for their registration: register them, or wait until they expire", n)}
+	}
 	if st.limits.Devices <= 0 {
 		return nil
 	}
-	n, err := tx.DevicesOf(r.Scope, st.budget)
+	n, err = tx.DevicesOf(r.Scope, st.budget)
 	if err == nil && n >= st.limits.Devices {
 		err = usedUp(r, st.limits.Devices)
 	}

@@ -198,18 +198,17 @@ func (p *Service) SetLimits(ctx context.Context, s fleet.Scope, certificate stri
 				return err
 			}
 		}
+		ids := make([]string, 0, len(family))
 		for _, b := range family {
-			if l.Devices > 0 {
-				if err := tx.RecountDevices(s, b.Budget, b.Certificate); err != nil {
-					return err
-				}
-			}
-			b.Limits = l
+			b.Limits, ids = l, append(ids, b.Certificate)
 			if err := tx.PutBootstrap(s, b); err != nil {
 				return err
 			}
 		}
-		return nil
+		if l.Devices <= 0 {
+			return nil
+		}
+		return tx.RecountDevices(s, b.Budget, ids)
 	})
 }
 

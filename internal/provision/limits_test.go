@@ -329,6 +329,30 @@ func TestTheLimitsOfABootstrapCertificate(t *testing.T) {
 	}
 }
 
+// A hook has let devices in without a count, with a certificate and with the one that it was rolled into.
+func TestLimitsCountWhatAllCertificatesOfABudgetHaveRegistered(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.template("lamps", lamps)
+	f.hook("lamps", func(context.Context, HookEvent) (HookAnswer, error) { return HookAnswer{Allow: true}, nil })
+	old := f.bootstrap()
+	f.made(old, "lamps", "1")
+	f.made(old, "lamps", "2")
+	rolled, err := f.Roll(t.Context(), installer, old.PrincipalID, time.Hour, newCSR(t))
+	check(t, err)
+	fresh := Requester{Scope: here, PrincipalID: rolled.ID, ClientID: "client"}
+	f.made(fresh, "lamps", "3")
+	check(t, f.SetLimits(t.Context(), here, rolled.ID, fleet.ClaimLimits{Devices: 3}))
+	if u, err := f.LimitsOf(t.Context(), here, old.PrincipalID); err != nil || u.Devices != 3 || u.Limits.Devices != 3 {
+		t.Errorf("%+v, %v", u, err)
+	}
+	for _, r := range []Requester{old, fresh} {
+		if _, err := f.CreateCertificateFromCSR(t.Context(), f.again(r), newCSR(t)); reason(t, err) != ReasonClaimDevices {
+			t.Errorf("a fourth device: %v", err)
+		}
+	}
+}
+
 func TestARolledCertificateOverlapsAndEnds(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

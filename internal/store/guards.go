@@ -101,17 +101,24 @@ func (tx *Tx) DevicesOf(s fleet.Scope, budget string) (int, error) {
 	return int(n), err
 }
 
-// RecountDevices sets the count of a budget to at least the number of certificates that were registered with the claim and are still
-// there, for a claim that was not counted from its beginning.
-func (tx *Tx) RecountDevices(s fleet.Scope, budget, claim string) error {
-	n, _, err := one(tx, scanInt, `SELECT COUNT(*) FROM certificates WHERE account = ? AND region = ? AND origin_claim = ? AND origin_claim <> '' AND status <> ?`,
-		s.Account, s.Region, claim, string(fleet.PendingActivation))
-	if err != nil || n == 0 {
-		return err
+// RecountDevices sets the count of a budget to at least the number of certificates that were registered with its claims and are
+// still there, for claims that were not counted from their beginning.
+func (tx *Tx) RecountDevices(s fleet.Scope, budget string, claims []string) error {
+	var devices int64
+	for _, claim := range claims {
+		n, _, err := one(tx, scanInt, `SELECT COUNT(*) FROM certificates WHERE account = ? AND region = ? AND origin_claim = ? AND origin_claim <> '' AND status <> ?`,
+			s.Account, s.Region, claim, string(fleet.PendingActivation))
+		if err != nil {
+			return err
+		}
+		devices += n
 	}
-	_, err = tx.exec(`INSERT INTO claim_uses (account, region, budget, devices) VALUES (?, ?, ?, ?)
+	if devices == 0 {
+		return nil
+	}
+	_, err := tx.exec(`INSERT INTO claim_uses (account, region, budget, devices) VALUES (?, ?, ?, ?)
 		ON CONFLICT (account, region, budget) DO UPDATE SET devices = CASE WHEN excluded.devices > claim_uses.devices THEN excluded.devices ELSE claim_uses.devices END`,
-		s.Account, s.Region, budget, n)
+		s.Account, s.Region, budget, devices)
 	return err
 }
 

@@ -258,8 +258,10 @@ func TestContainmentFindsThingsWhoseCertificateWasRenewed(t *testing.T) {
 			t.Fatalf("after its renewal it has %v", p)
 		}
 	}
-	if got := f.contain(r, time.Time{}); got.Certificates != 16 || got.Things != 8 {
-		t.Errorf("contained %+v", got)
+	rehearsed, err := f.RehearseContainment(t.Context(), here, r.PrincipalID, time.Time{})
+	check(t, err)
+	if got := f.contain(r, time.Time{}); got.Certificates != 16 || got.Things != 8 || rehearsed.Things != 8 || rehearsed.Released != got.Released {
+		t.Errorf("contained %+v, rehearsed %+v", got, rehearsed)
 	}
 	if _, found := f.thing("lamp-3"); found {
 		t.Error("a thing is left")

@@ -8,10 +8,16 @@ import (
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
+// losses is what things would lose.
+type losses struct {
+	things map[string]*sharedThing // by name
+	made   map[string]bool         // ids of things that a contained registration has made, whichever certificate they have by now
+}
+
 // sharedThing counts the principals that a thing would have left.
 type sharedThing struct {
+	id   string
 	left int
-	made bool
 }
 
 // RehearseContainment says what Contain would do, and does nothing. It counts for some seconds: a result that is not complete is a
@@ -19,7 +25,7 @@ type sharedThing struct {
 func (p *Service) RehearseContainment(ctx context.Context, s fleet.Scope, claim string, since time.Time) (ContainmentResult, error) {
 	out := ContainmentResult{Containment: store.Containment{Claim: claim, Root: claim, Since: since}}
 	end := time.Now().Add(containTime) // a duration; the clock may be moved
-	shared := map[string]*sharedThing{}
+	lost := losses{map[string]*sharedThing{}, map[string]bool{}}
 	var todo []*containment
 	if err := p.Store.View(ctx, func(tx *store.Tx) error {
 		list, err := sources(tx, s, claim)
@@ -43,7 +49,7 @@ func (p *Service) RehearseContainment(ctx context.Context, s fleet.Scope, claim 
 				todo = todo[:len(todo)-1]
 			}
 			for _, cert := range list {
-				more, err := c.rehearse(cert, &out.Containment, shared)
+				more, err := c.rehearse(cert, &out.Containment, lost)
 				if err != nil {
 					return err
 				}
@@ -58,8 +64,8 @@ func (p *Service) RehearseContainment(ctx context.Context, s fleet.Scope, claim 
 		}
 		out.Complete = len(todo) == 0
 	}
-	for _, t := range shared {
-		if t.left == 0 && t.made {
+	for _, t := range lost.things {
+		if t.left == 0 && lost.made[t.id] {
 			out.Things++
 		} else {
 			out.Released++
@@ -87,10 +93,13 @@ func exists(tx *store.Tx, s fleet.Scope, claim string) error {
 }
 
 // rehearse counts what would become of a certificate, and reports whether it has descendants.
-func (c *containment) rehearse(cert fleet.Certificate, out *store.Containment, shared map[string]*sharedThing) (more bool, err error) {
+func (c *containment) rehearse(cert fleet.Certificate, out *store.Containment, lost losses) (more bool, err error) {
 	reg, meant, err := c.meant(cert)
 	if err != nil || !meant {
 		return false, err
+	}
+	if reg != nil {
+		lost.made[reg.Trail.ThingID] = true
 	}
 	if cert.Status != fleet.Revoked {
 		out.Certificates++
@@ -100,7 +109,7 @@ func (c *containment) rehearse(cert fleet.Certificate, out *store.Containment, s
 		return false, err
 	}
 	for _, a := range things {
-		if err := c.loses(a.Thing, reg, shared); err != nil {
+		if err := c.loses(a.Thing, lost); err != nil {
 			return false, err
 		}
 	}
@@ -108,19 +117,18 @@ func (c *containment) rehearse(cert fleet.Certificate, out *store.Containment, s
 }
 
 // loses counts that a thing would lose a principal.
-func (c *containment) loses(name string, reg *store.Registration, shared map[string]*sharedThing) error {
-	t, err := c.tx.Thing(c.scope, name)
-	if err != nil {
-		return err
-	}
-	if shared[name] == nil {
+func (c *containment) loses(name string, lost losses) error {
+	if lost.things[name] == nil {
+		t, err := c.tx.Thing(c.scope, name)
+		if err != nil {
+			return err
+		}
 		principals, _, err := c.tx.PrincipalsOf(c.scope, name, "", fleet.Page{})
 		if err != nil {
 			return err
 		}
-		shared[name] = &sharedThing{left: len(principals)}
+		lost.things[name] = &sharedThing{t.ID, len(principals)}
 	}
-	shared[name].left--
-	shared[name].made = shared[name].made || reg != nil && reg.Trail.ThingID == t.ID
+	lost.things[name].left--
 	return nil
 }

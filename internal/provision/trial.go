@@ -233,16 +233,22 @@ func (r *trial) connection(tx *store.Tx, d *template.Desired, snap template.Snap
 		r.out.Connection = []Decided{{Action: "iot:Connect", Resource: "client/…", Why: "the certificate would not be ACTIVE"}}
 		return nil
 	}
-	docs, err := r.policies(tx, d, snap)
-	if err != nil {
-		return err
-	}
 	client := r.ClientID
 	if client == "" && d.Thing != nil {
 		client = d.Thing.Name
 	}
 	if client == "" {
 		client = "example-client"
+	}
+	// What the connection stands for decides about the policies of groups, too (iot-core spec 5.6, 5.7).
+	isThing := d.Thing != nil && d.Certificate != nil && (client == d.Thing.Name || d.Certificate.PrincipalType == fleet.Exclusive)
+	var groups []string
+	if isThing {
+		groups = groupsAfter(snap, plan)
+	}
+	docs, err := r.policies(tx, d, snap, groups)
+	if err != nil {
+		return err
 	}
 	facts := policy.Context{}
 	if r.device != nil {
@@ -251,7 +257,7 @@ func (r *trial) connection(tx *store.Tx, d *template.Desired, snap template.Snap
 	facts.Set(policy.KeyClientID, client)
 	facts.Set(policy.KeyCertificateID, r.id)
 	facts.Set(policy.KeyThingIsAttached, "false")
-	if d.Thing != nil && d.Certificate != nil && (client == d.Thing.Name || d.Certificate.PrincipalType == fleet.Exclusive) {
+	if isThing {
 		kind, attributes := d.Thing.Type, d.Thing.Attributes
 		if snap.Thing != nil {
 			kind, attributes = snap.Thing.Type, snap.Thing.Attributes
@@ -283,8 +289,21 @@ func (r *trial) connection(tx *store.Tx, d *template.Desired, snap template.Snap
 	return nil
 }
 
-// policies are those that would count for the device: of its certificate, and of the groups of its thing with their ancestors.
-func (r *trial) policies(tx *store.Tx, d *template.Desired, snap template.Snapshot) (docs []policy.Named, err error) {
+// groupsAfter are the groups that the thing would be in: OverrideSettings may leave one that exists where it is.
+func groupsAfter(snap template.Snapshot, plan *template.Plan) []string {
+	groups := slices.Clone(plan.AddGroups)
+	if snap.Thing != nil {
+		for _, g := range snap.Thing.Groups {
+			if !slices.Contains(plan.LeaveGroups, g.Name) {
+				groups = append(groups, g.Name)
+			}
+		}
+	}
+	return groups
+}
+
+// policies are those that would count for the device: of its certificate, and of the groups with their ancestors.
+func (r *trial) policies(tx *store.Tx, d *template.Desired, snap template.Snapshot, groups []string) (docs []policy.Named, err error) {
 	var names []string
 	add := func(name, text string) error {
 		doc, err := policy.Parse(text, policy.IoT)
@@ -292,24 +311,13 @@ func (r *trial) policies(tx *store.Tx, d *template.Desired, snap template.Snapsh
 		return err
 	}
 	for _, p := range d.Policies {
-		if p.Document == "" {
+		if p.Document == "" || snap.Policies[p.Name] { // one that exists is used as it is
 			names = append(names, p.Name)
 		} else if err := add(p.Name, p.Document); err != nil {
 			return nil, err
 		}
 	}
-	groups := map[string]bool{}
-	if d.Thing != nil {
-		for _, g := range d.Thing.Groups {
-			groups[g] = true
-		}
-	}
-	if snap.Thing != nil {
-		for _, g := range snap.Thing.Groups {
-			groups[g.Name] = true
-		}
-	}
-	for _, g := range slices.Sorted(maps.Keys(groups)) {
+	for _, g := range groups {
 		under, _, err := tx.PoliciesUnder(r.scope, g, fleet.Page{})
 		if err != nil {
 			return nil, err

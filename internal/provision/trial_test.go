@@ -106,6 +106,75 @@ func TestATrialSaysWhatARegistrationWouldComeTo(t *testing.T) {
 }
 
 func (f *fixture) lookUp(name string) (th fleet.Thing, found bool) {
+func TestATrialCountsThePoliciesThatTheConnectionWouldHave(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.policyFor("everyone", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`)
+	f.write(func(tx *store.Tx) error {
+		for _, g := range []string{"garden", "shed"} {
+			if _, err := registry.CreateGroup(tx, here, registry.GroupSpec{Name: g}); err != nil {
+				return err
+			}
+		}
+		if _, err := registry.CreateThing(tx, here, registry.ThingSpec{Name: "lamp-old"}); err != nil {
+			return err
+		}
+		if err := registry.AddToGroup(tx, here, "lamp-old", "shed"); err != nil {
+			return err
+		}
+		return registry.AttachPolicy(tx, here, "everyone", here.IoT("thinggroup", "garden"))
+	})
+	body := strings.Replace(lamps, `"AttributePayload"`, `"ThingGroups": ["garden"], "AttributePayload"`, 1)
+	override := func(how string) string {
+		return strings.Replace(body, `{"serial": {"Ref": "Serial"}}}}`, `{"serial": {"Ref": "Serial"}}}, "OverrideSettings": {"ThingGroups": "`+how+`"}}`, 1)
+	}
+	for name, c := range map[string]struct {
+		body, serial, client string
+		connects             bool
+	}{
+		"a new thing joins its group":                      {body, "new", "", true},
+		"a thing that is there stays where it is":          {body, "old", "", false},
+		"a thing that is there joins":                      {override("MERGE"), "old", "", true},
+		"policies of groups count for the thing's name":    {body, "new", "another", false},
+		"and for any name if the certificate has no other": {strings.Replace(body, `"Properties": {"CertificateId"`, `"Properties": {"ThingPrincipalType": "EXCLUSIVE_THING", "CertificateId"`, 1), "new", "another", true},
+	} {
+		o, err := f.Try(t.Context(), here, Trial{Draft: Draft{Body: c.body}, Parameters: map[string]string{"Serial": c.serial}, ClientID: c.client})
+		if err != nil || o.Refusal != nil || o.Connection[0].Allowed != c.connects {
+			t.Errorf("%s: %+v, %v", name, o, err)
+		}
+	}
+
+	// The group that a thing leaves takes its policies with it.
+	f.write(func(tx *store.Tx) error {
+		return registry.AttachPolicy(tx, here, "everyone", here.IoT("thinggroup", "shed"))
+	})
+	if o, err := f.Try(t.Context(), here, Trial{Draft: Draft{Body: strings.Replace(override("REPLACE"), `["garden"]`, `[]`, 1)}, Parameters: map[string]string{"Serial": "old"}}); err != nil || o.Connection[0].Allowed {
+		t.Errorf("a thing that leaves its groups: %+v, %v", o, err)
+	}
+
+	// A policy that a template has made before is used as it has become.
+	f.template("lamps", lamps)
+	r := f.claim("lamps")
+	_, err := f.register(r, "lamps", f.certificate(r), "1")
+	check(t, err)
+	again := Trial{Draft: Draft{Name: "lamps"}, Parameters: map[string]string{"Serial": "1"}, Publish: []string{"lamps/1/state"}}
+	device := f.principals("lamp-1")[0].Principal
+	f.write(func(tx *store.Tx) error {
+		names, _, err := tx.PoliciesOf(here, device, fleet.Page{})
+		if err != nil {
+			return err
+		}
+		if err := registry.DetachPrincipal(tx, here, "lamp-1", device); err != nil {
+			return err
+		}
+		_, err = registry.AddPolicyVersion(tx, here, names[0], `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"iot:Publish","Resource":"*"}]}`, true)
+		return err
+	})
+	if o, err := f.Try(t.Context(), here, again); err != nil || o.Refusal != nil || o.Connection[1].Allowed {
+		t.Errorf("a policy that was changed: %+v, %v", o, err)
+	}
+}
+
 	f.t.Helper()
 	check(f.t, f.Store.View(f.t.Context(), func(tx *store.Tx) (err error) {
 		th, err = tx.Thing(here, name)

@@ -103,8 +103,9 @@ func (p *Service) Try(ctx context.Context, s fleet.Scope, t Trial) (*Outcome, er
 		r.out.Refusal = coded(fleet.Denied("the template %q is not enabled: enable it with UpdateProvisioningTemplate", r.t.Name))
 	}
 	if r.t.Hook != nil {
-		if params, err = r.askHook(ctx); err != nil {
-			return &r.out, nil
+		var allowed bool
+		if params, allowed, err = r.askHook(ctx); err != nil || !allowed {
+			return &r.out, err
 		}
 	}
 	d, err := tm.Evaluate(params, map[string]string{template.CertificateID: r.id})
@@ -134,25 +135,25 @@ func coded(err error) *fleet.Error {
 	return &fleet.Error{Kind: fleet.KindOf(err), Code: code, Msg: message}
 }
 
-// askHook returns the parameters as the hook leaves them. An error is in the outcome already.
-func (r *trial) askHook(ctx context.Context) (map[string]string, error) {
+// askHook returns the parameters as the hook leaves them if it allows the device; else why not is in the outcome.
+func (r *trial) askHook(ctx context.Context) (params map[string]string, allowed bool, err error) {
 	target := r.t.Hook.TargetARN
 	switch {
 	case r.Service.Hook == nil:
 		r.out.Hook = target + " cannot be run by this server"
 	case !r.CallHook:
 		r.out.Hook = target + " would be asked"
-		return r.Parameters, nil
+		return r.Parameters, true, nil
 	default:
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		leaf, err := r.Authority.MeasureDevice(pki.DeviceRequest{PublicKey: key.Public()})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		params := maps.Clone(r.Parameters)
+		params = maps.Clone(r.Parameters)
 		if params == nil {
 			params = map[string]string{}
 		}
@@ -168,15 +169,14 @@ func (r *trial) askHook(ctx context.Context) (map[string]string, error) {
 		default:
 			r.out.Hook = "allowed, and overrides " + namesOf(answer.Overrides) + ": " + answer.Reason
 			maps.Copy(params, answer.Overrides)
-			return params, nil
+			return params, true, nil
 		}
 		if answer.Cure != "" {
 			r.out.Hook += "; " + answer.Cure
 		}
 	}
-	err := fleet.Denied("Access Denied: the pre-provisioning hook did not allow this device, failed or gave no answer in time")
-	r.refuse(err)
-	return nil, err
+	r.refuse(fleet.Denied("Access Denied: the pre-provisioning hook did not allow this device, failed or gave no answer in time"))
+	return nil, false, nil
 }
 
 // plan resolves what is desired against what there is, and asks the policies that would count.

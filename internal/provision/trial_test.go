@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/registry"
@@ -216,6 +217,17 @@ func TestATrialAsksTheHookOnlyIfTold(t *testing.T) {
 	check(t, err)
 	if o.Refusal == nil || o.Refusal.Code != CodeAccessDenied || !strings.Contains(o.Hook, "denied: because") {
 		t.Errorf("%+v", o)
+	}
+}
+
+func TestATrialThatCannotBeMadeIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.template("lamps", lamps)
+	f.hook("lamps", func(context.Context, HookEvent) (HookAnswer, error) { return HookAnswer{Allow: true}, nil })
+	f.pass(100 * 365 * 24 * time.Hour) // no issuer lives so long
+	if o, err := f.Try(t.Context(), here, Trial{Draft: Draft{Name: "lamps"}, Parameters: map[string]string{"Serial": "7"}, CallHook: true}); err == nil {
+		t.Errorf("without an issuer: %+v", o)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -107,16 +108,19 @@ func registryFacts(tx *store.Tx, s fleet.Scope, name string, tm *template.Templa
 			return err
 		}
 	}
-	if err := absentNames(tx, s, tm, facts); err != nil || name == "" || tm.Kind() != template.Fleet {
+	example, _ := tm.Example(nil)
+	if example == nil {
+		example = &template.Desired{}
+	}
+	if err := absentNames(tx, s, example, facts); err != nil || name == "" || tm.Kind() != template.Fleet {
 		return err
 	}
-	return claimPolicies(tx, s, name, facts)
+	return claimPolicies(tx, s, name, example.Policies, facts)
 }
 
 // absentNames adds what the template writes out and nobody has created: types, groups and billing groups.
-func absentNames(tx *store.Tx, s fleet.Scope, tm *template.Template, facts *template.LintFacts) error {
-	d, _ := tm.Example(nil)
-	if d == nil || d.Thing == nil {
+func absentNames(tx *store.Tx, s fleet.Scope, d *template.Desired, facts *template.LintFacts) error {
+	if d.Thing == nil {
 		return nil
 	}
 	snap, err := registry.Snapshot(tx, s, &template.Desired{Thing: d.Thing})
@@ -146,14 +150,15 @@ func absentNames(tx *store.Tx, s fleet.Scope, tm *template.Template, facts *temp
 const maxClaimPolicies = 500
 
 // claimPolicies finds the policies that let certificates use the template, but for those that the template gives to its own
-// devices, which renew with it.
-func claimPolicies(tx *store.Tx, s fleet.Scope, name string, facts *template.LintFacts) error {
+// devices, which renew with it: named ones, and given, those of its documents.
+func claimPolicies(tx *store.Tx, s fleet.Scope, name string, given []template.Policy, facts *template.LintFacts) error {
 	list, _, err := tx.Policies(s, fleet.Page{Limit: maxClaimPolicies})
 	if err != nil {
 		return err
 	}
 	for _, pol := range list {
-		if _, own := facts.Policies[pol.Name]; own {
+		_, named := facts.Policies[pol.Name]
+		if named || slices.ContainsFunc(given, func(g template.Policy) bool { return g.Name == pol.Name }) {
 			continue
 		}
 		doc, err := policy.Parse(pol.Document, policy.IoT)

@@ -106,7 +106,6 @@ func TestATrialSaysWhatARegistrationWouldComeTo(t *testing.T) {
 	}
 }
 
-func (f *fixture) lookUp(name string) (th fleet.Thing, found bool) {
 func TestATrialCountsThePoliciesThatTheConnectionWouldHave(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -176,6 +175,7 @@ func TestATrialCountsThePoliciesThatTheConnectionWouldHave(t *testing.T) {
 	}
 }
 
+func (f *fixture) lookUp(name string) (th fleet.Thing, found bool) {
 	f.t.Helper()
 	check(f.t, f.Store.View(f.t.Context(), func(tx *store.Tx) (err error) {
 		th, err = tx.Thing(here, name)
@@ -306,6 +306,34 @@ func TestLintLooksAtTheRegistry(t *testing.T) {
 	}
 	if absent := found["registry-absent"]; strings.Count(absent, "\n") != 3 || strings.Contains(found["guard-open"], "unused") || strings.Contains(found["guard-open"], "wide") {
 		t.Errorf("%q %q", absent, found["guard-open"])
+	}
+}
+
+// Devices renew with the template that made them, so the policy that it gives them lets them use it.
+func TestLintTakesTheDevicesOfATemplateForNoSharedClaims(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const body = `{"Parameters": {"Serial": {"Type": "String"}},
+ "Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Serial"}}},
+ "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}}},
+ "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Publish",
+  "Resource": "arn:aws:iot:us-east-1:000000000000:topic/$aws/provisioning-templates/lamps/provision/*"}]}}}}}`
+	f.template("lamps", body)
+	r := f.claim("lamps")
+	_, err := f.register(r, "lamps", f.certificate(r), "7")
+	check(t, err)
+	open := func() bool {
+		t.Helper()
+		r, err := f.Lint(t.Context(), here, Draft{Name: "lamps"})
+		check(t, err)
+		return slices.ContainsFunc(r.Findings, func(x template.Finding) bool { return x.Rule == "guard-open" })
+	}
+	if open() {
+		t.Error("a device's own policy is taken for that of a bootstrap certificate")
+	}
+	f.policyFor("bootstrap", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}`, here.IoT("cert", f.bootstrap().PrincipalID))
+	if !open() {
+		t.Error("the policy of a bootstrap certificate is not found")
 	}
 }
 

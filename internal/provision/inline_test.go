@@ -81,6 +81,19 @@ func TestRegisterThingRefusals(t *testing.T) {
 	}
 }
 
+// RegisterThing is no way around the permission to have certificates signed.
+func TestACSRTakesThePermissionToHaveItSigned(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const body = `{"Parameters":{"CSR":{"Type":"String"}},"Resources":{"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateSigningRequest":{"Ref":"CSR"}}}}}`
+	f.iam.refuse("iot:CreateCertificateFromCsr")
+	_, err := f.RegisterInline(t.Context(), installer, body, map[string]string{"CSR": newCSR(t)})
+	wantCode(t, err, fleet.KindDenied, "")
+	f.iam.refuse("iot:RegisterCertificate") // that is for certificates of others
+	_, err = f.RegisterInline(t.Context(), installer, body, map[string]string{"CSR": newCSR(t)})
+	check(t, err)
+}
+
 func wantCode(t *testing.T, err error, kind fleet.Kind, code string) {
 	t.Helper()
 	var e *fleet.Error

@@ -30,7 +30,11 @@ func (p *Plan) Needs(s fleet.Scope) []Need {
 	if p.CreateThing != nil && p.CreateThing.BillingGroup != "" {
 		need("AddThingToBillingGroup", s.IoT("billinggroup", p.CreateThing.BillingGroup), thing)
 	}
-	if p.CreateCertificate != nil {
+	switch c := p.CreateCertificate; {
+	case c == nil:
+	case c.CAID == "": // of a CSR, and signed by this service
+		need("CreateCertificateFromCsr", "*")
+	default:
 		need("RegisterCertificate", "*")
 	}
 	for _, n := range p.CreatePolicies {

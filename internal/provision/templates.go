@@ -209,7 +209,7 @@ func (p *Service) DeleteTemplate(ctx context.Context, s fleet.Scope, name string
 	})
 }
 
-// CreateTemplateVersion adds a body to a template. Errors are of KindInvalid, KindNotFound and KindVersionsLimit.
+// CreateTemplateVersion adds a body to a template. Errors are of KindInvalid, KindNotFound, KindConflict and KindVersionsLimit.
 func (p *Service) CreateTemplateVersion(ctx context.Context, s fleet.Scope, name, body string, setDefault bool) (v fleet.TemplateVersion, err error) {
 	var t fleet.Template
 	err = p.Store.View(ctx, func(tx *store.Tx) error {
@@ -224,8 +224,12 @@ func (p *Service) CreateTemplateVersion(ctx context.Context, s fleet.Scope, name
 		return v, err
 	}
 	err = p.Store.Tx(ctx, func(tx *store.Tx) error {
-		if _, err := tx.Template(s, name); err != nil {
+		now, err := tx.Template(s, name)
+		if err != nil {
 			return err
+		}
+		if now.Generation != t.Generation { // maybe of another type, which the body was not checked for
+			return &fleet.Error{Kind: fleet.KindConflict, Resource: "provisioning template", Name: name, Msg: "was deleted and created anew meanwhile: try again"}
 		}
 		versions, _, err := tx.TemplateVersions(s, name, fleet.Page{})
 		if err != nil {

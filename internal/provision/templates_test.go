@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -177,6 +178,34 @@ func TestVersions(t *testing.T) {
 	check(t, f.UpdateTemplate(t.Context(), installer, "x", TemplateChange{Default: new(2)}))
 	if got := view(f, func(tx *store.Tx) (fleet.Template, error) { return tx.Template(here, "x") }); got.Default != 2 || !strings.Contains(got.Body, "P2") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// lookedUp is a hook that somebody asks for.
+type lookedUp func()
+
+func (lookedUp) Invoke(context.Context, HookEvent) (HookAnswer, error) { return HookAnswer{}, nil }
+
+func (l lookedUp) Known(*store.Tx, fleet.Scope, string) error { l(); return nil }
+
+func TestAVersionIsForTheTemplateThatItWasCheckedFor(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const body = `{"Parameters": {"Serial": {"Type": "String"}}, "Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Serial"}}},
+		"certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}}},
+		"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": {"Version": "2012-10-17", "Statement": [
+			{"Effect": "Allow", "Action": "iot:Connect", "Resource": "arn:aws:iot:us-east-1:000000000000:client/${iot:Connection.Thing.ThingName}"}]}}}}}`
+	_, err := f.CreateTemplate(t.Context(), installer, NewTemplate{Name: "x", Body: empty, RoleARN: role, Hook: &fleet.Hook{TargetARN: "arn:aws:lambda:us-east-1:000000000000:function:check"}})
+	check(t, err)
+	f.TemplateLint = LintErrors
+	f.Hook = lookedUp(func() { // while the body is checked
+		f.TemplateLint = LintAWS
+		check(t, f.DeleteTemplate(t.Context(), here, "x"))
+		_, err := f.CreateTemplate(t.Context(), installer, NewTemplate{Name: "x", Body: empty, RoleARN: role, Type: fleet.JITP})
+		check(t, err)
+	})
+	if v, err := f.CreateTemplateVersion(t.Context(), here, "x", body, true); fleet.KindOf(err) != fleet.KindConflict {
+		t.Errorf("the body of a fleet template became %+v of one of type JITP, %v", v, err)
 	}
 }
 

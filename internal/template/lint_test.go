@@ -77,6 +77,23 @@ func TestAFindingKnowsItsLine(t *testing.T) {
 	}
 }
 
+func TestFindingsOfOneLineKeepTheirOrder(t *testing.T) {
+	t.Parallel()
+	const body = `{"Resources": {"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocument": {"Version": "2012-10-17", "Statement": [
+		{"Effect": "Allow", "Action": "iot:Publish", "Resource": "arn:aws:iot:eu-west-1:123456789012:topic/x"}]}}}}}`
+	for range 30 {
+		var cures []string
+		for _, f := range Lint(body, Fleet, LintFacts{Scope: here}) {
+			if f.Rule == "policy-scope" {
+				cures = append(cures, f.Cure)
+			}
+		}
+		if want := []string{"write us-east-1 in its place", "write 000000000000 in its place"}; !slices.Equal(cures, want) {
+			t.Fatalf("%q, want %q", cures, want)
+		}
+	}
+}
+
 func TestLintKnowsTheSettings(t *testing.T) {
 	t.Parallel()
 	const body = "{\"Mappings\": {\"Imprint\": {\"Settings\": {\n  %s}}},\n \"Resources\": {}}"

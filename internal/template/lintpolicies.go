@@ -138,12 +138,13 @@ func (l *linter) policyScope() {
 			if len(parts) < 6 || parts[2] != "iot" {
 				continue
 			}
-			for at, have := range map[int]string{3: l.facts.Scope.Region, 4: l.facts.Scope.Account} {
-				if parts[at] == "" || strings.ContainsAny(parts[at], "*?$") || parts[at] == have {
+			for at, have := range []string{l.facts.Scope.Region, l.facts.Scope.Account} { // the order of the ARN
+				is := parts[3+at]
+				if is == "" || strings.ContainsAny(is, "*?$") || is == have {
 					continue
 				}
 				p, words := st.policy.where(st.number, "Resource", fmt.Sprint(i))
-				l.at(p, "write "+have+" in its place", "%s is about %s, which is not where the template is: it never applies", words, parts[at])
+				l.at(p, "write "+have+" in its place", "%s is about %s, which is not where the template is: it never applies", words, is)
 			}
 		}
 	}

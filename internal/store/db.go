@@ -70,6 +70,10 @@ type DB struct {
 	closed  chan struct{} // closed by Close
 	once    sync.Once
 
+	due          chan struct{} // a checkpoint is; nil: not SQLite
+	commits      uint64        // the writer's
+	checkpointed chan struct{} // closed when no more checkpoints are made
+
 	listenMu  sync.RWMutex
 	listeners []func([]Change)
 }
@@ -93,6 +97,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	db.readers = newFree(db.engine.readers)
 	go db.ready()
 	go db.writer()
+	if db.due != nil {
+		go db.checkpoints()
+	}
 	return db, nil
 }
 
@@ -133,6 +140,9 @@ func (db *DB) Close() error {
 	db.once.Do(func() {
 		close(db.closed)
 		<-db.done
+		if db.due != nil {
+			<-db.checkpointed
+		}
 		err = db.writes.close()
 		for range db.engine.readers {
 			on, _ := db.readers.take(nil, nil)

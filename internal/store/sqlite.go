@@ -41,8 +41,10 @@ func (db *DB) openSQLite(ctx context.Context, path string) error {
 		return fmt.Errorf("opening store: %w", err)
 	}
 	db.engine, db.memory, db.expected = sqlite(), newMemory(), newExpected()
+	db.due, db.checkpointed = make(chan struct{}, 1), make(chan struct{})
 	// synchronous=FULL: a commit is on disk when it returns (SQLite "PRAGMA synchronous"; WAL needs FULL for that).
-	options := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "busy_timeout(10000)", "temp_store(MEMORY)"}}
+	options := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)", "busy_timeout(10000)", "temp_store(MEMORY)",
+		fmt.Sprintf("wal_autocheckpoint(%d)", logPages)}}
 	if vfs, err := logVFS(); err != nil {
 		return fmt.Errorf("opening store: %w", err)
 	} else if vfs != "" {

@@ -328,6 +328,7 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 	}
 	db.expected.committed(jobs)
 	kept = true
+	db.commitDone()
 	return jobs, results, nil
 }
 

@@ -85,6 +85,7 @@ type Server struct {
 	handshakes atomic.Int64 // so far
 
 	ports     listeners
+	handled   func() http.Handler // returns when the handler of requests is made
 	http      *http.Server
 	inner     *http.Server // for functions
 	admin     *http.Server
@@ -288,6 +289,7 @@ func (s *Server) openRules(ctx context.Context) error {
 func (s *Server) listen(context.Context) error {
 	s.db.Listen(s.domainsChanged)
 	handler := sync.OnceValue(s.handler)
+	s.handled = handler
 	s.wg.Go(func() { handler() }) // devices, and handshakes, need not wait for it
 	serving := func() *http.Server {
 		return &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler().ServeHTTP(w, r) }), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 2 * time.Minute,

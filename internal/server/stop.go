@@ -26,6 +26,9 @@ func (s *Server) Close(ctx context.Context) error {
 			errs = append(errs, l.Close())
 		}
 	}
+	if s.handled != nil { // a start that has failed: what is made for the handler has to be ended, too
+		s.handled()
+	}
 	var flows sync.WaitGroup
 	if s.gateway != nil {
 		flows.Go(func() { s.gateway.Drain(ctx) })

@@ -85,7 +85,7 @@ type Server struct {
 	handshakes atomic.Int64 // so far
 
 	ports     listeners
-	handled   func() http.Handler // returns when the handler of requests is made
+	handled   func() http.Handler // the handler of requests, once it is made
 	http      *http.Server
 	inner     *http.Server // for functions
 	admin     *http.Server
@@ -288,11 +288,10 @@ func (s *Server) openRules(ctx context.Context) error {
 // listen serves both ports and the administration socket.
 func (s *Server) listen(context.Context) error {
 	s.db.Listen(s.domainsChanged)
-	handler := sync.OnceValue(s.handler)
-	s.handled = handler
-	s.wg.Go(func() { handler() }) // devices, and handshakes, need not wait for it
+	s.handled = sync.OnceValue(s.handler)
+	s.wg.Go(func() { s.handled() }) // devices, and handshakes, need not wait for it
 	serving := func() *http.Server {
-		return &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler().ServeHTTP(w, r) }), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 2 * time.Minute,
+		return &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handled().ServeHTTP(w, r) }), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 2 * time.Minute,
 			IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100}, ConnContext: onConnection,
 			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	}

@@ -30,7 +30,7 @@ func (db *DB) commitDone() {
 // checkpoints makes a checkpoint whenever one is due, until Close.
 func (db *DB) checkpoints() {
 	defer close(db.checkpointed)
-	s := &session{connector: db.reading, engine: db.engine, heard: db.onStatement}
+	s := &session{connector: db.reading, engine: db.engine} // OnStatement hears of transactions
 	defer s.drop()
 	for {
 		select {

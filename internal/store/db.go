@@ -33,7 +33,7 @@ type Config struct {
 	Rehearse bool
 	// MostRows is for tests: a body that changes more rows fails. 0: any number. Bulk work goes in chunks.
 	MostRows int
-	// OnStatement is for tests: it hears each statement that goes to the database. It must be quick.
+	// OnStatement is for tests: it hears each statement of a transaction. It must be quick.
 	OnStatement func(query string)
 
 	// OnWrite, if set, hears how long each caller of DB.Tx waited, OnCommit how long each commit took and how many callers shared

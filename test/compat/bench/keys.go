@@ -78,8 +78,7 @@ func measureRSA(ctx context.Context, o options, w *world) (*figures, error) {
 }
 
 // measureRSABeside has devices with keys of their own use the machine up, in turns alone and beside devices that ask for keys with an
-// empty pool. Share is the rate of both together by that of the former alone, since but for its key a flow of either kind takes the same; the
-// other figures are of the latter.
+// empty pool. Share is the rate of the former beside the latter by that alone; the other figures are of the latter.
 func measureRSABeside(ctx context.Context, o options, w *world) (*figures, error) {
 	f := &figures{}
 	var took []time.Duration
@@ -117,7 +116,7 @@ func measureRSABeside(ctx context.Context, o options, w *world) (*figures, error
 			return nil, err
 		}
 		rate = append(rate, float64(len(keys.took))/time.Since(begin).Seconds())
-		share = append(share, float64(len(beside)+len(keys.took))/float64(max(len(alone), 1)))
+		share = append(share, float64(len(beside))/float64(max(len(alone), 1)))
 		took = append(took, keys.took...)
 	}
 	f.PerSecond, f.Share, f.Left, f.Refused = median(rate), median(share), median(left), int(refused.Load())

@@ -151,7 +151,7 @@ func (r *report) judge() (goals []goal) {
 		},
 		"rsa-beside": func(f *figures) {
 			least("the same on a machine that flows with own keys use up", f.Left, 0.9)
-			least("flows of both kinds there: rate ÷ rate of those with own keys alone", f.Share, 0.9)
+			least("flows with own keys beside these: rate ÷ rate alone", f.Share, 0.9)
 			most("keys by the server beside these: p99 in seconds", f.P99Millis/1000, 10)
 		},
 		"bulk": func(f *figures) { least("bulk: lines ÷ certificates signed and stored alone, a second", f.Share, 0.5) },

@@ -213,10 +213,8 @@ func TestRulesThatFeedThemselvesEnd(t *testing.T) {
 		w := newWorld(t)
 		w.rule(here, "ring", `SELECT * FROM 'a'`, republishTo(here, "a"))
 		w.publish(here, "a", `{}`)
-		w.until("the end", func() bool { return w.outcomes[Failed] == 1 })
-		if w.outcomes[Done] != maxHops {
-			t.Errorf("outcomes %v", w.outcomes)
-		}
+		// A message is delivered before the run that republished it is told: the last hop may fail before others are done.
+		w.until("the end", func() bool { return w.outcomes[Failed] == 1 && w.outcomes[Done] == maxHops })
 		if got := w.trace("ring"); !strings.Contains(got.Cause, "goes round in a circle") {
 			t.Errorf("%s", got.Text())
 		}

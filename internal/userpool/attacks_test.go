@@ -197,9 +197,12 @@ func TestNobodyLearnsByWorkWhoExists(t *testing.T) {
 			d.do(w, app, name)
 		}
 	}
+	w.background.Wait()
+	for range cap(w.inFlight) { // messages wait for Deliver: what is sent behind an answer must not be counted as a part of it
+		w.inFlight <- struct{}{}
+	}
 	for _, c := range append([]drill{{"InitiateAuth by SRP", offered}, forgot}, guesses...) {
 		work := func(name string) (int, int64) {
-			w.background.Wait()
 			before, asked := powers, w.statements.Load()
 			c.do(w, app, name)
 			return powers - before, w.statements.Load() - asked

@@ -38,7 +38,7 @@ type world struct {
 	mu    sync.Mutex
 	now   time.Time
 	asked []wire.Access
-	codes []string
+	codes map[string]string // of the last message for each reason
 }
 
 type permits struct{}
@@ -68,19 +68,20 @@ func (k *keys) Take(context.Context) (*rsa.PrivateKey, error) {
 func (w *world) Send(_ context.Context, m delivery.Message) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.codes = append(w.codes, m.Code.Reveal())
+	w.codes[m.Reason] = m.Code.Reveal()
 	return nil
 }
 
-func (w *world) code() string {
+// code returns that of the last message for a reason. Messages of several may overtake each other: some are sent behind the answer.
+func (w *world) code(reason string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.codes[len(w.codes)-1]
+	return w.codes[reason]
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
+	w := &world{t: t, codes: map[string]string{}, now: time.Date(2026, 11, 1, 8, 0, 0, 0, time.UTC)}
 	clock := func() time.Time {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -339,7 +340,7 @@ func TestANewPasswordOverTheWire(t *testing.T) {
 	w := newWorld(t)
 	pool, client := w.setUp()
 	w.do("AdminCreateUser", object{"UserPoolId": pool, "Username": "eve", "TemporaryPassword": good, "DesiredDeliveryMediums": []any{"EMAIL"}})
-	out := w.do("AdminInitiateAuth", object{"UserPoolId": pool, "ClientId": client, "AuthFlow": "ADMIN_USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "eve", "PASSWORD": w.code()}})
+	out := w.do("AdminInitiateAuth", object{"UserPoolId": pool, "ClientId": client, "AuthFlow": "ADMIN_USER_PASSWORD_AUTH", "AuthParameters": object{"USERNAME": "eve", "PASSWORD": w.code("invitation")}})
 	same(t, "challenge", out["ChallengeName"], "NEW_PASSWORD_REQUIRED")
 	same(t, "parameters", out["ChallengeParameters"], object{"USER_ID_FOR_SRP": "eve", "requiredAttributes": "[]", "userAttributes": "{}"})
 	in := object{"ClientId": client, "ChallengeName": "NEW_PASSWORD_REQUIRED", "Session": out["Session"], "ChallengeResponses": object{"USERNAME": "eve", "NEW_PASSWORD": good + "2"}, "ClientMetadata": object{}}
@@ -359,14 +360,14 @@ func TestSignUpOverTheWire(t *testing.T) {
 	same(t, "delivery", out["CodeDeliveryDetails"], object{"AttributeName": "email", "DeliveryMedium": "EMAIL", "Destination": "a***@e***"})
 	w.do("ResendConfirmationCode", object{"ClientId": client, "Username": "nobody"})
 	w.fails("ConfirmSignUp", object{"ClientId": client, "Username": "ada", "ConfirmationCode": "x"}, "CodeMismatchException", "Invalid verification code provided, please try again.")
-	w.do("ConfirmSignUp", object{"ClientId": client, "Username": "ada", "ConfirmationCode": w.code()})
+	w.do("ConfirmSignUp", object{"ClientId": client, "Username": "ada", "ConfirmationCode": w.code("sign-up")})
 	w.do("ForgotPassword", object{"ClientId": client, "Username": "ada"})
 	access := dig(w.signIn(client), "AuthenticationResult", "AccessToken")
 	w.do("ChangePassword", object{"AccessToken": access, "PreviousPassword": good, "ProposedPassword": good + "2"})
 	w.do("UpdateUserAttributes", object{"AccessToken": access, "UserAttributes": []object{{"Name": "name", "Value": "Ada"}}})
 	w.do("DeleteUserAttributes", object{"AccessToken": access, "UserAttributeNames": []any{"name"}})
 	w.do("GetUserAttributeVerificationCode", object{"AccessToken": access, "AttributeName": "email"})
-	w.do("VerifyUserAttribute", object{"AccessToken": access, "AttributeName": "email", "Code": w.code()})
+	w.do("VerifyUserAttribute", object{"AccessToken": access, "AttributeName": "email", "Code": w.code("verification")})
 	w.do("DeleteUser", object{"AccessToken": access})
 	w.fails("GlobalSignOut", object{"AccessToken": access}, "UserNotFoundException", "User does not exist.")
 }
@@ -406,7 +407,7 @@ func TestAdministrationOverTheWire(t *testing.T) {
 	same(t, "found", dig(found[0], "Attributes"), []object{{"Name": "email", "Value": "ada@example.com"}})
 	w.do("AdminResetUserPassword", user)
 	same(t, "status", w.do("AdminGetUser", user)["UserStatus"], "RESET_REQUIRED")
-	w.do("ConfirmForgotPassword", object{"ClientId": client, "Username": "ada", "ConfirmationCode": w.code(), "Password": good})
+	w.do("ConfirmForgotPassword", object{"ClientId": client, "Username": "ada", "ConfirmationCode": w.code("recovery"), "Password": good})
 	w.signIn(client)
 	w.do("AdminDeleteUser", user)
 	w.fails("AdminGetUser", user, "UserNotFoundException", "User does not exist.")

@@ -19,25 +19,36 @@ func TestWhoMakesKeysLetsGoOfTheProcessor(t *testing.T) {
 	m, _ := newMaker(t, Config{Priority: Idle, Workers: runtime.NumCPU()})
 	const keys = 8
 	m.make(t, keys)
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", m.process.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bound, breaths := map[string]int{}, 0
-	for _, path := range tasks {
-		if cpu := statusOf(t, path, "Cpus_allowed_list"); !strings.ContainsAny(cpu, ",-") {
-			bound[cpu]++
-			n, _ := strconv.Atoi(statusOf(t, path, "voluntary_ctxt_switches"))
-			breaths += n
+	var bound map[string]int
+	var breaths int
+	look := func() {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", m.process.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
 		}
+		bound, breaths = map[string]int{}, 0
+		for _, path := range tasks {
+			if cpu := statusOf(t, path, "Cpus_allowed_list"); !strings.ContainsAny(cpu, ",-") {
+				bound[cpu]++
+				n, _ := strconv.Atoi(statusOf(t, path, "voluntary_ctxt_switches"))
+				breaths += n
+			}
+		}
+	}
+	look()
+	used := cpuOf(t, fmt.Sprintf("/proc/%d/stat", m.process.cmd.Process.Pid))
+	t.Logf("%d sleeps in %v of CPU", breaths, used)
+	// They sleep at steps of the work alone. Where a step takes longer than that, it is each few of them.
+	if most := 3 * time.Millisecond; time.Duration(breaths)*most < used && breaths < 20*keys {
+		t.Errorf("%d sleeps in %v of CPU, less than one in %v", breaths, used, most)
+	}
+	late := time.Now().Add(time.Minute)
+	for len(bound) < runtime.NumCPU() && time.Now().Before(late) { // on a busy machine one thread may have made all, before another began
+		m.make(t, 1)
+		look()
 	}
 	if len(bound) != runtime.NumCPU() {
 		t.Errorf("the threads of %d processors make keys on these alone: %v", runtime.NumCPU(), bound)
-	}
-	used := cpuOf(t, fmt.Sprintf("/proc/%d/stat", m.process.cmd.Process.Pid))
-	t.Logf("%d sleeps in %v of CPU", breaths, used)
-	if most := 3 * time.Millisecond; time.Duration(breaths)*most < used {
-		t.Errorf("%d sleeps in %v of CPU, less than one in %v", breaths, used, most)
 	}
 }
 

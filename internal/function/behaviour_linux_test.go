@@ -376,6 +376,23 @@ func (r *Runner) count() int {
 	return len(r.all)
 }
 
+// brief is a context whose time is over when the test says so.
+type brief struct {
+	context.Context
+	over chan struct{}
+}
+
+func (b *brief) Done() <-chan struct{} { return b.over }
+
+func (b *brief) Err() error {
+	select {
+	case <-b.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 func TestWhoComesTooManyIsTold(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -395,8 +412,7 @@ func TestWhoComesTooManyIsTold(t *testing.T) {
 	}()
 	until(t, func() bool { return len(r.slots) > 0 })
 	second := make(chan error)
-	brief, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
-	defer cancel()
+	brief := &brief{Context: context.Background(), over: make(chan struct{})}
 	go func() {
 		_, err := r.Invoke(brief, c, []byte(`{}`))
 		second <- err
@@ -405,6 +421,7 @@ func TestWhoComesTooManyIsTold(t *testing.T) {
 	if _, err := r.Invoke(context.Background(), c, []byte(`{}`)); !errors.Is(err, ErrBusy) {
 		t.Errorf("the third: %v", err)
 	}
+	close(brief.over)
 	if err := <-second; !errors.Is(err, ErrBusy) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the second: %v", err)
 	}

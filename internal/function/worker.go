@@ -69,8 +69,8 @@ func (r *Runner) start(code Code, key string, c Credentials) (*worker, error) {
 		}
 		p.clean()
 		w.exit = w.cmd.ProcessState
+		r.ended(w) // before anybody can know it: who ended it may start another
 		close(w.gone)
-		r.ended(w)
 	}()
 	return w, nil
 }

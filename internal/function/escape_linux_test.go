@@ -125,7 +125,7 @@ func TestEscapesAreRefused(t *testing.T) {
 		if subjects[use] == nil {
 			r := world(t, Config{API: api, without: allLayers &^ use}) // the way to the API leads nowhere else
 			c := subject(t, "go")
-			c.Memory, c.Timeout = 1024, 50*time.Second
+			c.Memory = 1024
 			subjects[use] = func(event string) Result { return ask(t, r, c, event) }
 		}
 		return subjects[use]
@@ -184,7 +184,6 @@ func TestTooMuchMemoryEndsTheFunction(t *testing.T) {
 	r := world(t, Config{})
 	for _, hog := range []string{"memory", "memories"} {
 		c := subject(t, "go")
-		c.Timeout = 20 * time.Second
 		res := ask(t, r, c, `{"case":"`+hog+`"}`)
 		if res.FunctionError == "" || hog == "memories" && !strings.Contains(string(res.Payload), "Runtime.OutOfMemory") {
 			t.Errorf("%s: %q %s\n%s", hog, res.FunctionError, res.Payload, res.Log)
@@ -199,7 +198,6 @@ func TestTooMuchMemoryEndsTheFunction(t *testing.T) {
 		"node":   "exports.handler = async () => { const all = []; for (let i = 0; i < 700; i++) all.push(Buffer.alloc(1 << 20, 1)); return all.length; }",
 	} {
 		c := subject(t, lang)
-		c.Timeout = 20 * time.Second
 		c.Dir = write(t, map[string]string{filepath.Base(map[string]string{"python": "app.py", "node": "index.js"}[lang]): source})
 		if res := ask(t, r, c, `{}`); res.FunctionError == "" {
 			t.Errorf("%s: %s", lang, res.Payload)
@@ -373,13 +371,12 @@ func TestFunctionsMayBeGivenTheNetwork(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	granted, not := world(t, Config{Network: true}), world(t, Config{})
 	for lang, source := range map[string][2]string{
-		"python": {"app.py", "import socket\ndef handler(e, c):\n    socket.create_connection(('localhost', " + port + "), 5).close()\n    return 'connected'"},
+		"python": {"app.py", "import socket\ndef handler(e, c):\n    socket.create_connection(('localhost', " + port + "), 20).close()\n    return 'connected'"},
 		"node": {"index.js", "exports.handler = () => new Promise((yes, no) => { const s = require('net').connect(" + port + ", 'localhost'); " +
 			"s.on('connect', () => { s.end(); yes('connected'); }); s.on('error', no); });"},
 		"go": {},
 	} {
 		c := subject(t, lang)
-		c.Timeout = 20 * time.Second
 		if lang != "go" {
 			c.Dir = write(t, map[string]string{source[0]: source[1]})
 		}
@@ -398,10 +395,10 @@ func TestCloseEndsEverything(t *testing.T) {
 	t.Parallel()
 	r := world(t, Config{})
 	c := subject(t, "python")
-	c.Timeout = time.Minute
+	c.Timeout = MaxTimeout
 	done := make(chan Result)
 	go func() {
-		res, _ := r.Invoke(context.Background(), c, []byte(`{"case":"sleep","seconds":50}`))
+		res, _ := r.Invoke(context.Background(), c, []byte(`{"case":"sleep","seconds":800}`))
 		done <- res
 	}()
 	until(t, func() bool { return r.count() > 0 })

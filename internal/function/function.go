@@ -100,5 +100,12 @@ type Config struct {
 	// OnWorkers is told how many processes there are, when that changes.
 	OnWorkers func(n int)
 
-	without layers // that tests take off
+	without  layers   // that tests take off
+	patience patience // that tests have more of
+}
+
+// patience is how long a worker is waited for. Zero values are those of New.
+type patience struct {
+	load     time.Duration // to load the code
+	handOver time.Duration // to ask for the next event, when it has answered one
 }

@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 	Main()
 	if os.Getenv("TEST_HOG") != "" {
 		touch(40 << 20)
+		_, _ = os.Stdout.WriteString(".")
 		time.Sleep(time.Minute)
 	}
 	if os.Getenv("TEST_HANDLER") != "" {
@@ -38,9 +39,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// world is a Runner for a test.
+// world is a Runner for a test. It waits longer for a busy machine.
 func world(t testing.TB, cfg Config) *Runner {
 	t.Helper()
+	if cfg.patience.load = time.Minute; cfg.patience.handOver == 0 {
+		cfg.patience.handOver = time.Minute
+	}
 	r := New(cfg)
 	t.Cleanup(r.Close)
 	if err := r.Available(); err != nil && os.Getenv("CI") == "" {
@@ -66,12 +70,15 @@ func write(t testing.TB, files map[string]string) string {
 	return dir
 }
 
+// longTimeout is that of handlers which are to answer: those of a busy machine may need more than AWS's three seconds.
+const longTimeout = 50 * time.Second
+
 const testARN = "arn:aws:lambda:eu-central-1:000000000000:function:check"
 
 // subject is the function that the tests of behaviour call, once in each language.
 func subject(t testing.TB, name string) Code {
 	t.Helper()
-	c := Code{Name: "check", ARN: testARN + "-" + name, Environment: map[string]string{"OWN": "mine"}}
+	c := Code{Name: "check", ARN: testARN + "-" + name, Environment: map[string]string{"OWN": "mine"}, Timeout: longTimeout}
 	switch name {
 	case "python":
 		c.Dir, c.Runtime, c.Handler = write(t, map[string]string{"app.py": file(t, "app.py")}), "python3.12", "app.handler"
@@ -141,7 +148,10 @@ func file(t testing.TB, name string) string {
 
 func ask(t testing.TB, r *Runner, c Code, event string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	if c.Timeout == 0 {
+		c.Timeout = longTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	res, err := r.Invoke(ctx, c, []byte(event))
 	if err != nil {
@@ -153,7 +163,7 @@ func ask(t testing.TB, r *Runner, c Code, event string) Result {
 // until waits for something that other processes bring about.
 func until(t testing.TB, done func() bool) {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(2 * time.Minute)
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	for !done() {
@@ -225,9 +235,8 @@ func goCase(body []byte, h http.Header, count int) (string, error) {
 	case "text":
 		return `"yes"`, nil
 	case "sleep":
-		began := monotonic()
 		time.Sleep(time.Duration(e.Seconds * float64(time.Second)))
-		return fmt.Sprintf("[%d,%d]", began, monotonic()), nil
+		return "{}", nil
 	case "loop":
 		for {
 			runtime.Gosched()
@@ -275,10 +284,4 @@ func goCase(body []byte, h http.Header, count int) (string, error) {
 		return fmt.Sprint(resp.StatusCode), nil
 	}
 	return probe(e.Case, e.Path)
-}
-
-func monotonic() int64 {
-	var ts syscall.Timespec
-	_, _, _ = syscall.Syscall(syscall.SYS_CLOCK_GETTIME, 1, uintptr(ptr(&ts)), 0)
-	return ts.Nano()
 }

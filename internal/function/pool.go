@@ -52,6 +52,12 @@ func New(cfg Config) *Runner {
 	if cfg.IdleTime == 0 {
 		cfg.IdleTime = 5 * time.Minute
 	}
+	if cfg.patience.load == 0 {
+		cfg.patience.load = initTimeout
+	}
+	if cfg.patience.handOver == 0 {
+		cfg.patience.handOver = handOver
+	}
 	if cfg.Path == nil {
 		cfg.Path = systemPath
 	}

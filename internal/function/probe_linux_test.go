@@ -16,8 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func ptr(ts *syscall.Timespec) unsafe.Pointer { return unsafe.Pointer(ts) }
-
 // probe tries what a function must not be able to do. It runs as the function. No error: it could. path is a file, an address or the id
 // of a process.
 func probe(name, path string) (string, error) {
@@ -35,13 +33,13 @@ func probe(name, path string) (string, error) {
 		}
 		return `"opened"`, err
 	case "tcp", "udp", "unix":
-		c, err := net.DialTimeout(name, path, 2*time.Second)
+		c, err := net.DialTimeout(name, path, 20*time.Second)
 		if err != nil {
 			return "", err
 		}
 		return `"connected"`, c.Close()
 	case "reach": // as reach does in other languages
-		c, err := net.DialTimeout("tcp", path, 5*time.Second)
+		c, err := net.DialTimeout("tcp", path, 20*time.Second)
 		if err != nil {
 			return "", err
 		}
@@ -101,14 +99,23 @@ func probe(name, path string) (string, error) {
 	case "memory": // in one process
 		return fmt.Sprint(touch(700 << 20)), nil
 	case "memories": // in several
+		said, say, err := os.Pipe()
+		if err != nil {
+			return "", err
+		}
 		for range 6 {
 			c := exec.Command(os.Getenv("LAMBDA_TASK_ROOT") + "/bootstrap")
-			c.Env = append(os.Environ(), "TEST_HOG=1")
+			c.Env, c.Stdout = append(os.Environ(), "TEST_HOG=1"), say
 			if err := c.Start(); err != nil {
 				return "", err
 			}
 		}
-		time.Sleep(3 * time.Second)
+		if _, err := io.ReadFull(said, make([]byte, 6)); err != nil {
+			return "", err
+		}
+		if most, _ := strconv.Atoi(os.Getenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")); most < 6*40 {
+			time.Sleep(time.Minute) // until it is ended
+		}
 		return `"taken"`, nil
 	case "daemon": // as a daemon does: a session of its own, and no parent
 		c := exec.Command("/bin/sh", "-c", "sleep "+path+" & exit 0")
@@ -207,7 +214,7 @@ func fill(name string, size int) error {
 		return err
 	}
 	defer f.Close()
-	chunk := make([]byte, 1<<20)
+	chunk := make([]byte, min(size, 1<<20))
 	for left := size; left > 0; left -= len(chunk) {
 		if _, err := f.Write(chunk); err != nil {
 			return err

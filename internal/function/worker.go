@@ -15,8 +15,9 @@ import (
 
 // A worker is a process that runs one function. The Runner hands it an invocation at a time.
 type worker struct {
-	code Code
-	key  string
+	code     Code
+	key      string
+	patience patience
 
 	credentials Credentials // that its process has
 
@@ -46,7 +47,7 @@ type worker struct {
 
 // start starts a process for code. It does not wait for the code to be loaded.
 func (r *Runner) start(code Code, key string, c Credentials) (*worker, error) {
-	w := &worker{code: code, key: key, credentials: c, work: make(chan *invocation), ready: make(chan struct{}), gone: make(chan struct{}), wake: make(chan struct{}, 1)}
+	w := &worker{code: code, key: key, patience: r.patience, credentials: c, work: make(chan *invocation), ready: make(chan struct{}), gone: make(chan struct{}), wake: make(chan struct{}, 1)}
 	p, err := r.spawn(code, c)
 	if err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (w *worker) kill() {
 
 // loaded waits for the code to be loaded. The answer is what the function says if it could not be.
 func (w *worker) loaded(ctx context.Context) (*answer, error) {
-	late := time.NewTimer(initTimeout)
+	late := time.NewTimer(w.patience.load)
 	defer late.Stop()
 	select {
 	case <-w.ready:
@@ -118,7 +119,7 @@ func (w *worker) loaded(ctx context.Context) (*answer, error) {
 		return &a, nil
 	case <-late.C:
 		w.kill()
-		a := failed("Sandbox.Timedout", "Error: Init timed out after %v", initTimeout)
+		a := failed("Sandbox.Timedout", "Error: Init timed out after %v", w.patience.load)
 		return &a, nil
 	case <-ctx.Done():
 		w.kill()
@@ -132,7 +133,7 @@ const handOver = time.Second
 // run hands the invocation over and waits for its answer. kept: the worker may be given another one. errGone: it ended before it was
 // given this one, or was ended since it did not ask for it.
 func (w *worker) run(ctx context.Context, inv *invocation, timeout time.Duration) (a answer, outcome string, kept bool, err error) {
-	late := time.NewTimer(handOver)
+	late := time.NewTimer(w.patience.handOver)
 	defer late.Stop()
 	select {
 	case w.work <- inv:

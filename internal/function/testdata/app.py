@@ -14,9 +14,8 @@ def handler(event, context):
     if case == "text":
         return "yes"
     if case == "sleep":
-        began = time.monotonic_ns()
         time.sleep(event["seconds"])
-        return [began, time.monotonic_ns()]
+        return {}
     if case == "loop":
         while True:
             pass
@@ -46,7 +45,7 @@ def handler(event, context):
     if case == "context":
         return {
             "id": context.aws_request_id, "name": context.function_name, "arn": context.invoked_function_arn, "memory": context.memory_limit_in_mb,
-            "left": 0 < context.get_remaining_time_in_millis() <= 3000, "region": os.environ["AWS_REGION"], "own": os.environ["OWN"],
+            "left": 0 < context.get_remaining_time_in_millis() <= 50000, "region": os.environ["AWS_REGION"], "own": os.environ["OWN"],
             "version": context.function_version, "root": os.environ["LAMBDA_TASK_ROOT"],
         }
     if case == "closed":

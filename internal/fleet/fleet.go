@@ -58,9 +58,10 @@ func ParseARN(s string) (a ARN, ok bool) {
 func (a ARN) Kind() string { k, _, _ := strings.Cut(a.Resource, "/"); return k }
 func (a ARN) Name() string { _, n, _ := strings.Cut(a.Resource, "/"); return n }
 
-// In reports whether the ARN names a resource of service in scope s.
+// In reports whether the ARN names a resource of service in scope s. One of another partition doesn't: policies that speak of ours would not
+// match it.
 func (a ARN) In(s Scope, service string) bool {
-	return a.Service == service && a.Region == s.Region && a.Account == s.Account
+	return a.Partition == Partition && a.Service == service && a.Region == s.Region && a.Account == s.Account
 }
 
 func (a ARN) String() string {

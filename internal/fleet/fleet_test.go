@@ -30,6 +30,9 @@ func TestARNsAreMadeAndTakenApart(t *testing.T) {
 	if a.Kind() != "topic" || a.Name() != "a/b:c" || !a.In(s, "iot") || a.In(Scope{"123456789012", "eu-west-1"}, "iot") {
 		t.Errorf("%+v", a)
 	}
+	if foreign, ok := ParseARN("arn:aws-cn:iot:us-east-1:123456789012:thing/lamp"); !ok || foreign.In(s, "iot") {
+		t.Errorf("%+v, %v", foreign, ok)
+	}
 	for _, bad := range []string{"", "arn", "arn:aws:iot", "arn::iot:r:a:x", "urn:aws:iot:r:a:x", "arn:aws:iot:r:a:"} {
 		if _, ok := ParseARN(bad); ok {
 			t.Errorf("%q was taken for an ARN", bad)

@@ -86,6 +86,25 @@ func TestPrincipalsOfThings(t *testing.T) {
 	})
 }
 
+// IAM decides on the ARN that a request names. One of another partition, which a statement about the thing's own does not match, names nothing.
+func TestAnotherPartitionNamesNothing(t *testing.T) {
+	t.Parallel()
+	const foreign = "arn:aws-cn:iot:us-east-1:000000000000:"
+	w := newWorld(t)
+	w.play([]step{
+		{do: "POST /things/a"}, {do: "POST /thing-groups/g"}, {do: "POST /billing-groups/b"},
+		{do: "POST /policies/p", body: `{"policyDocument":"{\"Version\":\"2012-10-17\",\"Statement\":{\"Effect\":\"Allow\",\"Action\":\"iot:Connect\",\"Resource\":\"*\"}}"}`},
+		{do: "POST /keys-and-certificate", keep: "certificateId=CERT"},
+		{do: "PUT /thing-groups/addThingToThingGroup", body: `{"thingName":"a","thingGroupArn":"` + foreign + `thinggroup/g"}`, want: nf},
+		{do: "PUT /thing-groups/addThingToThingGroup", body: `{"thingArn":"` + foreign + `thing/a","thingGroupName":"g"}`, want: nf},
+		{do: "PUT /billing-groups/addThingToBillingGroup", body: `{"thingName":"a","billingGroupArn":"` + foreign + `billinggroup/b"}`, want: nf},
+		{do: "PUT /target-policies/p", body: `{"target":"` + foreign + `thinggroup/g"}`, want: nf},
+		{do: "PUT /target-policies/p", body: `{"target":"` + foreign + `cert/$CERT"}`, want: nf},
+		{do: "PUT /things/a/principals", head: []string{principal, foreign + "cert/$CERT"}, want: nf},
+		{do: "POST /tags", body: `{"resourceArn":"` + foreign + `thinggroup/g","tags":[{"Key":"team","Value":"red"}]}`, want: nf},
+	})
+}
+
 func TestThingTypes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

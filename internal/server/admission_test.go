@@ -155,6 +155,23 @@ func TestPendingConnectionsMakeRoomAndProvenOnesStay(t *testing.T) {
 	}
 }
 
+// No budget of memory holds for requests of S3, whose bodies are read part by part. Whoever says that a request is one gets no other service
+// by it; and a bucket may be called like what is above the pages of user pools.
+func TestWhatIsForS3IsServedByNobodyElse(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	for _, path := range []string{"/auth/plant/oauth2/idpresponse", "/login", "/imprint/user-imports/x/y", "/mqtt", "/"} {
+		if res, body := answer(t, s, http.MethodPost, path+"?x=/s3/aws4_request", "RelayState=x", "Content-Type", "application/x-www-form-urlencoded"); !strings.HasPrefix(body, "<?xml") {
+			t.Errorf("%s: %s %.200s", path, res.Status, body)
+		}
+	}
+	admin := api(t, s)
+	noError(t, admin.REST(t.Context(), "s3", http.MethodPut, "/auth", nil, nil))
+	noError(t, admin.PutObject(t.Context(), "auth", "plant/login", strings.NewReader("x"), 1))
+	noError(t, admin.REST(t.Context(), "s3", http.MethodDelete, "/auth/plant/login", nil, nil))
+	noError(t, admin.REST(t.Context(), "s3", http.MethodDelete, "/auth", nil, nil))
+}
+
 func TestMQTTConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	cfg := quick(folder(t))

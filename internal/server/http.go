@@ -68,12 +68,12 @@ func (s *Server) handler() http.Handler {
 		s.requests.Add(1)
 		defer s.requests.Add(-1)
 		switch path := r.URL.Path; {
+		case s3.Serves(r) && r.Method != http.MethodOptions: // before all else: admit has let its body in
+			objects.ServeHTTP(w, r)
 		case pages.Serves(r): // preflights of its own: pages answer none
 			pages.ServeHTTP(w, r)
 		case r.Method == http.MethodOptions: // a preflight, wherever it goes
 			front.ServeHTTP(w, r)
-		case s3.Serves(r):
-			objects.ServeHTTP(w, r)
 		case path == "/healthz":
 			serveAlive(w, r)
 		case path == "/readyz":

@@ -3,10 +3,13 @@ package wire
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"reflect"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 type uploadInput struct {
@@ -69,5 +72,20 @@ func TestALongTextIsText(t *testing.T) {
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("got %v, want %q", err, c.want)
 		}
+	}
+}
+
+// What is nested takes memory, too: a map for each level. Not in parallel: what others allocate would count.
+func TestNestedParametersCountByLevel(t *testing.T) {
+	var body strings.Builder
+	for i := range 10_000 { // 0.7 MB
+		fmt.Fprintf(&body, "%d%s=&", i, strings.Repeat(".", maxDepth-1))
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := parseForm(body.String())
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; fleet.KindOf(err) != fleet.KindInvalid || took > 64<<20 {
+		t.Errorf("%v, after %d MiB", err, took>>20)
 	}
 }

@@ -26,13 +26,13 @@ func parseForm(parts ...string) (form, error) {
 			if pair == "" {
 				continue
 			}
-			if n++; n > maxValues {
-				return nil, serialization("The request has more than %d parameters", maxValues)
-			}
 			k, v, _ := strings.Cut(pair, "=")
 			key, err := url.QueryUnescape(k)
 			if err != nil {
 				return nil, serialization("A parameter's name is not percent-encoded as it should be")
+			}
+			if n += 1 + strings.Count(key, "."); n > maxValues { // each level may be a map of its own
+				return nil, serialization("The request has more than %d parameters, levels included", maxValues)
 			}
 			value, err := url.QueryUnescape(v)
 			if err != nil || !utf8.ValidString(value) || !utf8.ValidString(key) {

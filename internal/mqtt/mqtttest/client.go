@@ -23,7 +23,7 @@ func Patience() time.Duration {
 	if time.Now().Year() < 2020 {
 		return 30 * 24 * time.Hour
 	}
-	return 10 * time.Second
+	return time.Minute
 }
 
 // A Client is one end of a connection. Its methods fail the test when something else happens than was asked for.

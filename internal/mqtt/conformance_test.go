@@ -573,6 +573,7 @@ func TestConnectionsAreEndedFromOutside(t *testing.T) {
 	s := serve(t, Config{})
 	bad, good := &peer{principal: "bad"}, &peer{principal: "good"}
 	silent, one, two, other := s.dial(bad, 5), s.dial(bad, 5).Connected("one"), s.dial(bad, 4).Connected("two"), s.dial(good, 5).Connected("other")
+	silent.Raw(0x10) // is served: its first byte is read
 	n := s.Disconnect(func(id *Identity, _ *Client) bool { return id.Principal == "bad" }, Unauthorized("the certificate was revoked"))
 	want(t, "connections ended", n, 3)
 	silent.WantClosed()

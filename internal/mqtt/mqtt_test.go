@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 )
@@ -151,6 +153,15 @@ func wantList[T comparable](t testing.TB, what string, got []T, want ...T) {
 	t.Helper()
 	if !slices.Equal(got, want) {
 		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// wantLife checks the seconds that a message has left to live, of those that it had when it was published or later.
+func wantLife(t testing.TB, pk packets.Packet, life uint32, published time.Time) {
+	t.Helper()
+	gone := uint32(time.Since(published)/time.Second) + 1 // what is left is told in whole seconds
+	if left := pk.Properties.MessageExpiryInterval; left > life || left+gone < life {
+		t.Errorf("message expiry interval %d of %d, at most %d seconds later", left, life, gone)
 	}
 }
 

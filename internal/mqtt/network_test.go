@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -51,8 +52,12 @@ func TestARefusalReachesAClientThatGoesOnSending(t *testing.T) {
 			defer nc.Close()
 			all := encodeConnect(t, "c", 4)
 			all = append(all, mqtttest.Encode(t, packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "t", Payload: make([]byte, 100<<10)}, 4)...)
+			begin := time.Now()
 			if _, err := nc.Write(all); err != nil {
-				t.Fatal(err)
+				if time.Since(begin) < lingerFor {
+					t.Fatal(err)
+				}
+				t.Skip("this machine stood still for longer than a client is waited for")
 			}
 			answer, err := io.ReadAll(nc)
 			if err != nil || string(answer) != "\x20\x02\x00\x05" {

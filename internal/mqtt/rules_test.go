@@ -203,7 +203,8 @@ func TestAWillMayBeSentWhileItsClientPublishes(t *testing.T) {
 	c := s.dial(p, 5).Connected("c", func(pk *packets.Packet) {
 		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "rules/will", []byte("gone")
 	})
-	go c.Raw(mqtttest.Encode(t, c.PublishPacket("rules/a", "1", 0), 5)...)
+	var sent sync.WaitGroup
+	sent.Go(func() { c.Raw(mqtttest.Encode(t, c.PublishPacket("rules/a", "1", 0), 5)...) })
 	s.Disconnect(func(*Identity, *Client) bool { return true }, Administrative("bye"))
 	for job := range rules.got {
 		want(t, "client", job.origin.Client, "c")
@@ -213,4 +214,5 @@ func TestAWillMayBeSentWhileItsClientPublishes(t *testing.T) {
 	}
 	c.Close()
 	s.gone()
+	sent.Wait() // it logs that it was cut off
 }

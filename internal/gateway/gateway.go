@@ -277,10 +277,10 @@ func (a *arrival) noteTLS(tc *tls.Conn) {
 }
 
 func (g *Gateway) ended(a *arrival, end mqtt.End) {
+	g.judge(a, end) // before anybody hears of it, so that what they do next meets it
 	if g.OnEnd != nil {
 		g.OnEnd(end.Reason)
 	}
-	g.judge(a, end)
 	// A connection that ended before CONNECT was decided still has its trace.
 	if end.Reason != mqtt.ClientInitiated {
 		a.finish(g, fleet.Invalid("", "", "the connection ended before an MQTT CONNECT was accepted: %v", end).WithCode(fmt.Sprint(end.Reason)))

@@ -146,7 +146,7 @@ func (s *site) listen() {
 		mqtt.Close()
 		https.Close()
 		web.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), mqtttest.Patience())
 		defer cancel()
 		check(s.t, s.gw.Close(ctx))
 		wg.Wait()
@@ -333,7 +333,7 @@ func (s *site) config(d device, change ...func(*tls.Config)) *tls.Config {
 }
 
 func (s *site) dial(address string, c *tls.Config) (*tls.Conn, error) {
-	return tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", address, c)
+	return tls.DialWithDialer(&net.Dialer{Timeout: mqtttest.Patience()}, "tcp", address, c)
 }
 
 // open connects to the MQTT port.
@@ -355,7 +355,7 @@ func (s *site) refusal(address string, c *tls.Config) string {
 	tc, err := s.dial(address, c)
 	if err == nil { // in TLS 1.3 the client hears of it with its first read
 		defer tc.Close()
-		tc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		tc.SetReadDeadline(time.Now().Add(mqtttest.Patience()))
 		tc.Write([]byte{0x10, 12, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, 0})
 		_, err = tc.Read(make([]byte, 1))
 	}
@@ -375,7 +375,7 @@ func (s *site) trace() trace.Record {
 			if f.Record.Outcome != trace.OK {
 				return f.Record
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(mqtttest.Patience()):
 			s.t.Fatal("no trace was kept")
 		}
 	}

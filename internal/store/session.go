@@ -53,6 +53,12 @@ func (f free) take(canceled, drained <-chan struct{}) (s *session, ok bool) {
 	select {
 	case s = <-f.warm:
 	case s = <-f.cold:
+		select {
+		case warm := <-f.warm: // both have come meanwhile, and either could be had
+			f.cold <- s
+			s = warm
+		default:
+		}
 	case <-canceled:
 	case <-drained:
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql/driver"
 	"path/filepath"
 	"testing"
 
@@ -38,6 +39,22 @@ func TestViewsThatDoNotOverlapShareAConnection(t *testing.T) {
 		}))
 		if warm := len(db.readers.warm); warm != 2 {
 			t.Errorf("two views at a time left %d connections", warm)
+		}
+	}
+}
+
+// Also by whoever waits for either while both come, as the first views do beside a start.
+func TestASessionWithAConnectionIsTakenFirst(t *testing.T) {
+	t.Parallel()
+	for range 20_000 {
+		f := newFree(2)
+		warm := &session{conn: struct{ driver.Conn }{}}
+		go func() {
+			f.put(warm)
+			f.put(&session{})
+		}()
+		if s, ok := f.take(nil, nil); s != warm || !ok {
+			t.Fatal("a connection is made while there is one")
 		}
 	}
 }

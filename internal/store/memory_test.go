@@ -149,19 +149,28 @@ func TestABodySeesWhatItsGroupHasChanged(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.View(t.Context(), func(tx *Tx) error { enabled(tx); return nil }); err != nil { // now it is kept
-		t.Fatal(err)
+	for range 100 { // a machine that is busy may give each a group of its own
+		if err := db.Tx(t.Context(), set(true)); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.View(t.Context(), func(tx *Tx) error { enabled(tx); return nil }); err != nil { // now it is kept
+			t.Fatal(err)
+		}
+		seen := true
+		second := &job{ctx: t.Context(), body: func(tx *Tx) error { seen = enabled(tx); return nil }}
+		next := func() *job { j := second; second = nil; return j }
+		jobs, results, err := db.attempt(&job{ctx: t.Context(), body: set(false)}, next, false)
+		if err != nil || errors.Join(results...) != nil {
+			t.Fatal(jobs, results, err)
+		}
+		if len(jobs) == 2 {
+			if seen {
+				t.Error("a body saw what another one of its group had changed before")
+			}
+			return
+		}
 	}
-	seen := true
-	second := &job{ctx: t.Context(), body: func(tx *Tx) error { seen = enabled(tx); return nil }}
-	next := func() *job { j := second; second = nil; return j }
-	jobs, results, err := db.attempt(&job{ctx: t.Context(), body: set(false)}, next, false)
-	if err != nil || len(jobs) != 2 || errors.Join(results...) != nil {
-		t.Fatal(jobs, results, err)
-	}
-	if seen {
-		t.Error("a body saw what another one of its group had changed before")
-	}
+	t.Error("two bodies never share a group")
 }
 
 func TestAViewSeesOneStateWhateverIsKeptMeanwhile(t *testing.T) {

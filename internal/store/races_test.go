@@ -335,7 +335,7 @@ func TestAStoreRecoversWhenItsDatabaseIsBack(t *testing.T) {
 	must(t, server.Restart())
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for err := db.Tx(t.Context(), increment); err != nil; err = db.Tx(t.Context(), increment) {
 		select {
 		case <-tick.C:

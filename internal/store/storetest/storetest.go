@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -203,9 +204,9 @@ func (s *Server) create(t testing.TB) (name string) {
 	return name
 }
 
-// URL is that of a database on this server.
+// URL is that of a database on this server, which a busy machine may reach late.
 func (s *Server) URL(database string) string {
-	return "postgres://imprint@/" + database + "?" + url.Values{"host": {s.dir}, "port": {s.port()}}.Encode()
+	return "postgres://imprint@/" + database + "?" + url.Values{"host": {s.dir}, "port": {s.port()}, "connect_timeout": {"60"}}.Encode()
 }
 
 // TCP is the URL of a database on a server that was started with listen_addresses=127.0.0.1 and a port.
@@ -222,15 +223,19 @@ func (s *Server) port() string {
 	return "5432" // only part of the socket's name
 }
 
-// FreePort returns a port of the loopback that nobody listens on.
+// FreePort returns a port of the loopback that nobody listens on. It is none of those that the system gives to whoever asks for any
+// (Linux: from 32768): there are many such tests, and one of them could have it before its server does.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(10_000 + rand.N(20_000))
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }
 
 // Exec runs a statement in a database and returns what it prints, a line for each row.

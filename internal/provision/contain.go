@@ -58,7 +58,7 @@ func (p *Service) Contain(ctx context.Context, caller *fleet.Caller, claim strin
 	}); err != nil {
 		return ContainmentResult{}, err
 	}
-	for end := time.Now().Add(containTime); ; { // a duration; the clock may be moved
+	for end := time.Now().Add(p.containTime); ; { // a duration; the clock may be moved
 		var out ContainmentResult
 		err := p.Store.View(ctx, func(tx *store.Tx) error {
 			c, open, _, err := tx.ContainmentOf(s, claim)

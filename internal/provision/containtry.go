@@ -24,7 +24,7 @@ type sharedThing struct {
 // lower bound.
 func (p *Service) RehearseContainment(ctx context.Context, s fleet.Scope, claim string, since time.Time) (ContainmentResult, error) {
 	out := ContainmentResult{Containment: store.Containment{Claim: claim, Root: claim, Since: since}}
-	end := time.Now().Add(containTime) // a duration; the clock may be moved
+	end := time.Now().Add(p.containTime) // a duration; the clock may be moved
 	lost := losses{map[string]*sharedThing{}, map[string]bool{}}
 	var todo []*containment
 	if err := p.Store.View(ctx, func(tx *store.Tx) error {

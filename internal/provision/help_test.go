@@ -95,8 +95,8 @@ func (f *fixture) pass(d time.Duration) {
 	f.now = f.now.Add(d)
 }
 
-// keys are shared: making RSA keys is what takes time.
-var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolConfig{Size: -1}) })
+// keys are shared: making RSA keys is what takes time, on a busy machine more than a device would wait.
+var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolConfig{Size: -1, Patience: time.Hour}) })
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
@@ -114,6 +114,7 @@ func newFixtureOn(t testing.TB, url string) *fixture {
 	ca, err := pki.OpenAuthority(t.Context(), pki.Config{Dir: t.TempDir(), Keys: pki.NewMemoryKeys(), NoRSA: true, Clock: clock})
 	check(t, err)
 	f.Service = New(Config{Store: db, Authority: ca, Keys: keys(), Sealer: pki.NewSealer([32]byte{1}), Regions: []string{here.Region}, Permissions: f.iam, Clock: clock})
+	f.containTime = time.Hour
 	return f
 }
 

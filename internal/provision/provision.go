@@ -119,12 +119,14 @@ type Service struct {
 	rates  *rates
 
 	patience patience
+
+	containTime time.Duration // more in tests: a busy machine takes its time
 }
 
 // New returns a Service.
 func New(cfg Config) *Service {
 	cfg.Limits = cfg.Limits.withDefaults()
-	p := &Service{Config: cfg, rates: newRates(cfg.Rates, cfg.Clock)}
+	p := &Service{Config: cfg, rates: newRates(cfg.Rates, cfg.Clock), containTime: containTime}
 	if cfg.Store != nil { // of a test that needs none
 		cfg.Store.Listen(p.mended)
 	}

@@ -57,7 +57,7 @@ func (w *world) withKeys() *world {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.Authority, w.Keys = a, pki.NewKeyPool(pki.PoolConfig{Size: -1})
+	w.Authority, w.Keys = a, pki.NewKeyPool(pki.PoolConfig{Size: -1, Patience: time.Hour}) // a busy machine may take long for a key
 	w.t.Cleanup(w.Keys.Close)
 	return w
 }

@@ -89,10 +89,7 @@ func TestThumbprintsVouchForChainsNotForCertificatesSentAlong(t *testing.T) {
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 		s.StartTLS()
 		t.Cleanup(s.Close)
-		plain, err := New(Config{Allow: []string{"127.0.0.1"}, Roots: x509.NewCertPool()})
-		if err != nil {
-			t.Fatal(err)
-		}
+		plain := trusting(t, Config{Allow: []string{"127.0.0.1"}, Roots: x509.NewCertPool()}, nil)
 		client, err := WithThumbprints(plain, c.pins)
 		if err != nil {
 			t.Fatal(err)

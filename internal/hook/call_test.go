@@ -16,7 +16,7 @@ import (
 // trigger is a call of a user pool's.
 func trigger(event string) Call {
 	return Call{Scope: here, Function: here.ARN("lambda", "function:check"), Service: "cognito-idp.amazonaws.com", Source: here.ARN("cognito-idp", "userpool/us-east-1_A"),
-		Event: []byte(event), Timeout: 5 * time.Second, Hide: map[string]string{"email": "ada@example.com"}}
+		Event: []byte(event), Timeout: patient, Hide: map[string]string{"email": "ada@example.com"}}
 }
 
 func TestOtherServicesCallFunctions(t *testing.T) {
@@ -64,7 +64,7 @@ func TestAFunctionOfThisServerHasToPermitThePool(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.python(`event["seen"] = serial or "none"
-return event`, 5*time.Second)
+return event`, patient)
 	if _, _, err := f.Call(t.Context(), trigger(`{"parameters":{}}`)); !errors.Is(err, lambda.ErrNotPermitted) {
 		t.Errorf("without a permission: %v", err)
 	}
@@ -72,6 +72,7 @@ return event`, 5*time.Second)
 	_, err := f.local.AddPermission(ctx, "check", fleet.FunctionPermission{ID: "pool", Service: "cognito-idp.amazonaws.com", Action: "lambda:InvokeFunction",
 		SourceARN: here.ARN("cognito-idp", "userpool/us-east-1_A")}, "")
 	must(t, err)
+	f.wait()
 	answer, _, err := f.Call(t.Context(), trigger(`{"parameters":{}}`))
 	if err != nil || string(answer) != `{"parameters": {}, "seen": "none"}` {
 		t.Errorf("%s, %v", answer, err)

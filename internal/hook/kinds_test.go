@@ -43,6 +43,7 @@ func (f *fixture) python(body string, timeout time.Duration) {
 	ctx := fleet.WithCaller(f.t.Context(), &fleet.Caller{Scope: here})
 	_, err = f.local.Create(ctx, "check", code.Bytes(), lambda.Change{Runtime: new("python3.12"), Handler: new("app.handler"), Role: new(here.IAM("role/r")), Timeout: &timeout}, nil)
 	must(f.t, err)
+	f.wait()
 }
 
 func (f *fixture) permit(source string) {
@@ -51,6 +52,7 @@ func (f *fixture) permit(source string) {
 	_, err := f.local.AddPermission(ctx, "check", fleet.FunctionPermission{ID: "iot", Service: "iot.amazonaws.com", Action: "lambda:InvokeFunction", SourceARN: source,
 		SourceAccount: here.Account}, "")
 	must(f.t, err)
+	f.wait() // a change puts the time of hooks back
 }
 
 // A demand is what every kind of hook must do alike. A kind that cannot get into the situation has "" or nil.
@@ -92,9 +94,6 @@ raise KeyError(serial)`, err: "KeyError"},
 return {"allowProvisioning": True}`, allow: true},
 }
 
-// patient is how long a function may take that has an answer: a busy machine takes its time to start an interpreter.
-const patient = MaxTimeout
-
 // register makes the function "check" of a kind; ok is false if it can't get into the situation.
 func (d demand) register(f *fixture, kind fleet.FunctionKind) (ok bool) {
 	f.t.Helper()
@@ -117,7 +116,7 @@ func (d demand) register(f *fixture, kind fleet.FunctionKind) (ok bool) {
 		return true
 	case (kind == fleet.Webhook || kind == fleet.Lambda) && d.server != nil:
 		f.answer = d.server
-		limit := patient
+		limit := time.Duration(0)
 		if d.slow {
 			limit = 500 * time.Millisecond
 		}

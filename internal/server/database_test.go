@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/client"
+	"github.com/imprint-iot/imprint/internal/server/porttest"
 	"github.com/imprint-iot/imprint/internal/store/storetest"
 )
 
@@ -78,9 +79,10 @@ func TestAFirstStartThatWasCutGoesOn(t *testing.T) {
 	data := folder(t)
 	noError(t, os.Mkdir(data, 0o700))
 	noError(t, os.WriteFile(filepath.Join(data, databaseIDFile), []byte("0123\n"), 0o600))
-	url := storetest.Postgres(t)
-	stopServer(t, startServer(t, onPostgres(data, url)))
-	stopServer(t, startServer(t, onPostgres(data, url)))
+	cfg := onPostgres(data, storetest.Postgres(t))
+	cfg.HTTPSPort, cfg.MQTTPort = Port(porttest.Hold(t)), Port(porttest.Hold(t))
+	stopServer(t, startServer(t, cfg))
+	stopServer(t, startServer(t, cfg))
 }
 
 func TestTheDatabaseOfSystemdIsTaken(t *testing.T) { // changes the environment, hence not parallel
@@ -128,7 +130,7 @@ func TestAServerOutlivesItsDatabase(t *testing.T) {
 	noError(t, server.Restart())
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(20 * time.Second); ; {
+	for late := time.After(patience); ; {
 		later()
 		if res, _ := answer(t, s, http.MethodGet, "/readyz", ""); res.StatusCode == http.StatusOK {
 			break

@@ -21,6 +21,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/client"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
+	"github.com/imprint-iot/imprint/internal/server/porttest"
 )
 
 func noError(t testing.TB, err error) {
@@ -30,6 +31,9 @@ func noError(t testing.TB, err error) {
 	}
 }
 
+// patience is how long to wait for what must come: on a machine that is busy it comes late.
+const patience = time.Minute
+
 // folder is a place for a data folder, which is not there yet.
 func folder(t testing.TB) string { return filepath.Join(t.TempDir(), "data") }
 
@@ -38,13 +42,28 @@ func quick(data string) Config {
 	return Config{Data: data, HTTPSPort: AnyPort, MQTTPort: AnyPort, KeyPool: -1}
 }
 
-// start starts a server and stops it at the end of the test, if that has not been done.
+// startServer starts a server and stops it at the end of the test, if that has not been done.
 func startServer(t testing.TB, cfg Config) *Server {
 	t.Helper()
-	s, err := Start(t.Context(), cfg)
+	s, err := Start(t.Context(), heldPorts(t, cfg))
 	noError(t, err)
 	t.Cleanup(func() { stopServer(t, s) })
 	return s
+}
+
+// heldPorts has the first start in a folder take ports that nobody else is given while the server is stopped: the next start asks for
+// them again.
+func heldPorts(t testing.TB, cfg Config) Config {
+	t.Helper()
+	if _, err := hasData(cfg.Data); err == nil {
+		return cfg
+	}
+	for _, p := range []*Port{&cfg.HTTPSPort, &cfg.MQTTPort} {
+		if *p == AnyPort {
+			*p = Port(porttest.Hold(t))
+		}
+	}
+	return cfg
 }
 
 var stopped sync.Map // *Server
@@ -54,7 +73,7 @@ func stopServer(t testing.TB, s *Server) {
 	if _, done := stopped.LoadOrStore(s, true); done {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	noError(t, s.Close(ctx))
 }
@@ -104,7 +123,7 @@ func roots(t testing.TB, s *Server) *x509.CertPool {
 
 // web is an HTTP client that trusts the server and keeps no connection.
 func web(t testing.TB, s *Server) *http.Client {
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(t, s)}, ForceAttemptHTTP2: true, DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(t, s)}, ForceAttemptHTTP2: true, DisableKeepAlives: true}, Timeout: patience}
 }
 
 // answer does a request and returns status, header and body.
@@ -181,7 +200,7 @@ func whoami(t testing.TB, c *client.Client) (string, error) {
 // device connects to the MQTT port.
 func device(t testing.TB, s *Server, pair tls.Certificate) *mqtttest.Client {
 	t.Helper()
-	nc, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", s.ports.mqtt.Addr().String(),
+	nc, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", s.ports.mqtt.Addr().String(),
 		&tls.Config{RootCAs: roots(t, s), ServerName: "localhost", Certificates: []tls.Certificate{pair}})
 	noError(t, err)
 	return mqtttest.New(t, nc, 5)
@@ -225,7 +244,7 @@ func will(topic, payload string) func(*packets.Packet) {
 // waitFor asks again and again, as a client would.
 func waitFor(t testing.TB, what string, ask func() bool) {
 	t.Helper()
-	tick, late := time.NewTicker(5*time.Millisecond), time.After(20*time.Second)
+	tick, late := time.NewTicker(5*time.Millisecond), time.After(patience)
 	defer tick.Stop()
 	for !ask() {
 		select {

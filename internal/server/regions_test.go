@@ -20,6 +20,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/client"
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
+	"github.com/imprint-iot/imprint/internal/server/porttest"
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
@@ -260,6 +261,7 @@ func TestAStartWithTheRegionsOfTheLastOneWritesOnce(t *testing.T) {
 	noError(t, err)
 	t.Cleanup(func() { noError(t, db.Close()) })
 	cfg := quick("")
+	cfg.HTTPSPort, cfg.MQTTPort = Port(porttest.Hold(t)), Port(porttest.Hold(t))
 	cfg.Regions = []string{"eu-west-1", "us-east-1"}
 	for again := range 2 {
 		before := writes

@@ -107,7 +107,7 @@ func TestARequestInWorkIsAnsweredWhileTheServerShutsDown(t *testing.T) {
 	closed := make(chan error, 1)
 	stopped.Store(s, true)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		closed <- s.Close(ctx)
 	}()
@@ -146,14 +146,17 @@ func TestARequestThatNeverEndsIsCutWhenTheGraceIsOver(t *testing.T) {
 	}
 }
 
-// shifted is a clock that a test can move.
-type shifted struct{ by atomic.Int64 }
+// shifted is a clock that a test can move. By itself it stands still: what has a minute left ends in no test that is slow.
+type shifted struct {
+	from time.Time
+	by   atomic.Int64
+}
 
-func (c *shifted) now() time.Time { return time.Now().Add(time.Duration(c.by.Load())) }
+func (c *shifted) now() time.Time { return c.from.Add(time.Duration(c.by.Load())) }
 
 func TestCredentialsEndWithTheirTime(t *testing.T) {
 	t.Parallel()
-	var clock shifted
+	clock := shifted{from: time.Now()}
 	cfg := quick(folder(t))
 	cfg.Clock = clock.now
 	s := startServer(t, cfg)

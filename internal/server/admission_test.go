@@ -19,10 +19,10 @@ import (
 
 // from is an HTTP client at an address of loopback.
 func from(t testing.TB, s *Server, ip string) *http.Client {
-	d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: 20 * time.Second}
+	d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: patience}
 	tr := &http.Transport{DialContext: d.DialContext, TLSClientConfig: &tls.Config{RootCAs: roots(t, s)}}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	return &http.Client{Transport: tr, Timeout: patience}
 }
 
 func get(t testing.TB, s *Server, c *http.Client, path string) (*http.Response, string) {
@@ -118,7 +118,7 @@ func TestNetworksAreCheckedAtTheStart(t *testing.T) {
 // hold opens a connection to the HTTPS port that does nothing after its handshake.
 func hold(t testing.TB, s *Server) *tls.Conn {
 	t.Helper()
-	tc, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", s.ports.https.Addr().String(), &tls.Config{RootCAs: roots(t, s), ServerName: "localhost"})
+	tc, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", s.ports.https.Addr().String(), &tls.Config{RootCAs: roots(t, s), ServerName: "localhost"})
 	noError(t, err)
 	t.Cleanup(func() { tc.Close() })
 	return tc
@@ -140,7 +140,7 @@ func TestPendingConnectionsMakeRoomAndProvenOnesStay(t *testing.T) {
 	for range 4 {
 		idle = append(idle, hold(t, s))
 	}
-	noError(t, idle[0].SetReadDeadline(time.Now().Add(20*time.Second)))
+	noError(t, idle[0].SetReadDeadline(time.Now().Add(patience)))
 	if _, err := idle[0].Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 		t.Errorf("the oldest idle connection reads %v", err)
 	}

@@ -36,7 +36,7 @@ func asks(t *testing.T, s *Server, host string, pair *tls.Certificate, protocols
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}}
 	t.Cleanup(tr.CloseIdleConnections)
-	web := &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	web := &http.Client{Transport: tr, Timeout: patience}
 	return func(alias, thing string) (int, credentialed) {
 		t.Helper()
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/role-aliases/"+alias+"/credentials", nil)

@@ -32,7 +32,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
 		if ok() {
 			return
 		}
@@ -92,7 +92,7 @@ func TestDomainsOfAccountsLeadToThem(t *testing.T) {
 		t.Error("MQTT at the domain for HTTPS")
 	}
 	// HTTPS with the certificate, without ALPN.
-	web := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(t, s), ServerName: "https.example.com", Certificates: []tls.Certificate{pair}}}}
+	web := &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots(t, s), ServerName: "https.example.com", Certificates: []tls.Certificate{pair}}}}
 	defer web.CloseIdleConnections()
 	until(t, "https.example.com is not served", func() bool {
 		res, err := web.Post(s.site.baseURL()+"/topics/lamps/1?qos=1", "", nil)

@@ -103,7 +103,7 @@ func TestFunctionsReachAWSByItsNamesHere(t *testing.T) {
 		t.Fatal("there are no roots")
 	}
 	shake := func(address, name string, pool *x509.CertPool) (string, error) {
-		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 20 * time.Second}, Config: &tls.Config{RootCAs: pool, ServerName: name, NextProtos: []string{"x-amzn-mqtt-ca", "http/1.1"}}}
+		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: patience}, Config: &tls.Config{RootCAs: pool, ServerName: name, NextProtos: []string{"x-amzn-mqtt-ca", "http/1.1"}}}
 		c, err := d.DialContext(context.Background(), "tcp", address)
 		if err != nil {
 			return "", err

@@ -20,7 +20,7 @@ func explained(t *testing.T, s *Server, requestID string) trace.Record {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
 		var found []trace.Record
 		noError(t, s.db.View(t.Context(), func(tx *store.Tx) (err error) {
 			found, err = tx.Traces(s.site.Scope, requestID, 1)

@@ -34,7 +34,7 @@ func closing(t testing.TB, s *Server, grace time.Duration) (wait func() error) {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(mqtttest.Patience()):
+		case <-time.After(2 * patience):
 			t.Fatal("the server does not stop")
 			return nil
 		}
@@ -66,7 +66,7 @@ func TestAServerThatStopsLetsProvisioningFinish(t *testing.T) {
 	flow.Subscribe(create+"/accepted", create+"/rejected", register+"/accepted", register+"/rejected")
 	created := exchange(t, flow, create, object{})
 
-	wait := closing(t, s, 20*time.Second)
+	wait := closing(t, s, patience)
 	idle.WantDisconnect(shuttingDown) // by then nobody is let in any more
 	if nc, err := tls.Dial("tcp", s.ports.mqtt.Addr().String(), &tls.Config{InsecureSkipVerify: true}); err == nil {
 		nc.Close()
@@ -125,7 +125,7 @@ func TestAServerThatStopsFinishesRequests(t *testing.T) {
 	if res.StatusCode != http.StatusContinue {
 		t.Fatalf("%s: the request is not in work", res.Status)
 	}
-	wait := closing(t, s, 20*time.Second)
+	wait := closing(t, s, patience)
 	idle.WantDisconnect(shuttingDown)
 	_, err = io.WriteString(nc, "{}")
 	noError(t, err)

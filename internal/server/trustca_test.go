@@ -21,7 +21,7 @@ import (
 func knock(s *Server, roots []byte, pair tls.Certificate) (net.Conn, error) {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(roots)
-	return tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", s.ports.mqtt.Addr().String(),
+	return tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", s.ports.mqtt.Addr().String(),
 		&tls.Config{RootCAs: pool, ServerName: "localhost", Certificates: []tls.Certificate{pair}})
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
 	"github.com/imprint-iot/imprint/internal/sigv4"
@@ -172,7 +174,8 @@ func (a *tenant) connect(t *testing.T) *mqtttest.Client {
 	t.Helper()
 	nc, err := tls.Dial("tcp", a.mqtt, &tls.Config{RootCAs: a.roots, ServerName: "localhost", Certificates: []tls.Certificate{a.device}})
 	must(t, err)
-	c := mqtttest.New(t, nc, 5).Connected("lamp")
+	// It says nothing until all has been tried, which may take longer than its keep-alive of a minute and a half.
+	c := mqtttest.New(t, nc, 5).Connected("lamp", func(p *packets.Packet) { p.Connect.Keepalive = 1200 })
 	c.Subscribe(topic)
 	return c
 }

@@ -89,10 +89,10 @@ func (t *token) find(name string) (crypto.Signer, error) {
 	if key := t.open[name]; key != nil {
 		return signer{key}, nil
 	}
-	keys, err := t.ctx.FindKeyPairs(nil, t.label(name))
+	keys, err := again(func() ([]crypto11.Signer, error) { return t.ctx.FindKeyPairs(nil, t.label(name)) })
 	switch {
 	case err != nil:
-		return nil, told(err)
+		return nil, err
 	case len(keys) == 0:
 		return nil, fmt.Errorf("%q is not in the token: %w", t.label(name), fs.ErrNotExist)
 	case len(keys) > 1:
@@ -173,17 +173,32 @@ func (t *token) checkSafe(key crypto11.Signer) error {
 	return nil
 }
 
+// again looks once more when somebody has deleted what was found before all was asked of it: another helper, or an operator. That is no
+// reason to think that the token is lost.
+func again[T any](look func() (T, error)) (T, error) {
+	const most = 20
+	for tries := 1; ; tries++ {
+		found, err := look()
+		var e pkcs11.Error
+		if tries == most || !errors.As(err, &e) || e != pkcs11.CKR_OBJECT_HANDLE_INVALID {
+			return found, told(err)
+		}
+	}
+}
+
 // List returns the names of the key pairs.
-func (t *token) List(context.Context) ([]string, error) {
+func (t *token) List(context.Context) ([]string, error) { return again(t.names) }
+
+func (t *token) names() ([]string, error) {
 	keys, err := t.ctx.FindAllKeyPairs()
 	if err != nil {
-		return nil, told(err)
+		return nil, err
 	}
 	var names []string
 	for _, key := range keys {
 		label, err := t.ctx.GetAttribute(key, crypto11.CkaLabel)
 		if err != nil {
-			return nil, told(err)
+			return nil, err
 		}
 		if name, ours := strings.CutPrefix(string(label.Value), t.prefix); ours && pki.ValidKeyName(name) {
 			names = append(names, name)
@@ -218,15 +233,17 @@ type master struct {
 }
 
 // masters returns the secret keys, the newest first.
-func (t *token) masters() (list []master, err error) {
+func (t *token) masters() ([]master, error) { return again(t.secrets) }
+
+func (t *token) secrets() (list []master, err error) {
 	keys, err := t.ctx.FindAllKeys()
 	if err != nil {
-		return nil, told(err)
+		return nil, err
 	}
 	for _, key := range keys {
 		label, err := t.ctx.GetAttribute(key, crypto11.CkaLabel)
 		if err != nil {
-			return nil, told(err)
+			return nil, err
 		}
 		text, ours := bytes.CutPrefix(label.Value, t.label(masterPrefix))
 		if n, err := strconv.Atoi(string(text)); ours && err == nil && n > 0 {

@@ -129,11 +129,11 @@ func TestATokenIsAKeyStore(t *testing.T) {
 }
 
 func TestATokenBehindASocketIsAKeyStore(t *testing.T) {
-	t.Parallel()
-	k := open(t, "socket-")
 	socket := filepath.Join(shortDir(t), "s")
 	l, err := listen(socket)
 	check(t, err)
+	t.Parallel() // not before: listen changes the umask, which is that of the files and programs of all tests
+	k := open(t, "socket-")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
@@ -243,6 +243,38 @@ func TestAKeyThatIsGoneEndsTheHelper(t *testing.T) {
 	_, err = key.Sign(nil, digest[:], crypto.SHA256)
 	if !errors.Is(err, keyhelper.ErrTokenLost) {
 		t.Errorf("signing with a key that is gone: %v", err)
+	}
+}
+
+func TestKeysThatGoWhileOthersAreListedSpoilNothing(t *testing.T) {
+	t.Parallel()
+	k := open(t, "going-"+fleet.RandomString(6, fleet.AlphaLowerDigit))
+	_, err := k.Create(t.Context(), "stays", pki.P256)
+	check(t, err)
+	var going []crypto11.Signer
+	for range 8 { // each is met in part twice at most
+		key, err := k.generate("goes", pki.P256)
+		check(t, err)
+		going = append(going, key)
+	}
+	gone := make(chan error, 1)
+	go func() {
+		var errs []error
+		for _, key := range going {
+			errs = append(errs, key.Delete())
+		}
+		gone <- errors.Join(errs...)
+	}()
+	for done := false; !done; {
+		select {
+		case err := <-gone:
+			check(t, err)
+			done = true
+		default:
+		}
+		if names, err := k.List(t.Context()); err != nil || !slices.Contains(names, "stays") {
+			t.Errorf("%q, %v", names, err)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/client"
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/server/porttest"
 )
 
 type object = map[string]any
@@ -52,7 +53,7 @@ func (p *process) log() string {
 // says waits until the process says something.
 func (p *process) says(text string) {
 	p.t.Helper()
-	for late := time.After(20 * time.Second); !strings.Contains(p.log(), text); {
+	for late := time.After(time.Minute); !strings.Contains(p.log(), text); {
 		select {
 		case <-p.line:
 		case <-late:
@@ -120,7 +121,8 @@ func newSite(t *testing.T, token string) *site {
 	dir := shortDir(t)
 	s := &site{t: t, dir: dir, data: filepath.Join(dir, "data"), socket: filepath.Join(dir, "keys.sock"), token: token, prefix: "site-", pin: filepath.Join(dir, "pin")}
 	check(t, os.WriteFile(s.pin, []byte(userPIN+"\n"), 0o600))
-	s.settings = []string{"--https-port", "0", "--mqtt-port", "0", "--key-helper", s.socket}
+	port := func() string { return strconv.Itoa(porttest.Hold(t)) } // while the server is started again nobody else gets it
+	s.settings = []string{"--https-port", port(), "--mqtt-port", port(), "--key-helper", s.socket}
 	return s
 }
 
@@ -210,7 +212,14 @@ func (s *site) prepare() {
 // claim writes a fresh claim to a file.
 func (s *site) claim() (string, error) {
 	var claim object
-	if err := s.api.REST(s.t.Context(), "iot", http.MethodPost, "/provisioning-templates/lamps/provisioning-claim", object{}, &claim); err != nil {
+	ask := func() error {
+		return s.api.REST(s.t.Context(), "iot", http.MethodPost, "/provisioning-templates/lamps/provisioning-claim", object{}, &claim)
+	}
+	err := ask()
+	for client.Code(err) == "ThrottlingException" { // RSA keys take long on a busy machine; SDKs try again as well
+		err = ask()
+	}
+	if err != nil {
 		return "", err
 	}
 	s.devices++

@@ -1,6 +1,8 @@
 package compat
 
 import (
+	"bufio"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,17 +115,17 @@ func TestABulkTaskIsLeftAloneFoundAndStopped(t *testing.T) {
 	said, err := start.StderrPipe()
 	check(t, err)
 	check(t, start.Start())
-	line := make([]byte, 4096)
-	n, err := said.Read(line) // the task's id
+	lines := bufio.NewReader(said)
+	first, err := lines.ReadString('\n') // the task's id
 	check(t, err)
 	check(t, start.Process.Signal(syscall.SIGINT))
-	rest := make([]byte, 4096)
-	m, _ := said.Read(rest)
+	rest, err := io.ReadAll(lines) // how far it is may come in between
+	check(t, err)
 	if code := exitCode(start.Wait()); code != 1 {
 		t.Errorf("after Ctrl-C the command ended with %d", code)
 	}
-	b.wants(string(line[:n])+string(rest[:m]), "task ", ": the lines of many.json", "the task goes on without this command: imprint bulk watch ")
-	id := strings.TrimSuffix(strings.Fields(string(line[:n]))[1], ":")
+	b.wants(first+string(rest), "task ", ": the lines of many.json", "the task goes on without this command: imprint bulk watch ")
+	id := strings.TrimSuffix(strings.Fields(first)[1], ":")
 	b.wants(b.verb(1, "start", "template.json", "lamps.json"), "Another thing registration task of this account is running")
 	b.wants(b.verb(0, "list"), id, "InProgress")
 	b.wants(b.verb(0, "stop"), "Cancelled: ")

@@ -96,12 +96,8 @@ func (f *jitr) until(id string, want types.CertificateStatus) {
 func (f *jitr) says(id, want string) {
 	f.t.Helper()
 	for {
-		out := f.run(f.t, f.dir, nil, imprint(), "explain", id)
-		if strings.Contains(out, want) {
+		if out := explained(f.t, f.site, id); strings.Contains(out, want) {
 			return
-		}
-		if f.t.Context().Err() != nil {
-			f.t.Fatalf("explain says\n%s\nwithout %q", out, want)
 		}
 	}
 }

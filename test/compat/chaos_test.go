@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/iot"
+
 	maker "github.com/imprint-iot/imprint/device"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -56,22 +58,21 @@ func chaos(t *testing.T, devices, kills int) {
 	var all []*chaosDevice
 	for i := range devices {
 		d := &chaosDevice{w: w, dir: filepath.Join(dir, "device"+strconv.Itoa(i)), serial: strconv.Itoa(i), n: i, fate: cutter.NewFate(rand.New(rand.NewPCG(seed, uint64(i))))}
-		d.claim = shared
-		if i%5 == 4 { // a claim of its own
-			d.claim = w.claim(t, w.admin)
+		if i%5 < 4 { // else a claim of its own
+			d.claim = &shared
 		}
 		all = append(all, d)
 		work <- d
 	}
 	close(work)
 	var done atomic.Int64
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	var wg sync.WaitGroup
 	for range 12 {
 		wg.Go(func() {
 			for d := range work {
-				if err := d.provision(ctx, t); err != nil {
+				if err := d.provision(ctx); err != nil {
 					t.Errorf("device %s: %v", d.serial, err)
 				}
 				done.Add(1)
@@ -112,7 +113,7 @@ type chaosDevice struct {
 	w           *world
 	dir, serial string
 	n           int
-	claim       claim
+	claim       *claim
 	fate        *cutter.Fate
 	got         *maker.Identity
 }
@@ -132,10 +133,15 @@ func (d *chaosDevice) identity(t *testing.T) created {
 }
 
 // provision goes on until the device is through. Its first connections are cut, and with half of these cuts it loses power.
-func (d *chaosDevice) provision(ctx context.Context, t *testing.T) error {
+func (d *chaosDevice) provision(ctx context.Context) error {
 	bundle, err := os.ReadFile(d.w.site.get("AWS_CA_BUNDLE"))
 	if err != nil {
 		return err
+	}
+	if d.claim == nil { // not before: it lives for five minutes
+		if d.claim, err = d.w.newClaim(ctx); err != nil {
+			return err
+		}
 	}
 	b, err := json.Marshal(object{"certificatePem": d.claim.cert, "keyPair": object{"PrivateKey": d.claim.key}})
 	if err != nil {
@@ -170,6 +176,21 @@ func (d *chaosDevice) provision(ctx context.Context, t *testing.T) error {
 		case errors.As(err, &e) && (e.Temporary() || attempt.Err() != nil):
 		default:
 			return err
+		}
+	}
+}
+
+// newClaim asks for a claim until there is one: the server may have been killed.
+func (w *world) newClaim(ctx context.Context) (*claim, error) {
+	for {
+		out, err := w.admin.iot.CreateProvisioningClaim(ctx, &iot.CreateProvisioningClaimInput{TemplateName: &w.template})
+		if err == nil {
+			return &claim{*out.CertificateId, *out.CertificatePem, *out.KeyPair.PrivateKey}, nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, err
 		}
 	}
 }

@@ -111,7 +111,7 @@ func TestTheAgentSurvivesBeingKilled(t *testing.T) {
 			dir, serial := t.TempDir(), "k"+strconv.Itoa(round)
 			args := w.agentArgs(dir, claimFile(t, dir, w.claim(t, ida)), serial)
 			var out []byte
-			for after := time.Duration(rand.IntN(10)) * time.Millisecond; ; after += 7 * time.Millisecond {
+			for after := time.Duration(rand.IntN(10)) * time.Millisecond; ; after = longer(after) {
 				cmd := exec.Command(agent(), args...)
 				cmd.Env = w.site.environ()
 				var buf bytes.Buffer
@@ -134,6 +134,12 @@ func TestTheAgentSurvivesBeingKilled(t *testing.T) {
 			w.checkActive(t, serial, 1)
 		})
 	}
+}
+
+// longer is after how long a program is killed the next time. Where all takes long the steps are long as well: else the claim would end
+// before anybody gets through.
+func longer(after time.Duration) time.Duration {
+	return after + max(7*time.Millisecond, after/10)
 }
 
 // checkActive checks how many active certificates a thing has.

@@ -162,11 +162,11 @@ func (w *world) approve(t *testing.T, c claim, waiting created, key, csr string,
 func TestTheTagsOfAnInstallerBoundTheirClaims(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sharedServer(t), "tags")
-	w.guarded(t, object{"ClaimDevices": "2", "ClaimSeconds": "200"})
+	w.guarded(t, object{"ClaimDevices": "2", "ClaimSeconds": "300"})
 	role := w.prefix + "-tagged"
 	trust := object{"Version": "2012-10-17", "Statement": object{"Effect": "Allow", "Principal": object{"AWS": account}, "Action": []string{"sts:AssumeRole", "sts:TagSession"}}}
 	_, err := w.admin.iam.CreateRole(t.Context(), &iam.CreateRoleInput{RoleName: &role, AssumeRolePolicyDocument: text(trust),
-		Tags: []iamtypes.Tag{{Key: aws.String("imprint:ClaimSeconds"), Value: aws.String("60")}}})
+		Tags: []iamtypes.Tag{{Key: aws.String("imprint:ClaimSeconds"), Value: aws.String("240")}}})
 	check(t, err)
 	_, err = w.admin.iam.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{RoleName: &role, PolicyName: aws.String("claims"), PolicyDocument: text(object{
 		"Version": "2012-10-17", "Statement": object{"Effect": "Allow", "Action": "iot:CreateProvisioningClaim", "Resource": w.iotARN("provisioningtemplate/" + w.template)}})})
@@ -208,8 +208,8 @@ func TestTheTagsOfAnInstallerBoundTheirClaims(t *testing.T) {
 	}
 	out, err := as().iot.CreateProvisioningClaim(ctx, &iot.CreateProvisioningClaimInput{TemplateName: &w.template})
 	check(t, err)
-	if left := time.Until(*out.Expiration); left > 61*time.Second || left < 30*time.Second {
-		t.Errorf("the claim lives %v, want the role's 60 seconds", left)
+	if left := time.Until(*out.Expiration); left > 241*time.Second || left < 120*time.Second {
+		t.Errorf("the claim lives %v, want the role's 240 seconds", left)
 	}
 	_, err = as("imprint:ClaimDevice", "1").iot.CreateProvisioningClaim(ctx, &iot.CreateProvisioningClaimInput{TemplateName: &w.template})
 	refused(t, err, "InvalidRequestException", "imprint:ClaimDevice", "imprint:ClaimDevices")

@@ -473,18 +473,18 @@ var scenarios = []scenario{
 		a.joins(keep)
 		a.subscribes(topic)
 		a.leaves()
-		short, long := uint32(1), uint32(100)
+		short, long := uint32(1), uint32(1000)
 		b.sends(letter{Topic: topic, Payload: "short-lived", QoS: 1, Expiry: &short})
 		b.sends(letter{Topic: topic, Payload: "long-lived", QoS: 1, Expiry: &long})
 		b.sends(letter{Topic: p.topic("kept"), Payload: "short-lived", QoS: 1, Retain: true, Expiry: &short})
 		b.sends(letter{Topic: p.topic("kept too"), Payload: "long-lived", QoS: 1, Retain: true, Expiry: &long})
 		p.lapse(2100 * time.Millisecond)
 		a.joins(keep)
-		if l := a.hears(topic, "long-lived"); l.Expiry == nil || *l.Expiry >= 99 || *l.Expiry < 60 {
+		if l := a.hears(topic, "long-lived"); l.Expiry == nil || *l.Expiry >= 999 || *l.Expiry < 600 {
 			p.Errorf("expiry %v", or0(l.Expiry))
 		}
 		a.subscribes(p.topic("kept"), p.topic("kept too"))
-		if l := a.hears(p.topic("kept too"), "long-lived"); l.Expiry == nil || *l.Expiry >= 99 {
+		if l := a.hears(p.topic("kept too"), "long-lived"); l.Expiry == nil || *l.Expiry >= 999 {
 			p.Errorf("expiry %v", or0(l.Expiry))
 		}
 	}},

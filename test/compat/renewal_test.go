@@ -106,7 +106,7 @@ func TestForeignClientsRenewThemselves(t *testing.T) {
 // eventually waits until something is true that the server does on its own.
 func eventually(t *testing.T, is func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -127,7 +127,7 @@ type agentEvent struct {
 
 func TestTheAgentRenewsItselfWhileItRuns(t *testing.T) {
 	t.Parallel()
-	w := newRenewalWorld(t, sharedServer(t), "agentrenew", object{"CertificateDays": "0.0005", "RenewalWindow": "35s", "RenewalJitter": "5s", "RenewalOverlap": "0s"})
+	w := newRenewalWorld(t, sharedServer(t), "agentrenew", object{"CertificateDays": "0.01", "RenewalWindow": "855s", "RenewalJitter": "5s", "RenewalOverlap": "0s"}) // after nine seconds of 864
 	dir := t.TempDir()
 	w.site.run(t, dir, nil, agent(), w.agentArgs(dir, claimFile(t, dir, w.claim(t, w.installerSDK(t))), "1")...)
 	own := "lamps/" + w.thing("1") + "/state"
@@ -137,7 +137,7 @@ func TestTheAgentRenewsItselfWhileItRuns(t *testing.T) {
 	check(t, err)
 	check(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	limit := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	limit := time.AfterFunc(10*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer limit.Stop()
 	var ids, heard []string
 	for lines := bufio.NewScanner(stdout); len(ids) < 2 && lines.Scan(); {
@@ -160,7 +160,7 @@ func TestTheAgentRenewsItselfWhileItRuns(t *testing.T) {
 	if !strings.Contains(status, `"renewal":{"from":`) {
 		t.Errorf("status %s", status)
 	}
-	out := w.site.run(t, dir, nil, filepath.Join(bin, "imprint"), "expiry", "--data", w.site.data, "--json", "--limit", "100")
+	out := w.site.run(t, dir, nil, filepath.Join(bin, "imprint"), "expiry", "--data", w.site.data, "--json", "--limit", "1000")
 	if !strings.Contains(out, ids[1]) || !strings.Contains(out, `"templateName": "`+w.template+`"`) {
 		t.Errorf("the forecast does not know the certificate: %s", out)
 	}
@@ -177,7 +177,7 @@ func TestARenewalSurvivesBeingKilled(t *testing.T) {
 			dir, serial := t.TempDir(), fmt.Sprintf("k%d", round)
 			first := must[agentStatus](t, w.site.run(t, dir, nil, agent(), w.agentArgs(dir, claimFile(t, dir, w.claim(t, ida)), serial)...))
 			last := first.CertificateID
-			for after := time.Duration(rand.IntN(10)) * time.Millisecond; ; after += 7 * time.Millisecond {
+			for after := time.Duration(rand.IntN(10)) * time.Millisecond; ; after = longer(after) {
 				if after > time.Minute {
 					t.Fatal("never got through")
 				}
@@ -205,7 +205,7 @@ func TestARenewalSurvivesBeingKilled(t *testing.T) {
 func TestAFleetRenewsSpreadOverItsWindow(t *testing.T) {
 	t.Parallel()
 	const devices = 50
-	w := newRenewalWorld(t, sharedServer(t), "fleetrenew", object{"CertificateDays": "0.001", "RenewalWindow": "65s", "RenewalJitter": "20s", "RenewalOverlap": "0s"})
+	w := newRenewalWorld(t, sharedServer(t), "fleetrenew", object{"CertificateDays": "0.01", "RenewalWindow": "843s", "RenewalJitter": "20s", "RenewalOverlap": "0s"})
 	ida := w.installerSDK(t)
 	stores := make([]*agentlib.Store, devices)
 	c := w.claim(t, ida)
@@ -237,9 +237,16 @@ func TestAFleetRenewsSpreadOverItsWindow(t *testing.T) {
 	}
 	renewedAt, failed := make([]time.Time, devices), make([]error, devices)
 	began := time.Now()
+	plan, shares := make([]time.Time, devices), make([]time.Duration, devices)
+	for i, store := range stores {
+		id, err := store.Identity()
+		check(t, err)
+		s := id.Renewal(began)
+		plan[i], shares[i] = s.At, s.At.Sub(s.From)
+	}
 	for i, store := range stores {
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			err := agentlib.Run(ctx, store.Identity, agentlib.RunConfig{Renewal: &agentlib.Renewal{Store: store,
 				Renewed: func(*agentlib.Identity) { renewedAt[i] = time.Now(); cancel() },
@@ -247,14 +254,17 @@ func TestAFleetRenewsSpreadOverItsWindow(t *testing.T) {
 			if err != nil || renewedAt[i].IsZero() {
 				t.Errorf("device %d: %v, %v", i, err, failed[i])
 			}
+			if renewedAt[i].Before(plan[i]) {
+				t.Errorf("device %d renewed at %v, which is before its time, %v", i, renewedAt[i], plan[i])
+			}
 		})
 	}
 	wg.Wait()
 	slices.SortFunc(renewedAt, time.Time.Compare)
-	spread := renewedAt[devices-1].Sub(renewedAt[0])
-	t.Logf("the first renewed after %v, the last %v later", renewedAt[0].Sub(began).Round(time.Second), spread.Round(time.Second))
-	if spread < 8*time.Second {
-		t.Errorf("all renewed within %v", spread)
+	t.Logf("the first renewed after %v, the last %v later", renewedAt[0].Sub(began).Round(time.Second), renewedAt[devices-1].Sub(renewedAt[0]).Round(time.Second))
+	// The plan's spread: a slow machine has made the last device when the first is due, and renews many at once.
+	if spread := slices.Max(shares) - slices.Min(shares); spread < 8*time.Second {
+		t.Errorf("all are to renew within %v", spread)
 	}
 	for i := range devices {
 		eventually(t, func() bool { return len(w.certificatesOf(t, fmt.Sprint(i))) == 1 })
@@ -299,7 +309,7 @@ func TestADeviceThatWasOffTooLong(t *testing.T) {
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 7 {
 				t.Errorf("an expired certificate publishes: %v\n%s", err, out)
 			}
-			out, err = w.site.try(t, dir, nil, agent(), "renew", "--dir", filepath.Join(dir, "device"), "--quiet", "--timeout", "30s")
+			out, err = w.site.try(t, dir, nil, agent(), "renew", "--dir", filepath.Join(dir, "device"), "--quiet", "--timeout", "5m")
 			exit, _ := errors.AsType[*exec.ExitError](err)
 			if want == 0 && err != nil || want != 0 && (exit == nil || exit.ExitCode() != want) {
 				t.Fatalf("%v\n%s", err, out)

@@ -110,7 +110,7 @@ func (w *world) soakDevice(dir, serial string) (st agentStatus, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return st, err
 	}
-	late := time.Now().Add(4 * time.Minute)
+	late := time.Now().Add(15 * time.Minute)
 	path := filepath.Join(dir, "claim.json")
 	c, err := w.site.adminClient()
 	if err != nil {
@@ -129,7 +129,7 @@ func (w *world) soakDevice(dir, serial string) (st agentStatus, err error) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	args := w.agentArgs(dir, path, serial, "--timeout", "20s")
+	args := w.agentArgs(dir, path, serial, "--timeout", "1m")
 	for {
 		cmd := exec.Command(agent(), args...)
 		cmd.Env = w.site.environ()

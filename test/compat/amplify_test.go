@@ -44,11 +44,14 @@ func followPage(t *testing.T, page, app string, serve ...string) *clientSite {
 // poolOf finds a user pool and its client.
 func poolOf(t *testing.T, admin *sdk, name string) (poolID, clientID string) {
 	t.Helper()
-	pools, err := admin.pools.ListUserPools(t.Context(), &cognitoidentityprovider.ListUserPoolsInput{MaxResults: aws.Int32(60)})
-	check(t, err)
-	for _, p := range pools.UserPools {
-		if *p.Name == name {
-			poolID = *p.Id
+	// Other tests have pools on the same server, more than one page of them.
+	for p := cognitoidentityprovider.NewListUserPoolsPaginator(admin.pools, &cognitoidentityprovider.ListUserPoolsInput{MaxResults: aws.Int32(60)}); p.HasMorePages(); {
+		page, err := p.NextPage(t.Context())
+		check(t, err)
+		for _, p := range page.UserPools {
+			if *p.Name == name {
+				poolID = *p.Id
+			}
 		}
 	}
 	clients, err := admin.pools.ListUserPoolClients(t.Context(), &cognitoidentityprovider.ListUserPoolClientsInput{UserPoolId: &poolID})

@@ -118,11 +118,13 @@ func TestAuthInitLeavesAloneWhatIsNotItsOwn(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(mine, "aws-exports.js")); err != nil || string(text) != other {
 		t.Errorf("%q, %v", text, err)
 	}
-	pools, err := w.admin.pools.ListUserPools(t.Context(), &cognitoidentityprovider.ListUserPoolsInput{MaxResults: aws.Int32(60)})
-	check(t, err)
-	for _, p := range pools.UserPools {
-		if *p.Name == name {
-			t.Error("a pool was made although nothing came of it")
+	for p := cognitoidentityprovider.NewListUserPoolsPaginator(w.admin.pools, &cognitoidentityprovider.ListUserPoolsInput{MaxResults: aws.Int32(60)}); p.HasMorePages(); {
+		page, err := p.NextPage(t.Context())
+		check(t, err)
+		for _, p := range page.UserPools {
+			if *p.Name == name {
+				t.Error("a pool was made although nothing came of it")
+			}
 		}
 	}
 	// A role of the name that belongs to somebody else is neither changed nor used.

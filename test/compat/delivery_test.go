@@ -1,7 +1,6 @@
 package compat
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -52,7 +51,7 @@ func TestACodeComesByMail(t *testing.T) {
 	log, err := os.ReadFile(s.log)
 	check(t, err)
 	for _, secret := range []string{"mail-password", code, "ada@example.com"} {
-		if bytes.Contains(log, []byte(secret)) {
+		if regexp.MustCompile(`\b` + secret + `\b`).Match(log) { // not where ids and times have the code's six digits by chance
 			t.Errorf("the log has %s", secret)
 		}
 	}

@@ -288,7 +288,7 @@ func (p provider) policy(certificate *string) {
 	_, err = c.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: policy, Target: certificate})
 	check(p.T, err)
 	// What is gone already: older versions of the provider know a target that is by these words.
-	gone := aws.String((*certificate)[:len(*certificate)-4] + "0000")
+	gone := aws.String((*certificate)[:len(*certificate)-64] + strings.Repeat("0", 64)) // whose hash would that be
 	_, err = c.DetachPolicy(ctx, &iot.DetachPolicyInput{PolicyName: policy, Target: gone})
 	refused(p.T, err, "InvalidRequestException", "Invalid Target")
 	_, err = c.ListAttachedPolicies(ctx, &iot.ListAttachedPoliciesInput{Target: gone, PageSize: aws.Int32(250)})

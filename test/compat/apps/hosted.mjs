@@ -8,7 +8,7 @@ const env = process.env;
 const { browser } = await open();
 const plain = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 1000, height: 800 } });
 const page = await plain.newPage();
-page.setDefaultTimeout(15_000);
+page.setDefaultTimeout(120_000);
 const { look, seen, faults } = await watch(browser, page, "hosted");
 
 // send fills in the first form and sends it.
@@ -30,7 +30,7 @@ function code(secret, step) {
 
 // mailed is the code of the newest message to somebody.
 async function mailed(reason) {
-  for (let tries = 0; tries < 200; tries++) {
+  for (let tries = 0; tries < 2400; tries++) {
     const names = (await readdir(env.OUTBOX)).filter((n) => n.includes(`-${reason}-`)).sort();
     if (names.length) return JSON.parse(await readFile(path.join(env.OUTBOX, names.at(-1)), "utf8")).Code;
     await new Promise((done) => setTimeout(done, 50));
@@ -51,7 +51,8 @@ await look("set-up");
 const secret = (await page.locator("code").innerText()).replaceAll(" ", "");
 await send({ code: code(secret, 50) });
 await look("set-up-wrong");
-await send({ code: code(secret, -1), device: "phone" });
+// A step may end on the way: what is shown now is then the step before, what is shown next is now. The code before would be too old.
+await send({ code: code(secret, 0), device: "phone" });
 await look("app");
 await page.goto(env.ADDRESS); // is signed in
 await look("app");
@@ -61,7 +62,7 @@ await send({ username: "ida", password: "Correct-Horse-7!" });
 await look("code");
 await send({ code: code(secret, 50) });
 await look("wrong-code");
-await send({ code: code(secret, 0) });
+await send({ code: code(secret, 1) });
 await look("app");
 const cookie = (await plain.cookies(env.ADDRESS)).find((c) => c.name.startsWith("__Host-"));
 

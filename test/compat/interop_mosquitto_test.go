@@ -27,13 +27,13 @@ var mosquittoScenarios = []struct {
 		p.run("mosquitto_sub", append(sub, "-E")...)
 		p.run("mosquitto_pub", "-t", p.topic("t"), "-m", "one")
 		p.run("mosquitto_pub", "-t", p.topic("t"), "-m", "two")
-		if got := p.run("mosquitto_sub", append(sub, "-C", "2", "-W", "20")...); got != "one\ntwo" {
+		if got := p.run("mosquitto_sub", append(sub, "-C", "2", "-W", "120")...); got != "one\ntwo" {
 			p.Errorf("heard %q", got)
 		}
 	}},
 	{"retained messages", mosquittoBoth, func(p *troop) {
 		p.run("mosquitto_pub", "-t", p.topic("t"), "-r", "-m", "kept")
-		if got := p.run("mosquitto_sub", "-t", p.topic("t"), "-C", "1", "-W", "20", "-F", "%r %q %p"); got != "1 1 kept" {
+		if got := p.run("mosquitto_sub", "-t", p.topic("t"), "-C", "1", "-W", "120", "-F", "%r %q %p"); got != "1 1 kept" {
 			p.Errorf("heard %q", got)
 		}
 		p.run("mosquitto_pub", "-t", p.topic("t"), "-r", "-n")
@@ -66,7 +66,7 @@ var mosquittoScenarios = []struct {
 		sub.hears(p.topic("t") + " 0 there")
 	}},
 	{"a subscription that is not allowed", mosquittoBoth, func(p *troop) {
-		out, err := p.stage.site.try(p.T, ".", nil, "mosquitto_sub", p.args("-t", "forbidden/"+p.topic("t"), "-W", "20", "-E")...)
+		out, err := p.stage.site.try(p.T, ".", nil, "mosquitto_sub", p.args("-t", "forbidden/"+p.topic("t"), "-W", "120", "-E")...)
 		if !strings.Contains(out, "denied") && !strings.Contains(out, "rejected") {
 			p.Errorf("%v: %s", err, out)
 		}
@@ -96,9 +96,10 @@ func fallSilent(t *testing.T, s *stage) {
 	for _, v := range mosquittoBoth {
 		p := &troop{t, s, v, fmt.Sprintf("interop%d", s.plays.Add(1))}
 		watch := p.start("-t", p.topic("will"), "-k", "30") // idle as long, but answers
+		// From before it has said anything: how long it takes to be frozen is the machine's affair. The server counts seconds.
+		early := time.AfterFunc(silence-time.Second, func() {})
 		frozen := p.start("-t", p.topic("t"), "-k", "5", "--will-topic", p.topic("will"), "--will-payload", "silent", "--will-qos", "1")
 		check(t, frozen.cmd.Process.Signal(syscall.SIGSTOP))
-		early := time.AfterFunc(silence-time.Second, func() {})
 		t.Cleanup(func() {
 			watch.hears(p.topic("will") + " 0 silent")
 			if early.Stop() {

@@ -92,7 +92,7 @@ func (p *paho3) publish(l letter) (byte, error) {
 
 func (p *paho3) disconnect(*uint32) error {
 	p.over.Store(true)
-	p.client.Disconnect(250) // returns as soon as all is written
+	p.client.Disconnect(uint(answerTimeout.Milliseconds())) // at most: it returns as soon as all is written, and cuts if that is later
 	return nil
 }
 

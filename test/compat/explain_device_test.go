@@ -17,7 +17,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -207,6 +209,18 @@ var tlsFailures = []failure{
 		t.Fatal("the claim does not expire")
 		return "", ""
 	}, "the claim expired", "ask for a new claim"},
+}
+
+// absent is an address of this machine where nobody listens. It is taken: a port that is merely free may be somebody's by the time of the call.
+func absent(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	check(t, err)
+	t.Cleanup(func() { check(t, syscall.Close(fd)) })
+	check(t, syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	name, err := syscall.Getsockname(fd)
+	check(t, err)
+	return net.JoinHostPort(loopback, strconv.Itoa(name.(*syscall.SockaddrInet4).Port))
 }
 
 // unregistered is a certificate that nobody has registered, and its serial number in hexadecimal.
@@ -468,10 +482,7 @@ var registerFailures = []failure{
 		return f.registers(t, id, name, object{"SerialNumber": f.serial()})
 	}, "hook failed", "mend the function: webhook"},
 	{"The hook cannot be reached", func(t *testing.T, f *field) (string, string) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		check(t, err)
-		l.Close()
-		id, name := f.hooked(t, "absent", "--webhook", "http://"+l.Addr().String())
+		id, name := f.hooked(t, "absent", "--webhook", "http://"+absent(t))
 		return f.registers(t, id, name, object{"SerialNumber": f.serial()})
 	}, "hook failed", ""},
 	{"The hook's function was deleted", func(t *testing.T, f *field) (string, string) {

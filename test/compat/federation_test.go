@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"html"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -59,19 +58,10 @@ func newRelying(t *testing.T, prefix string, rootFiles ...string) *relying {
 	_, err = r.admin.pools.CreateUserPoolDomain(t.Context(), &idp.CreateUserPoolDomainInput{UserPoolId: &r.pool, Domain: &prefix})
 	check(t, err)
 	r.pages = s.get("AWS_ENDPOINT_URL") + "/auth/" + prefix
-	r.back = "http://localhost:" + freePort(t) + "/back"
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "back") }))
+	t.Cleanup(app.Close)
+	r.back = strings.Replace(app.URL, "127.0.0.1", "localhost", 1) + "/back"
 	return r
-}
-
-// freePort is a port that nobody listened on a moment ago, for an app whose address must be known before it runs.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	check(t, err)
-	return port
 }
 
 // provider adds an identity provider by the SDK, and a client that takes it beside passwords.

@@ -11,7 +11,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -60,16 +62,29 @@ type site struct {
 	exited chan error
 }
 
-const startTimeout = 60 * time.Second
+const startTimeout = 5 * time.Minute
 
-// start runs a server on free ports with its data in dir/imprint-data.
-func start(dir string, args ...string) (*site, error) {
+// start runs a server on free ports with its data in dir/imprint-data. One that ran there before has its ports again: the kernel may have
+// handed one of them to somebody else meanwhile, for a connection or a server of another test, who is waited for.
+func start(dir string, args ...string) (s *site, err error) {
+	for late := time.Now().Add(startTimeout); ; {
+		if s, err = startOnce(dir, args...); !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(late) {
+			return s, err
+		}
+	}
+}
+
+func startOnce(dir string, args ...string) (*site, error) {
 	s := &site{data: filepath.Join(dir, "imprint-data"), log: filepath.Join(dir, "server.log"), exited: make(chan error, 1)}
 	log, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
+	before, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
 	s.cmd = exec.Command(filepath.Join(bin, "imprint"), append([]string{"serve", "--data", s.data, "--https-port", "0", "--mqtt-port", "0"}, args...)...)
 	s.cmd.Stderr = log
 	envFile := filepath.Join(s.data, "imprint.env")
@@ -90,7 +105,10 @@ func start(dir string, args ...string) (*site, error) {
 			}
 		case err := <-s.exited:
 			said, _ := os.ReadFile(s.log)
-			return nil, fmt.Errorf("the server stopped (%v): %s", err, said)
+			if bytes.Contains(said[before:], []byte(syscall.EADDRINUSE.Error())) {
+				err = errors.Join(err, syscall.EADDRINUSE)
+			}
+			return nil, fmt.Errorf("the server stopped (%w): %s", err, said)
 		case <-late:
 			s.stop()
 			return nil, fmt.Errorf("the server was not ready within %v", startTimeout)
@@ -202,7 +220,7 @@ func (s *site) roots(t *testing.T) *x509.CertPool {
 
 // httpClient trusts the site: the SDKs for Go take it.
 func (s *site) httpClient(t *testing.T) *http.Client {
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots(t)}, ForceAttemptHTTP2: true}, Timeout: time.Minute}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots(t)}, ForceAttemptHTTP2: true}, Timeout: 5 * time.Minute}
 }
 
 // environ is the process environment of a foreign client: the site's variables and nothing of another AWS.
@@ -231,7 +249,7 @@ func (s *site) run(t *testing.T, dir string, extraEnv []string, name string, arg
 	return out
 }
 
-const clientTimeout = 3 * time.Minute
+const clientTimeout = 20 * time.Minute // some are scripts of a page, with dozens of commands
 
 func (s *site) try(t *testing.T, dir string, extraEnv []string, name string, args ...string) (string, error) {
 	t.Helper()

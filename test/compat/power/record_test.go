@@ -295,10 +295,16 @@ func (r *recording) seen(what string, cut int) bool {
 // that the kernel hands out to others meanwhile.
 type ports struct{ https, mqtt int }
 
+// given are the ports of all recordings: between two lives of its server nobody listens on one.
+var given sync.Map
+
 func freePorts() (ports, error) {
 	var free []int
 	for range 1000 {
 		p := 10000 + rand.IntN(20000)
+		if _, had := given.LoadOrStore(p, true); had {
+			continue
+		}
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
 		if err != nil {
 			continue
@@ -324,7 +330,7 @@ type site struct {
 	exited chan struct{} // closed at its end
 }
 
-const startTimeout = 60 * time.Second
+const startTimeout = 5 * time.Minute
 
 // start runs a server and returns when it answers.
 func start(dir string, p ports) (*site, error) {

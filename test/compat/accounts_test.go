@@ -112,7 +112,7 @@ func (a *tenant) says(dir, host, message string) {
 
 func (a *tenant) hears(dir, host, message string) {
 	a.Helper()
-	if out, err := a.mosquitto("mosquitto_sub", dir, host, "-t", "lamps/state", "-C", "1", "-W", "30"); err != nil || strings.TrimSpace(out) != message {
+	if out, err := a.mosquitto("mosquitto_sub", dir, host, "-t", "lamps/state", "-C", "1", "-W", "120"); err != nil || strings.TrimSpace(out) != message {
 		a.Errorf("by %s: %q, want %q, %v", host, out, message, err)
 	}
 }

@@ -91,7 +91,7 @@ func bulkInput(t *testing.T, lines int) (input []byte, bad map[int]bool) {
 // bulkState describes a task until done says that it has seen enough.
 func bulkState(t *testing.T, c *sdk, id string, done func(*iot.DescribeThingRegistrationTaskOutput) bool) *iot.DescribeThingRegistrationTaskOutput {
 	t.Helper()
-	return bulkStateWithin(t, c, id, 4*time.Minute, done)
+	return bulkStateWithin(t, c, id, 20*time.Minute, done)
 }
 
 func bulkStateWithin(t *testing.T, c *sdk, id string, limit time.Duration, done func(*iot.DescribeThingRegistrationTaskOutput) bool) *iot.DescribeThingRegistrationTaskOutput {
@@ -146,7 +146,7 @@ func (s *site) bulkReport(t *testing.T, c *sdk, id string, kind iottypes.ReportT
 // Ten thousand lines, of which ten are bad, and the server is killed twice on the way: each line is registered once and reported once.
 func TestBulkRegistrationGoesOnWhereItWasCut(t *testing.T) {
 	t.Parallel()
-	registerThroughKills(t, 10_000, 4*time.Minute)
+	registerThroughKills(t, 10_000, 20*time.Minute)
 }
 
 // TestSoakBulkRegistration is that with a hundred thousand.

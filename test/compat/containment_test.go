@@ -57,7 +57,7 @@ func (th *thinker) tooLate(t *testing.T, c claim, clients string, end func(), ca
 			if code != 0x87 {
 				t.Errorf("DISCONNECT %#x", code)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(answerTimeout):
 			t.Error("the session of the claim lives on")
 		}
 	}
@@ -191,7 +191,7 @@ func TestADeviceIsRetired(t *testing.T) {
 		if code != 0x87 {
 			t.Errorf("DISCONNECT %#x", code)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(answerTimeout):
 		t.Error("its session lives on")
 	}
 	if said := verb(); said != "there is no thing "+name+"\n" {

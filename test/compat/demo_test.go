@@ -50,7 +50,7 @@ func TestTheDemoKeepsTheServerWhenAsked(t *testing.T) {
 	check(t, err)
 	t.Cleanup(func() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
-		for late := time.Now().Add(20 * time.Second); syscall.Kill(pid, 0) == nil && time.Now().Before(late); {
+		for late := time.Now().Add(time.Minute); syscall.Kill(pid, 0) == nil && time.Now().Before(late); {
 			time.Sleep(20 * time.Millisecond) // not our child: there is nothing to wait on
 		}
 	})

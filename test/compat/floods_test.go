@@ -172,7 +172,7 @@ func stranger(t *testing.T) tls.Certificate {
 // provision takes a device through everything. It may try again, as devices do.
 func (w *floodWorld) provision(t *testing.T, serial string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if time.Since(w.made) > 2*time.Minute {
 		c, err := w.site.adminClient()
@@ -216,7 +216,7 @@ func (w *floodWorld) metrics(t *testing.T) map[string]float64 {
 func (w *floodWorld) settled(t *testing.T, quiet map[string]float64, counted func(map[string]float64) bool) bool {
 	t.Helper()
 	const spare = 40 // connections of this test, and what the runtime keeps
-	tick, late := time.NewTicker(200*time.Millisecond), time.After(time.Minute)
+	tick, late := time.NewTicker(200*time.Millisecond), time.After(5*time.Minute)
 	defer tick.Stop()
 	for {
 		m := w.metrics(t)

@@ -115,7 +115,7 @@ type device interface {
 	close()
 }
 
-const answerTimeout = 20 * time.Second
+const answerTimeout = 2 * time.Minute // of a machine that is busy elsewhere; who waits for it in vain fails
 
 func (s *site) mqttAddr() string { return net.JoinHostPort(s.get("IOT_ENDPOINT"), s.get("IOT_PORT")) }
 

@@ -120,7 +120,7 @@ func TestALogIsFollowed(t *testing.T) {
 		}
 		check(t, t.Context().Err())
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, imprint(), "log", "show", roomLog, "--json", "--follow")
 	cmd.Env = r.environ()

@@ -27,7 +27,7 @@ func (m mosquitto) args(extra ...string) []string {
 // holds a zero byte): mosquitto_rr 2.0.11 sends nothing of a file.
 func (m mosquitto) ask(t *testing.T, topic string, payload []byte) []byte {
 	t.Helper()
-	return []byte(m.site.run(t, m.dir, nil, "mosquitto_rr", m.args("-W", "20", "-N", "-t", topic, "-e", topic+"/accepted", "-m", string(payload))...))
+	return []byte(m.site.run(t, m.dir, nil, "mosquitto_rr", m.args("-W", "120", "-N", "-t", topic, "-e", topic+"/accepted", "-m", string(payload))...))
 }
 
 // TestTheCommandLineAndMosquittoAloneProvisionADevice has the administrator's key in place of an installer.
@@ -67,7 +67,7 @@ func TestTheCommandLineAndMosquittoAloneProvisionADevice(t *testing.T) {
 			m.clientID = *reg.ThingName
 			m.cert, m.key = writePair(t, dir, "device", cert.CertificatePEM, cert.PrivateKey)
 			own := "lamps/" + *reg.ThingName + "/state"
-			if heard := s.run(t, dir, nil, "mosquitto_rr", m.args("-W", "20", "-N", "-t", own, "-e", own, "-m", "on")...); heard != "on" {
+			if heard := s.run(t, dir, nil, "mosquitto_rr", m.args("-W", "120", "-N", "-t", own, "-e", own, "-m", "on")...); heard != "on" {
 				t.Errorf("heard %q", heard)
 			}
 			foreign, err := s.try(t, dir, nil, "mosquitto_pub", m.args("-t", "lamps/somebody-else/state", "-m", "on")...)

@@ -219,7 +219,7 @@ func TestALiveConnectionEndsWithItsCertificate(t *testing.T) {
 				if code != 0x87 {
 					t.Errorf("DISCONNECT 0x%02x", code)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(answerTimeout):
 				t.Error("the connection lives on")
 			}
 			if end == "deleted" {

@@ -36,7 +36,7 @@ func TestMosquittoFindsItsMessagesAfterTheServerWasKilled(t *testing.T) {
 		if version == "mqttv311" {
 			args = session[:1]
 		}
-		return s.run(t, dir, nil, "mosquitto_sub", device("sub-"+version, version).args(append(append([]string{"-W", "30"}, args...), more...)...)...)
+		return s.run(t, dir, nil, "mosquitto_sub", device("sub-"+version, version).args(append(append([]string{"-W", "120"}, args...), more...)...)...)
 	}
 	for _, v := range versions {
 		subscribe(v, "-t", "news/#", "-E")
@@ -55,7 +55,7 @@ func TestMosquittoFindsItsMessagesAfterTheServerWasKilled(t *testing.T) {
 			t.Errorf("%s got %q", v, got)
 		}
 		// Another session: the client may have left before it acknowledged the second message, which then comes again.
-		if got := s.run(t, dir, nil, "mosquitto_sub", device("state-"+v, v).args("-W", "30", "-t", "state", "-C", "1")...); strings.TrimSpace(got) != "kept" {
+		if got := s.run(t, dir, nil, "mosquitto_sub", device("state-"+v, v).args("-W", "120", "-t", "state", "-C", "1")...); strings.TrimSpace(got) != "kept" {
 			t.Errorf("%s: retained is %q", v, got)
 		}
 	}

@@ -283,8 +283,8 @@ func (th *theft) contains(t *testing.T, stolen time.Time, taken map[string]*mqtt
 	for name, d := range taken {
 		select {
 		case <-d.lost:
-		case <-time.After(time.Until(start.Add(5 * time.Second))):
-			t.Errorf("%s is connected after five seconds", name)
+		case <-time.After(time.Until(start.Add(answerTimeout))): // five seconds on a machine that does nothing else (docs/containment.md)
+			t.Errorf("%s is connected after %v", name, answerTimeout)
 		}
 	}
 	t.Logf("%d devices contained and disconnected in %v, the command included", len(taken), time.Since(start))

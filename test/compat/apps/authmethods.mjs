@@ -10,7 +10,7 @@ const { browser, page, told } = await open();
 
 // codeFor waits for the nth message of a reason in the outbox and returns its code.
 async function codeFor(reason, nth) {
-  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
+  for (const end = Date.now() + 120_000; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
     const files = (await readdir(env.OUTBOX)).filter((f) => f.includes(`-${reason}-`)).sort();
     if (files.length >= nth) return JSON.parse(await readFile(path.join(env.OUTBOX, files[nth - 1]), "utf8")).Code;
   }

@@ -47,7 +47,7 @@ export async function open({ rules = [] } = {}) {
       "--disable-sync", "--host-resolver-rules=" + [...rules, "MAP * ~NOTFOUND", "EXCLUDE localhost", "EXCLUDE 127.0.0.1"].join(", ")],
   });
   const page = await browser.newPage({ viewport: { width: 1000, height: 800 } });
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(120_000);
   const told = { console: [], requests: [] };
   page.on("console", (m) => told.console.push(m));
   page.on("pageerror", (e) => told.console.push({ text: () => "uncaught: " + e.message, args: () => [], type: () => "error" }));

@@ -28,14 +28,14 @@ func TestAHandlerBuiltWithAWSsLibraryForGo(t *testing.T) {
 	}
 	r := function.New(function.Config{})
 	t.Cleanup(r.Close)
-	code := function.Code{Name: "check", ARN: "arn:aws:lambda:us-east-1:000000000000:function:check", Dir: dir, Runtime: "provided.al2023", Handler: "bootstrap", Timeout: 10 * time.Second}
+	code := function.Code{Name: "check", ARN: "arn:aws:lambda:us-east-1:000000000000:function:check", Dir: dir, Runtime: "provided.al2023", Handler: "bootstrap", Timeout: 2 * time.Minute}
 	for _, step := range []struct{ serial, want, fails string }{
 		{"4711", `{"allowProvisioning":true,"parameterOverrides":{"Room":"7"}}`, ""},
 		{"4712", `{"allowProvisioning":false,"parameterOverrides":null}`, ""},
 		{"raise", `{"errorMessage":"no such list","errorType":"errorString"}`, "Unhandled"},
 		{"panic", `{"errorMessage":"boom","errorType":"string",`, "Unhandled"},
 	} {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		res, err := r.Invoke(ctx, code, []byte(`{"claimCertificateId":"c","certificateId":"d","certificatePem":"p","templateArn":"t","clientId":"i","parameters":{"SerialNumber":"`+step.serial+`"}}`))
 		cancel()
 		if err != nil {

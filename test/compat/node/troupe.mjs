@@ -9,7 +9,7 @@ export const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 // set drops what is not set: the libraries take undefined for a value.
 export const set = (values) => Object.fromEntries(Object.entries(values).filter(([, v]) => v !== undefined));
 
-const timeout = 20_000;
+const timeout = 120_000;
 
 // play reads requests, one line of JSON each, until the end of the input, and has a Party of its name and version do each.
 export function play(Party) {

@@ -62,7 +62,7 @@ async function mqtt3Connection(cert, key, clientId) {
   return connection;
 }
 
-const options = { maxRequestResponseSubscriptions: 2, maxStreamingSubscriptions: 0, operationTimeoutInSeconds: 30 };
+const options = { maxRequestResponseSubscriptions: 2, maxStreamingSubscriptions: 0, operationTimeoutInSeconds: 120 };
 
 // provision trades the claim over the given MQTT version: keys made by the service with 3.1.1, the caller's CSR with 5.
 async function provision(claim, version, serial, csr) {

@@ -249,7 +249,7 @@ func (g *registrar) registered(ctx context.Context, c *client.Client, certificat
 
 // check sees that nothing is lost that was seen, and lets the task end.
 func (g *registrar) check(ctx context.Context, s *site, rec *recording, cut int) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
 	c, err := g.admin(s.env)
 	if err != nil || !rec.seen("uploaded", cut) {

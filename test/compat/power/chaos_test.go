@@ -48,7 +48,7 @@ type stormy struct {
 func rage(binary, dir string, rnd *rand.Rand, devices, cuts int, ways []loss) (s *storm, err error) {
 	s = &storm{people: *newPeople(), lives: lives{binary: binary, dir: dir}, seed: rnd.Uint64(), step: make(chan struct{}, devices)}
 	defer func() { err = s.over(err) }()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute+time.Duration(devices)*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute+time.Duration(devices)*time.Second)
 	defer cancel()
 	if s.env, err = s.begin(); err != nil {
 		return s, err

@@ -265,7 +265,7 @@ func newKey() (keyPEM, csrPEM string, err error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})), err
 }
 
-const answerTimeout = 30 * time.Second
+const answerTimeout = 2 * time.Minute
 
 // connect opens an MQTT connection with a certificate.
 func connect(env server.Env, id identity, clientID string) (mqtt.Client, error) {

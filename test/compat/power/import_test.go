@@ -163,7 +163,7 @@ func (i *importer) whole(ctx context.Context, c *client.Client, job importJob) e
 
 // check sees that nothing is lost that was seen, and lets the job end.
 func (i *importer) check(ctx context.Context, s *site, rec *recording, cut int) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
 	if !rec.seen("created", cut) {
 		return nil

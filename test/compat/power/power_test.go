@@ -46,7 +46,7 @@ func (p *people) watch(binary, dir string, play func(ctx context.Context, mark f
 		if err := r.mark("ready"); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 		defer cancel()
 		return play(ctx, r.mark)
 	}()

@@ -15,7 +15,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-TIMEOUT = 20
+TIMEOUT = 120
 printing = threading.Lock()
 
 

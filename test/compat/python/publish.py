@@ -13,7 +13,7 @@ def post(port, alpn, topic, body):
     context.load_cert_chain(env["CERT"], env["KEY"])
     if alpn:
         context.set_alpn_protocols([alpn])
-    conn = http.client.HTTPSConnection(env["IOT_ENDPOINT"], int(port), context=context, timeout=30)
+    conn = http.client.HTTPSConnection(env["IOT_ENDPOINT"], int(port), context=context, timeout=120)
     conn.request("POST", "/topics/" + topic + "?qos=1", body=body)
     answer = conn.getresponse()
     return [answer.status, json.loads(answer.read())]

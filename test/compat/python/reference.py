@@ -10,7 +10,7 @@ from awscrt import io, mqtt
 
 env = os.environ
 TEMPLATE, SERIAL = env["TEMPLATE"], env["SERIAL"]
-TIMEOUT = 30
+TIMEOUT = 120
 QOS = mqtt.QoS.AT_LEAST_ONCE
 
 loops = io.EventLoopGroup(1)

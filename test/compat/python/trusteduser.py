@@ -72,7 +72,7 @@ class Device:
         self.expect("connect", 0)
 
     def expect(self, what, value):
-        got = self.acks.get(timeout=20)
+        got = self.acks.get(timeout=120)
         if got != (what, value):
             raise SystemExit(f"{what}: {got}")
 
@@ -82,7 +82,7 @@ class Device:
 
     def ask(self, topic, payload):
         self.c.publish(topic, json.dumps(payload), 1)
-        return json.loads(self.messages.get(timeout=20)[1])
+        return json.loads(self.messages.get(timeout=120)[1])
 
     def stop(self):
         self.c.disconnect()
@@ -103,7 +103,7 @@ def provision(claim):
     topic = f"lamps/{answer['thingName']}/state"
     own.subscribe(topic)
     own.c.publish(topic, "on", 1)
-    heard = own.messages.get(timeout=20)[1].decode()
+    heard = own.messages.get(timeout=120)[1].decode()
     d.stop()
     own.stop()
     return answer, heard

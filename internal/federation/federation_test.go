@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -327,6 +329,41 @@ func TestSAML(t *testing.T) {
 	}
 	if asked != 1 {
 		t.Errorf("the metadata was fetched %d times", asked)
+	}
+}
+
+// What a URL of metadata answers is kept, but not what is none, and not without end: whoever may name providers may name any number of URLs.
+func TestSAMLMetadataIsKeptWithinBounds(t *testing.T) {
+	t.Parallel()
+	good := federationtest.NewSAML(t, "https://idp.example/saml").Metadata()
+	doc, asked := "<html/>", map[string]int{}
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked[r.URL.Path]++
+		io.WriteString(w, doc)
+	}))
+	t.Cleanup(server.Close)
+	c := client(t, server)
+	resolve := func(path string) error {
+		p := federation.Provider{Type: "SAML", Details: map[string]string{"MetadataURL": server.URL + path}}
+		return c.Resolve(t.Context(), &p)
+	}
+	var e *federation.Error
+	if err := resolve("/mended"); !errors.As(err, &e) || e.Fault != federation.Setup {
+		t.Errorf("a page in place of metadata: %v", err)
+	}
+	doc = good + "<!--" + strings.Repeat("x", 900<<10) + "-->"
+	if err := resolve("/mended"); err != nil || asked["/mended"] != 2 {
+		t.Errorf("mended since: %v, asked for %d times", err, asked["/mended"])
+	}
+	for i := range 40 {
+		if err := resolve(fmt.Sprint("/", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]int{"/39": 1, "/mended": 3} { // the one is kept, the other had to go
+		if err := resolve(path); err != nil || asked[path] != want {
+			t.Errorf("%s: %v, asked for %d times, want %d", path, err, asked[path], want)
+		}
 	}
 }
 

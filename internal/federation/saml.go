@@ -25,6 +25,9 @@ type metadata struct {
 	at, asked time.Time
 }
 
+// maxMetadata bounds the documents that are kept, in bytes together: whoever may name providers may name any number of URLs.
+const maxMetadata = 32 << 20
+
 // saml returns a provider as it describes itself.
 func (c *Service) saml(ctx context.Context, p Provider) (*samlsp.Provider, error) {
 	doc := []byte(p.Details[metadataFile])
@@ -34,6 +37,10 @@ func (c *Service) saml(ctx context.Context, p Provider) (*samlsp.Provider, error
 			return nil, err
 		}
 	}
+	return c.parse(doc)
+}
+
+func (c *Service) parse(doc []byte) (*samlsp.Provider, error) {
 	idp, err := samlsp.ParseMetadata(doc, c.clock.Now())
 	if err != nil {
 		return nil, &Error{Fault: Setup, Msg: "The SAML provider cannot be used: " + err.Error()}
@@ -50,24 +57,48 @@ func (c *Service) fetchMetadata(ctx context.Context, from string) ([]byte, error
 		kept = &metadata{}
 	}
 	doc, age, asked := kept.doc, now.Sub(kept.at), now.Sub(kept.asked)
-	if doc != nil && (age < freshMetadata || age < staleMetadata && asked < pauseMetadata) {
-		c.mu.Unlock()
-		return doc, nil
+	if doc != nil {
+		if age < freshMetadata || age < staleMetadata && asked < pauseMetadata {
+			c.mu.Unlock()
+			return doc, nil
+		}
+		c.metadata[from] = &metadata{doc: doc, at: kept.at, asked: now}
 	}
-	c.metadata[from] = &metadata{doc: kept.doc, at: kept.at, asked: now}
 	c.mu.Unlock()
 
 	fresh, err := c.get(ctx, from)
 	if err != nil {
+		err = unavailable("the SAML metadata at "+from, err)
+	} else {
+		_, err = c.parse(fresh)
+	}
+	if err != nil { // what is of no use is not kept: it may be mended soon
 		if doc != nil && age < staleMetadata {
 			return doc, nil
 		}
-		return nil, unavailable("the SAML metadata at "+from, err)
+		return nil, err
 	}
-	c.mu.Lock()
-	c.metadata[from] = &metadata{doc: fresh, at: now, asked: now}
-	c.mu.Unlock()
+	c.keep(from, &metadata{doc: fresh, at: now, asked: now})
 	return fresh, nil
+}
+
+// keep puts a document into the cache. Those that were asked for longest ago make room.
+func (c *Service) keep(from string, m *metadata) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.metadata[from] = m
+	for {
+		size, oldest := 0, ""
+		for at, m := range c.metadata {
+			if size += len(m.doc); at != from && (oldest == "" || m.asked.Before(c.metadata[oldest].asked)) {
+				oldest = at
+			}
+		}
+		if size <= maxMetadata {
+			return
+		}
+		delete(c.metadata, oldest)
+	}
 }
 
 func (c *Service) get(ctx context.Context, from string) ([]byte, error) {

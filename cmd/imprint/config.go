@@ -77,7 +77,7 @@ func flagNamed(table []*kong.Flag, name string) *kong.Flag {
 	return nil
 }
 
-// show is the value of a flag as text. Of a secret it shows that there is one; of a URL all but the password.
+// show is the value of a flag as text. Of a secret it shows that there is one; of a URL what masked leaves.
 func show(flag *kong.Flag) string {
 	v := flag.Target
 	text := fmt.Sprint(v.Interface())
@@ -97,11 +97,28 @@ func show(flag *kong.Flag) string {
 		return "[" + strings.Join(items, ", ") + "]"
 	case flag.Tag.Has("secret"):
 		if u, err := url.Parse(text); err == nil && u.Host != "" {
-			return u.Redacted()
+			return masked(u)
 		}
-		return "xxxxx"
+		return hiddenValue
 	}
 	return text
+}
+
+const hiddenValue = "xxxxx" // as url.URL.Redacted has it
+
+// masked is a URL without what may be secret in it: the password, all of the query but how TLS is used, and the path of a webhook.
+func masked(u *url.URL) string {
+	query := u.Query()
+	for name := range query {
+		if name != "sslmode" {
+			query[name] = []string{hiddenValue}
+		}
+	}
+	u.RawQuery, u.Fragment = query.Encode(), ""
+	if strings.HasPrefix(u.Scheme, "http") && u.Path != "" {
+		u.Path, u.RawPath = "/"+hiddenValue, ""
+	}
+	return u.Redacted()
 }
 
 var plain = fleet.NewPattern(`^([A-Za-z0-9/_.+][A-Za-z0-9/_.+:@-]*[A-Za-z0-9/_.+-]|[A-Za-z0-9.]|\[.*\])?$`)

@@ -194,19 +194,24 @@ func TestASecretIsNotShown(t *testing.T) {
 	t.Parallel()
 	var c struct {
 		Database string `secret:""`
-		Token    string `secret:""`
 		Empty    string `secret:""`
 	}
-	p, err := kong.New(&c)
-	noError(t, err)
-	_, err = p.Parse([]string{"--database", "postgres://imprint:hunter2@db/imprint?sslmode=require", "--token", "hunter2"})
-	noError(t, err)
-	var shown []string
-	for _, f := range p.Model.Flags[1:] {
-		shown = append(shown, show(f))
-	}
-	if want := []string{"postgres://imprint:xxxxx@db/imprint?sslmode=require", "xxxxx", ""}; !slices.Equal(shown, want) {
-		t.Errorf("%q, want %q", shown, want)
+	for given, want := range map[string]string{
+		"postgres://imprint:hunter2@db/imprint?sslmode=require":             "postgres://imprint:xxxxx@db/imprint?sslmode=require",
+		"postgres://db/imprint?user=imprint&password=hunter2&sslmode=allow": "postgres://db/imprint?password=xxxxx&sslmode=allow&user=xxxxx",
+		"postgres://a,b/imprint?sslpassword=hunter2":                        "postgres://a,b/imprint?sslpassword=xxxxx",
+		"https://hooks.example/services/hunter2?token=hunter2#hunter2":      "https://hooks.example/xxxxx?token=xxxxx",
+		"https://hooks.example:8443":                                        "https://hooks.example:8443",
+		"host=db password=hunter2":                                          "xxxxx",
+		"hunter2":                                                           "xxxxx",
+	} {
+		p, err := kong.New(&c)
+		noError(t, err)
+		_, err = p.Parse([]string{"--database", given})
+		noError(t, err)
+		if got := []string{show(p.Model.Flags[1]), show(p.Model.Flags[2])}; !slices.Equal(got, []string{want, ""}) {
+			t.Errorf("%s is shown as %q, want %q", given, got, want)
+		}
 	}
 }
 

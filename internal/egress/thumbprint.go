@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -36,6 +38,11 @@ func WithThumbprints(c *Client, thumbprints []string) (*Client, error) {
 	if !ok {
 		return nil, fmt.Errorf("egress: a client with a transport of type %T is none of New", c.Transport)
 	}
+	if p.base.Proxy != nil {
+		if u, err := p.base.Proxy(&http.Request{}); err == nil && u.Scheme == "https" { // one for all requests, see New
+			p.proxy = u.Hostname()
+		}
+	}
 	out := *c
 	out.Transport = &transport{t.policy, p, t.max}
 	return &out, nil
@@ -44,8 +51,9 @@ func WithThumbprints(c *Client, thumbprints []string) (*Client, error) {
 // pinned has a transport for each host: what a host must be called is not part of what crypto/tls tells VerifyConnection, if it
 // is called by its address.
 type pinned struct {
-	base *http.Transport
-	pins [][sha1.Size]byte
+	base  *http.Transport
+	proxy string // host of a proxy that is spoken to by HTTPS, whose handshakes come before those of the host
+	pins  [][sha1.Size]byte
 
 	mu    sync.Mutex
 	hosts map[string]*http.Transport
@@ -97,9 +105,13 @@ func (p *pinned) verify(s tls.ConnectionState, host string, roots *x509.CertPool
 	for _, c := range chain[1:] {
 		o.Intermediates.AddCert(c)
 	}
+	toProxy := p.proxy != "" && s.ServerName == asked(p.proxy) && s.ServerName != asked(host)
+	if toProxy {
+		o.DNSName = p.proxy
+	}
 	_, err := chain[0].Verify(o)
-	if err == nil {
-		return nil
+	if err == nil || toProxy { // for which no thumbprint counts
+		return err
 	}
 	o.Roots = x509.NewCertPool()
 	for _, c := range chain {
@@ -111,4 +123,12 @@ func (p *pinned) verify(s tls.ConnectionState, host string, roots *x509.CertPool
 		return fmt.Errorf("%w; nor is it under a certificate whose thumbprint is listed: %w", err, pinned)
 	}
 	return nil
+}
+
+// asked is the name that crypto/tls asks a host for: none of an address.
+func asked(host string) string {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return ""
+	}
+	return strings.TrimRight(host, ".")
 }

@@ -105,6 +105,58 @@ func TestThumbprintsVouchForChainsNotForCertificatesSentAlong(t *testing.T) {
 	}
 }
 
+// A proxy that is spoken to by HTTPS stands under the roots of everybody, and thumbprints are none of its business.
+func TestThumbprintsBehindAProxyOfHTTPS(t *testing.T) {
+	t.Parallel()
+	trusted, pinned := issue(t, nil, true), issue(t, nil, true)
+	serve := func(by authority, name string, h http.HandlerFunc) *httptest.Server {
+		leaf := issue(t, &by, false, name)
+		s := httptest.NewUnstartedServer(h)
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.cert.Raw, by.cert.Raw}, PrivateKey: leaf.key}}}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s
+	}
+	target := serve(pinned, "127.0.0.1", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })
+	tunnel := func(w http.ResponseWriter, r *http.Request) {
+		to, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer to.Close()
+		w.WriteHeader(http.StatusOK)
+		from, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer from.Close()
+		go io.Copy(to, from)
+		io.Copy(from, to)
+	}
+	for name, c := range map[string]struct {
+		by authority
+		ok bool
+	}{"trusted": {trusted, true}, "under the pinned certificate": {pinned, false}} {
+		proxy := serve(c.by, "localhost", tunnel)
+		roots := x509.NewCertPool()
+		roots.AddCert(trusted.cert)
+		plain, err := New(Config{Allow: []string{"127.0.0.1", "localhost"}, Roots: roots, Proxy: strings.Replace(proxy.URL, "127.0.0.1", "localhost", 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := WithThumbprints(plain, []string{pinned.thumbprint()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.CloseIdleConnections)
+		if body, err := get(t, client, target.URL); (err == nil) != c.ok || c.ok != (body == "hello") {
+			t.Errorf("a proxy %s: %q, %v", name, body, err)
+		}
+	}
+}
+
 func TestThumbprintsKeepTheBoundsOfTheirClient(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }))

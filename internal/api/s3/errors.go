@@ -63,7 +63,11 @@ func codeOf(err error) (code, message string, e *fleet.Error) {
 func (x *exchange) fail(err error) {
 	code, message, e := codeOf(err)
 	x.event.Code, x.event.Kind, x.event.Err = code, e.Kind, err
+	failed := func() {
+		x.Log.Error("request failed", "request_id", x.event.RequestID, "service", "s3", "operation", x.event.Operation, "cause", err)
+	}
 	if x.event.Status != 0 { // the answer has begun: all that is left is to end it early
+		failed()
 		panic(http.ErrAbortHandler)
 	}
 	resource, _, _ := strings.Cut(x.r.RequestURI, "?")
@@ -72,7 +76,7 @@ func (x *exchange) fail(err error) {
 	if wire.ClientGone(x.r, err) {
 		status = wire.StatusClientGone
 	} else if status >= 500 && code != "NotImplemented" {
-		x.Log.Error("request failed", "request_id", x.event.RequestID, "service", "s3", "operation", x.event.Operation, "cause", err)
+		failed()
 	}
 	h := x.w.Header()
 	for _, name := range []string{"Content-Length", "Etag", "Last-Modified", "Content-Range", "Accept-Ranges"} {

@@ -84,13 +84,15 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Amz-Request-Id", x.event.RequestID)
 	h.Set("Date", a.Clock.Now().Format(http.TimeFormat))
 	a.CORS.Headers(h, r)
+	defer func() { // also of an answer that is cut
+		x.event.Duration = time.Since(start)
+		x.event.LogTo(r.Context(), a.Log)
+		if a.Observe != nil {
+			a.Observe(x.event)
+		}
+	}()
 	if err := x.serve(); err != nil {
 		x.fail(err)
-	}
-	x.event.Duration = time.Since(start)
-	x.event.LogTo(r.Context(), a.Log)
-	if a.Observe != nil {
-		a.Observe(x.event)
 	}
 }
 

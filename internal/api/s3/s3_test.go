@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/xml"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -75,6 +77,46 @@ func (w *world) call(method, target, body string, header ...string) (int, string
 		text = []byte(e.Code)
 	}
 	return rec.Code, string(text), rec.Header()
+}
+
+// A cutter shortens a file when its answer begins.
+type cutter struct {
+	*httptest.ResponseRecorder
+	cut func() error
+}
+
+func (c cutter) WriteHeader(status int) {
+	c.ResponseRecorder.WriteHeader(status)
+	if err := c.cut(); err != nil {
+		panic(err)
+	}
+}
+
+func TestAnAnswerThatIsCutIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.call("PUT", "/bkt/a", strings.Repeat("x", 100))
+	_, file, err := w.api.Folder.File(t.Context(), home, "bkt", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var log bytes.Buffer
+	var told []wire.Event
+	w.api.Log, w.api.Observe = slog.New(slog.NewTextHandler(&log, nil)), func(e wire.Event) { told = append(told, e) }
+	r := httptest.NewRequestWithContext(t.Context(), "GET", "https://iot.lan/bkt/a", nil)
+	r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+	func() {
+		defer func() {
+			if p := recover(); p != http.ErrAbortHandler {
+				t.Errorf("it ended with %v", p)
+			}
+		}()
+		w.api.ServeHTTP(cutter{httptest.NewRecorder(), func() error { return os.Truncate(file.Name(), 50) }}, r)
+	}()
+	if !strings.Contains(log.String(), "the file of bkt/a has become shorter") || strings.Count(log.String(), "msg=request ") != 1 || len(told) != 1 {
+		t.Errorf("%d events; the log says\n%s", len(told), log.String())
+	}
 }
 
 func TestEachOperationAsksIAM(t *testing.T) {

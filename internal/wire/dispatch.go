@@ -16,7 +16,6 @@ type call struct {
 	protocol  Protocol // to answer in
 	operation string
 	err       error // why it cannot be carried out
-	foreign   bool  // err because nothing here knows such a request
 }
 
 func (f *Frontend) index() {
@@ -36,11 +35,6 @@ func (f *Frontend) index() {
 // dispatch finds the operation in the order of identity spec 0.1: X-Amz-Target, then Action and Version, then the path.
 func (f *Frontend) dispatch(m *message) call {
 	m.path, m.query = rawTarget(m.http)
-	if p := strings.TrimSuffix(f.Prefix, "/"); p != "" {
-		if rest, ok := strings.CutPrefix(m.path, p); ok && (rest == "" || rest[0] == '/') {
-			m.path = rest
-		}
-	}
 	if t := m.http.Header.Get("X-Amz-Target"); t != "" && m.http.Method == http.MethodPost {
 		return f.byTarget(t)
 	}
@@ -80,7 +74,7 @@ func (f *Frontend) byTarget(target string) call {
 	prefix, op, _ := strings.Cut(target, ".")
 	s := f.target[prefix]
 	if s == nil {
-		return call{protocol: JSON11, err: unknown("Unknown target %.200q", target), foreign: true}
+		return call{protocol: JSON11, err: unknown("Unknown target %.200q", target)}
 	}
 	if s.ops[op] == nil {
 		return call{service: s, protocol: JSON11, err: unknown("Unknown operation %.100q", op)}
@@ -144,7 +138,7 @@ func (f *Frontend) byPath(m *message) call {
 	if known.service != nil {
 		return known
 	}
-	return call{protocol: RESTJSON, err: unknown("No operation has this path"), foreign: true}
+	return call{protocol: RESTJSON, err: unknown("No operation has this path")}
 }
 
 // rank puts a service that the signature was made for before others: its own name first, then names that it also accepts.

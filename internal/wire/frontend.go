@@ -37,11 +37,7 @@ type Frontend struct {
 	// Observe, if set, is told about every answered request.
 	Observe func(Event)
 
-	// NotFound, if set, serves what is no operation of any service; otherwise the answer is UnknownOperationException.
-	NotFound http.Handler
-
 	Scope   fleet.Scope  // of callers of public operations
-	Prefix  string       // path prefix of the whole API, for example "/aws"; cut off before routing
 	MaxBody int64        // bytes; 0: 1 MiB
 	CORS    CORS         // which origins browsers may come from
 	Clock   fleet.Clock  // nil: the system's
@@ -132,11 +128,6 @@ func (x *exchange) serve() {
 	}
 	x.event.Operation = x.call.operation
 	if x.call.err != nil {
-		if x.call.foreign && x.NotFound != nil {
-			x.NotFound.ServeHTTP(x.w, r)
-			x.event.Status = http.StatusNotFound
-			return
-		}
 		x.fail(x.call.err)
 		return
 	}

@@ -172,17 +172,6 @@ func TestABudgetMayStopABody(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotOursGoesToNotFound(t *testing.T) {
-	t.Parallel()
-	f, _ := newFrontend(io.Discard)
-	f.NotFound = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	for target, want := range map[string]int{"/console/": http.StatusTeapot, "/awsx/things/lamp": http.StatusTeapot, "/things": 200} {
-		if w := serve(f, "GET", target, ""); w.Code != want {
-			t.Errorf("%s answered %d, want %d", target, w.Code, want)
-		}
-	}
-}
-
 func TestScopeOfTheSignatureChoosesAmongServices(t *testing.T) {
 	t.Parallel()
 	model := func(id string, names ...string) *Service {

@@ -243,7 +243,7 @@ func newFrontend(log io.Writer) (*Frontend, *seen) {
 		Do("ListRoles", func(context.Context, *empty) (*empty, error) { s.put("sts ListRoles"); return nil, nil }),
 	}, nil)
 	f := &Frontend{
-		Services: []*Service{rest, data, idp, iam, sts}, Prefix: "/aws", MaxBody: 4096,
+		Services: []*Service{rest, data, idp, iam, sts}, MaxBody: 4096,
 		Scope: fleet.Scope{Account: "000000000000", Region: "us-east-1"},
 		Clock: func() time.Time { return time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC) },
 		Log:   slog.New(slog.NewTextHandler(log, nil)),

@@ -13,7 +13,7 @@ import (
 // A message is a request as the protocols see it.
 type message struct {
 	http   *http.Request
-	path   string            // raw, as received, without the frontend's prefix
+	path   string            // raw, as received
 	query  string            // raw
 	labels map[string]string // restJson1: decoded path labels
 	body   []byte

@@ -90,10 +90,23 @@ func retire(tx *store.Tx, s fleet.Scope, a fleet.Attachment, keep bool, out *Dep
 	return err
 }
 
-// Revoke takes all power from a certificate, whatever its status, and reports whether it had not been done before.
+// Revoke takes all power from a certificate, whatever its status, and reports whether it had not been done before. An offer to another
+// account ends: accepted, the certificate would be good there, and rejected, it would be INACTIVE here again.
 func Revoke(tx *store.Tx, s fleet.Scope, c fleet.Certificate) (changed bool, err error) {
-	if c.Status == fleet.Revoked {
+	switch c.Status {
+	case fleet.Revoked:
 		return false, nil
+	case fleet.PendingTransfer:
+		t, found, err := tx.Transfer(s, c.ID)
+		if err == nil && found && t.Outgoing {
+			err = withdraw(tx, s, t)
+		}
+		if err != nil {
+			return false, err
+		}
+		if c, err = tx.Certificate(s, c.ID); err != nil {
+			return false, err
+		}
 	}
 	return true, setStatus(tx, s, c, fleet.Revoked)
 }

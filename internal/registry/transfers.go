@@ -128,15 +128,20 @@ func CancelTransfer(tx *store.Tx, s fleet.Scope, id string) error {
 	if err != nil {
 		return err
 	}
+	return withdraw(tx, s, t)
+}
+
+// withdraw ends an offer, which the other account then sees no more.
+func withdraw(tx *store.Tx, s fleet.Scope, t fleet.Transfer) error {
 	there := fleet.Scope{Account: t.Peer, Region: s.Region}
-	if seen, found, err := tx.Transfer(there, id); err != nil {
+	if seen, found, err := tx.Transfer(there, t.Certificate); err != nil {
 		return err
 	} else if found && !seen.Outgoing && seen.State == fleet.TransferPending && seen.Peer == s.Account {
-		if err := tx.DeleteCertificate(there, id); err != nil {
+		if err := tx.DeleteCertificate(there, t.Certificate); err != nil {
 			return err
 		}
 	}
-	return giveBack(tx, s, id, fleet.TransferCancelled, "")
+	return giveBack(tx, s, t.Certificate, fleet.TransferCancelled, "")
 }
 
 func giveBack(tx *store.Tx, owner fleet.Scope, id string, state fleet.TransferState, reason string) error {
@@ -171,6 +176,8 @@ func pendingTransfer(tx *store.Tx, s fleet.Scope, id string, outgoing bool) (fle
 	case t.Outgoing != outgoing, t.State != fleet.TransferPending:
 		return c, t, exact(fleet.KindLimit, "The transfer of certificate %s has ended: it was %s at %s", id, t.State, t.Ended.Format(time.RFC3339)).
 			WithCode("TransferAlreadyCompletedException")
+	case c.Status != fleet.PendingTransfer:
+		return c, t, fleet.Invalid("certificate", id, "is %s: its transfer can only be ended by the account that offers it", c.Status)
 	}
 	return c, t, nil
 }

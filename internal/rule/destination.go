@@ -138,6 +138,9 @@ func (s *Service) sendToken(ctx context.Context, scope fleet.Scope, d fleet.Rule
 		return err
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/") + "/"
+	if u.RawPath != "" { // what is escaped stays so: whoever is asked must be whom rules will call
+		u.RawPath = strings.TrimSuffix(u.RawPath, "/") + "/"
+	}
 	query := u.Query()
 	query.Set("confirmationToken", token)
 	u.RawQuery = query.Encode()

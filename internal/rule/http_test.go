@@ -254,3 +254,18 @@ func TestWhatCannotBeAnHTTPAction(t *testing.T) {
 		}
 	}
 }
+
+func TestAConfirmationGoesToThePathAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, outward)
+	asked := make(chan string, 10)
+	r := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) { asked <- q.URL.EscapedPath() }))
+	t.Cleanup(r.Close)
+	for path, want := range map[string]string{"": "/", "/a%2Fb": "/a%2Fb/", "/a%2Fb/": "/a%2Fb/", "/a%20b": "/a%20b/"} {
+		_, err := w.CreateDestination(as(t.Context(), here), r.URL+path)
+		w.ok(err)
+		if got := <-asked; got != want {
+			t.Errorf("%s: %s was asked, want %s", path, got, want)
+		}
+	}
+}

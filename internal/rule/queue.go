@@ -48,14 +48,14 @@ type queue struct {
 
 // enqueue puts a message in line for a rule, and reports whether there was room. When the service closes there is room, and no worker.
 func (s *Service) enqueue(c *compiled, e *event, accepted bool) bool {
-	if !s.reserve(c.lane, e.size(), accepted) {
+	if !s.reserve(c.lane, e.size, accepted) {
 		return false
 	}
 	q := &c.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) >= ruleWaiting && !accepted {
-		s.release(c.lane, e.size())
+		s.release(c.lane, e.size)
 		return false
 	}
 	q.waiting = append(q.waiting, e)
@@ -124,6 +124,6 @@ func (s *Service) next(c *compiled) *event {
 	e := q.waiting[0]
 	q.waiting[0] = nil
 	q.waiting = q.waiting[1:]
-	s.release(c.lane, e.size())
+	s.release(c.lane, e.size)
 	return e
 }

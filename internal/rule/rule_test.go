@@ -206,6 +206,25 @@ func TestARuleThatHasTooMuchToDoMissesMessages(t *testing.T) {
 	}
 }
 
+// TestPropertiesTakeTheirPlaceInQueues: empty pairs are nothing in a packet, and much in memory.
+func TestPropertiesTakeTheirPlaceInQueues(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	release := make(chan struct{})
+	w.handle(here, "blocks", func(string) error { <-release; return nil })
+	w.rule(here, "blocks", `SELECT * FROM 'a'`, lambdaTo(here, "blocks"))
+	m := &mqtt.Message{Topic: "a", Payload: []byte(`{}`), Props: &mqtt.Properties{User: make([]mqtt.UserProperty, 20_000)}}
+	const messages = ruleWorkers + scopeBytes/(64*20_000) + 2
+	for range messages {
+		w.ok(w.broker.Publish(t.Context(), here, m))
+	}
+	close(release)
+	w.until("all of them", func() bool { return w.outcomes[Done]+w.outcomes[Dropped] == messages })
+	if w.outcomes[Dropped] == 0 || w.Waiting() != 0 {
+		t.Errorf("%v, %d bytes wait", w.outcomes, w.Waiting())
+	}
+}
+
 func TestRulesThatFeedThemselvesEnd(t *testing.T) {
 	t.Parallel()
 	t.Run("one after the other", func(t *testing.T) {

@@ -22,6 +22,7 @@ type event struct {
 	origin  mqtt.Origin
 	facts   rulesql.Message
 	traceID string // of cloudwatchTraceId, and traceid() of what came by MQTT
+	size    int64  // about what the message occupies in a queue
 
 	left atomic.Int32 // rules that have not finished, and one more until all have it
 	done func()
@@ -39,18 +40,19 @@ func newEvent(m *mqtt.Message, done func()) *event {
 	if e.origin.Client != "" {
 		e.facts.TraceID = e.traceID
 	}
+	e.size = int64(len(m.Payload) + len(m.Topic) + 256)
 	if p := m.Props; p != nil {
-		e.facts.Properties = &rulesql.Properties{ContentType: p.ContentType, UTF8: p.UTF8, ResponseTopic: p.ResponseTopic, CorrelationData: p.CorrelationData}
-		for _, u := range p.User {
-			e.facts.Properties.User = append(e.facts.Properties.User, rulesql.UserProperty{Name: u.Key, Value: u.Value})
+		e.facts.Properties = &rulesql.Properties{ContentType: p.ContentType, UTF8: p.UTF8, ResponseTopic: p.ResponseTopic, CorrelationData: p.CorrelationData,
+			User: make([]rulesql.UserProperty, len(p.User))}
+		e.size += int64(len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData) + 64*len(p.User)) // 32 bytes of a pair in the message, and in facts
+		for i, u := range p.User {
+			e.facts.Properties.User[i] = rulesql.UserProperty{Name: u.Key, Value: u.Value}
+			e.size += int64(len(u.Key) + len(u.Value))
 		}
 	}
 	e.left.Store(1)
 	return e
 }
-
-// size is about what the message occupies in a queue.
-func (e *event) size() int64 { return int64(len(e.message.Payload) + len(e.message.Topic) + 256) }
 
 // finish says that a rule has finished with the message.
 func (e *event) finish() {

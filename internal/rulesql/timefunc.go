@@ -355,15 +355,18 @@ func (f timeField) isNumeric() bool {
 	return strings.IndexByte("uydDKhHkmsSAn", f.letter) >= 0 && f.letter != 0 || (f.letter == 'M' || f.letter == 'L') && f.n < 3
 }
 
+// isFixed reports whether a numeric field has as many digits as letters: fractions do, others if they have several.
+func (f timeField) isFixed() bool { return f.n > 1 || f.letter == 'S' }
+
 // width tells how many digits a field takes of those that follow: letters n times are n digits, one letter takes what the
 // fixed fields right behind it leave (java.time's adjacent value parsing).
 func (f timeField) width(s string, rest []timeField) int {
 	run := countDigits(s)
-	if f.n > 1 {
+	if f.isFixed() {
 		return min(run, f.n)
 	}
 	for _, r := range rest {
-		if !r.isNumeric() || r.n < 2 {
+		if !r.isNumeric() || !r.isFixed() {
 			break
 		}
 		run -= r.n

@@ -78,6 +78,7 @@ func BenchmarkWorst(b *testing.B) {
 		{"floors", "SELECT (SELECT VALUE floor(v) FROM a AS v) AS x", numbers},
 		{"times", "SELECT (SELECT VALUE parse_time('EEEE MMMM', v) FROM a AS v) AS x", numbers},
 		{"zones", "SELECT (SELECT VALUE parse_time('z', 0, concat('Europe/', 'Berlin')) FROM a AS v) AS x", numbers},
+		{"zones read", "SELECT (SELECT VALUE time_to_epoch('3 12 2007" + strings.Repeat(" Asia/Tokyo", 60) + "', 'd M y" + strings.Repeat(" VV", 60) + "') FROM a) AS x", numbers},
 	} {
 		s := mustParse(b, bench.sql)
 		m := &Message{Payload: []byte(bench.payload)}

@@ -144,6 +144,7 @@ func fleetKind(err error) fleet.Kind {
 func TestBoundsOfEvaluations(t *testing.T) {
 	t.Parallel()
 	many := "[" + strings.TrimSuffix(strings.Repeat("1,", 20_000), ",") + "]"
+	few := "[" + strings.TrimSuffix(strings.Repeat("1,", 1000), ",") + "]"
 	long := `"` + strings.Repeat("a", 100_000) + `"`
 	for name, c := range map[string]struct{ sql, payload string }{
 		"nested selects add up":      {"SELECT [" + strings.Repeat("(SELECT VALUE 1 FROM a),", 50) + "1] AS x", `{"a":` + many + `}`},
@@ -157,6 +158,7 @@ func TestBoundsOfEvaluations(t *testing.T) {
 		"transform grows":            {"SELECT transform('enrichArray', {'x': a}, [{}, {}])", `{"a":` + long + `}`},
 		"a message nests":            {"SELECT *", strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1)},
 		"a message is large":         {"SELECT *", `{"a":"` + strings.Repeat("x", MaxMessage) + `"}`},
+		"zones are looked up often":  {"SELECT (SELECT VALUE time_to_epoch(concat('3 12 2007 Asia/', 'Tokyo'), 'd M y VV') FROM a) AS x", `{"a":` + few + `}`},
 		"hashes of hashes of a text": {"SELECT " + strings.Repeat("md2(a),", 200) + "1 AS x", `{"a":` + long + `}`},
 	} {
 		t.Run(name, func(t *testing.T) {

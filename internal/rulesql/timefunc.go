@@ -19,6 +19,7 @@ var timeFunctions = []function{
 const (
 	maxTimePattern  = 200  // bytes of a pattern of a date or time
 	maxMilliseconds = 1e15 // from 1970 on and back: 31,000 years
+	zoneSteps       = 500  // for looking a zone up by its name
 )
 
 // A timeField is a letter of a pattern, repeated, or plain text.
@@ -161,7 +162,7 @@ func parseTime(e *evaluation, c *call, args []Value) Value {
 	}
 	if f.zone == nil {
 		name, ok := e.text(args[2])
-		if !ok || !e.step(500) {
+		if !ok || !e.step(zoneSteps) {
 			return Value{}
 		}
 		var err error
@@ -330,6 +331,9 @@ func timeToEpoch(e *evaluation, c *call, args []Value) Value {
 	}
 	p := timeParts{zone: time.UTC, half: -1}
 	for i, f := range fields {
+		if (f.letter == 'V' || f.letter == 'z') && !e.step(zoneSteps) {
+			return Value{}
+		}
 		if s, ok = p.read(f, fields[i+1:], s); !ok {
 			return Value{}
 		}

@@ -55,14 +55,19 @@ const maxTail = 400
 
 // tail is the end of what a function wrote, without the lines of the runner and the values that were sent. "" if it wrote nothing.
 func (q request) tail(log []byte) string {
-	var own []string
+	var own strings.Builder
 	for line := range strings.Lines(string(log)) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "START RequestId: ") && !strings.HasPrefix(line, "END RequestId: ") &&
-			!strings.HasPrefix(line, "REPORT RequestId: ") {
-			own = append(own, line)
+		if bare := strings.TrimSpace(line); !strings.HasPrefix(bare, "START RequestId: ") && !strings.HasPrefix(bare, "END RequestId: ") && !strings.HasPrefix(bare, "REPORT RequestId: ") {
+			own.WriteString(line)
 		}
 	}
-	text := q.withoutValues(strings.Join(own, " | "))
+	var lines []string
+	for line := range strings.Lines(q.withoutValues(own.String())) { // a value may have several lines, and blanks around it
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	text := strings.Join(lines, " | ")
 	if len(text) > maxTail {
 		text = "…" + strings.ToValidUTF8(text[len(text)-maxTail:], "")
 	}

@@ -10,8 +10,8 @@ import (
 // Sampling says which traces of attempts that wrote nothing are kept. A fleet connects all day and a broken device is refused all
 // day: that it is so should be told, and who, but not each time.
 type Sampling struct {
-	// Connects is for how long after a successful connection with a certificate no further one is told, unless there was a refusal
-	// in between; 0: each is told.
+	// Connects is for how long after a successful connection with a certificate, or of one client of a principal without, no further
+	// one is told, unless there was a refusal in between; 0: each is told.
 	Connects time.Duration
 	// Refusals is how many refusals a minute are told of each address (of IPv6: each network of 64 bits) but this machine's own; 0:
 	// any number.
@@ -21,10 +21,10 @@ type Sampling struct {
 // maxRefusals is how many refusals a minute are told in all.
 const maxRefusals = 300
 
-// maxRemembered bounds the certificates of which the last connection is remembered. Beyond that it is forgotten of all.
+// maxRemembered bounds those whose last connection is remembered. Beyond that it is forgotten of all.
 const maxRemembered = 100_000
 
-// A sampler applies Sampling. It remembers certificates by a hash: two that share one would merely share their turn.
+// A sampler applies Sampling. It remembers who connected by a hash: two that share one would merely share their turn.
 type sampler struct {
 	Sampling
 	seed maphash.Seed
@@ -44,7 +44,7 @@ func newSampler(s Sampling) *sampler {
 func (s *sampler) keep(r Record, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	who := maphash.String(s.seed, r.Facts["certificateId"])
+	who := s.who(r)
 	if r.Outcome != OK {
 		delete(s.told, who) // that it is mended will be told
 		return s.refusal(r.Facts["sourceIp"], now)
@@ -60,6 +60,14 @@ func (s *sampler) keep(r Record, now time.Time) bool {
 	}
 	s.told[who] = now
 	return true
+}
+
+// who is whose connections count together. All users of an identity pool have the principal of its role.
+func (s *sampler) who(r Record) uint64 {
+	if id := r.Facts["certificateId"]; id != "" {
+		return maphash.String(s.seed, id)
+	}
+	return maphash.String(s.seed, r.Facts["principal"]+"\x00"+r.Facts["clientId"])
 }
 
 // refusal reports whether one more may be told of an address. s.mu is held.

@@ -46,6 +46,26 @@ func TestOfConnectionsTheFirstIsToldAndAnyAfterARefusal(t *testing.T) {
 	}
 }
 
+// Who connects by a WebSocket has no certificate: neither do their connections count as each other's, nor refusals of strangers as theirs.
+func TestOfConnectionsWithoutACertificateThoseOfOneClientCountTogether(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	s := newSampler(Sampling{Connects: time.Hour})
+	for i, c := range []struct {
+		principal, client string
+		refused, kept     bool
+	}{{"a", "one", false, true}, {"a", "one", false, false}, {"a", "two", false, true}, {"b", "one", false, true}, {"", "", true, true}, {"a", "one", false, false},
+		{"a", "one", true, true}, {"a", "one", false, true}} {
+		r := Record{Kind: Connect, Outcome: OK, Facts: map[string]string{"principal": c.principal, "clientId": c.client}}
+		if c.refused {
+			r.Outcome = Refused
+		}
+		if got := s.keep(r, now); got != c.kept {
+			t.Errorf("%d: %+v is told: %v", i, c, got)
+		}
+	}
+}
+
 func TestRefusalsAreToldUpToANumberForEachAddress(t *testing.T) {
 	t.Parallel()
 	attempt, pass, kept, _ := sampledRecorder(t, Sampling{Refusals: 5})

@@ -28,7 +28,7 @@ func (r *lineReader) next() (text []byte, long bool, err error) {
 	for {
 		piece, err := r.in.ReadSlice('\n')
 		r.at += int64(len(piece))
-		if long = long || len(text)+len(piece) > maxLine; long {
+		if long = long || len(text)+len(piece) > maxLine+len("\r\n"); long {
 			text = nil
 		} else {
 			text = append(text, piece...)
@@ -43,7 +43,10 @@ func (r *lineReader) next() (text []byte, long bool, err error) {
 			return nil, false, err
 		}
 		r.line++
-		return bytes.TrimRight(text, "\r\n"), long, nil
+		if text = bytes.TrimRight(text, "\r\n"); len(text) > maxLine {
+			return nil, true, nil
+		}
+		return text, long, nil
 	}
 }
 

@@ -37,6 +37,18 @@ func TestLinesEndAnyhow(t *testing.T) {
 	}
 }
 
+func TestTheEndOfALineDoesNotCount(t *testing.T) {
+	t.Parallel()
+	full := strings.Repeat("x", maxLine)
+	in := reader(full + "\n" + full + "\r\n" + full + "x\n" + full + "x\r\n" + full)
+	for i, want := range []bool{false, false, true, true, false} {
+		text, long, err := in.next()
+		if err != nil || long != want || !long && len(text) != maxLine || long && len(text) > 0 {
+			t.Errorf("line %d: %d bytes, %v, %v", i+1, len(text), long, err)
+		}
+	}
+}
+
 func TestALineIsAnObjectOfTexts(t *testing.T) {
 	t.Parallel()
 	if got, err := parseLine([]byte("\xef\xbb\xbf{\"A\": \"x\", \"B\": \"\"}")); err != nil || len(got) != 2 || got["A"] != "x" {

@@ -176,8 +176,8 @@ func (s *Server) Restart() error {
 
 func (s *Server) control(args ...string) error {
 	var out bytes.Buffer
-	c := s.command("pg_ctl", append([]string{"-D", filepath.Join(s.dir, "data")}, args...)...)
-	f, err := os.CreateTemp(s.dir, "ctl") // a pipe would stay open in the server
+	c := s.command("pg_ctl", append([]string{"-D", filepath.Join(s.dir, "data"), "-t", "600"}, args...)...) // it would give up after a minute
+	f, err := os.CreateTemp(s.dir, "ctl")                                                                   // a pipe would stay open in the server
 	if err != nil {
 		return err
 	}
@@ -204,9 +204,11 @@ func (s *Server) create(t testing.TB) (name string) {
 	return name
 }
 
-// URL is that of a database on this server, which a busy machine may reach late.
+// URL is that of a database on this server, with more time than the product gives: a busy machine may be late to connect, or to go
+// on with a transaction.
 func (s *Server) URL(database string) string {
-	return "postgres://imprint@/" + database + "?" + url.Values{"host": {s.dir}, "port": {s.port()}, "connect_timeout": {"60"}}.Encode()
+	return "postgres://imprint@/" + database + "?" + url.Values{"host": {s.dir}, "port": {s.port()}, "connect_timeout": {"60"},
+		"idle_in_transaction_session_timeout": {"60s"}}.Encode()
 }
 
 // TCP is the URL of a database on a server that was started with listen_addresses=127.0.0.1 and a port.
@@ -223,8 +225,8 @@ func (s *Server) port() string {
 	return "5432" // only part of the socket's name
 }
 
-// FreePort returns a port of the loopback that nobody listens on. It is none of those that the system gives to whoever asks for any
-// (Linux: from 32768): there are many such tests, and one of them could have it before its server does.
+// FreePort returns a port of the loopback that nobody listens on. It is none of those that the system gives to whoever asks for
+// any port (Linux: from 32768): there are many such tests, and one of them could have it before its server does.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 100 {

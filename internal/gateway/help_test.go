@@ -63,8 +63,8 @@ type site struct {
 	now time.Time
 }
 
-// keys are shared: making RSA keys is what takes time.
-var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolConfig{Size: -1}) })
+// keys are shared: making RSA keys is what takes time, on a busy machine more than a device would wait.
+var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolConfig{Size: -1, Patience: time.Hour}) })
 
 // newSite starts a gateway with a configuration that the test may change. Names other than these are none of ours.
 func newSite(t testing.TB, change ...func(*Config)) *site {

@@ -64,8 +64,8 @@ func (permits) StillEntitled(*store.Tx, fleet.Scope, fleet.Installer, time.Time,
 	return nil
 }
 
-// keys are shared: making RSA keys is what takes time.
-var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolConfig{Size: -1}) })
+// keys are shared: making RSA keys is what takes time, on a busy machine more than a device would wait.
+var keys = sync.OnceValue(func() *pki.KeyPool { return pki.NewKeyPool(pki.PoolConfig{Size: -1, Patience: time.Hour}) })
 
 func must(t testing.TB, err error) {
 	t.Helper()

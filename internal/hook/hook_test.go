@@ -103,8 +103,8 @@ func (f *fixture) put(n NewFunction) fleet.Secret {
 	return made
 }
 
-// patient is how long a function may take that has an answer: more than any may, since a busy machine takes its time to shake hands
-// and to start an interpreter.
+// patient is how long a function may take that has an answer: more than any may, since a busy machine takes its time to shake
+// hands and to start an interpreter.
 const patient = time.Minute
 
 // register makes the function "check" of a kind that calls the fixture's server; timeout 0: patient.

@@ -76,7 +76,9 @@ func retire(tx *store.Tx, s fleet.Scope, a fleet.Attachment, keep bool, out *Dep
 		}
 	} else {
 		out.Certificates = append(out.Certificates, id)
-		err = tx.DeleteCertificate(s, id)
+		if err = tx.ForgetBootstrap(s, id); err == nil {
+			err = tx.DeleteCertificate(s, id)
+		}
 	}
 	if err != nil {
 		return err

@@ -112,6 +112,28 @@ func TestADeviceIsRetiredAtOnceWithAllThatIsItsOwn(t *testing.T) {
 	}
 }
 
+func TestOfASharedClaimThatIsRetiredWithItsThingNothingStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	claim := w.certificate(here, "claim", fleet.Active)
+	w.do(func(tx *store.Tx) error {
+		if _, err := CreateThing(tx, here, ThingSpec{Name: "gateway"}); err != nil {
+			return err
+		}
+		if err := tx.PutBootstrap(here, fleet.Bootstrap{Certificate: "claim", Budget: "claim"}); err != nil {
+			return err
+		}
+		return AttachPrincipal(tx, here, "gateway", claim, "")
+	})
+	w.deprovision("gateway", false)
+	w.do(func(tx *store.Tx) error {
+		if b, found, err := tx.Bootstrap(here, "claim"); err != nil || found {
+			t.Errorf("there is still %+v, %v", b, err)
+		}
+		return nil
+	})
+}
+
 func TestAThingOfVeryManyPrincipalsIsNotRetiredInOneGo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

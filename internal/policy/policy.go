@@ -297,12 +297,13 @@ func (st *statement) matchesAction(action string) bool {
 
 // matchesResource tries each resource pattern. A pattern with a variable that has no value matches nothing, so an Allow grants
 // nothing and a Deny denies nothing (iot-core spec 5.4). With NotResource that would turn round: such an Allow would grant
-// everything, so it is left out; the Deny stays in force.
+// everything, so it is left out; the Deny stays in force. Of a request that is known in part the pattern may have matched or not, whichever
+// favours it: there it is the Deny that is left out.
 func (st *statement) matchesResource(e *evaluation) bool {
 	unresolved := false
 	for i := range st.resources {
 		p := &st.resources[i]
-		if p.vars && !p.resolved(e) && !e.lenient() {
+		if p.vars && !p.resolved(e) && (st.notResource || !e.lenient()) {
 			unresolved = true
 			continue
 		}
@@ -310,5 +311,9 @@ func (st *statement) matchesResource(e *evaluation) bool {
 			return !st.notResource
 		}
 	}
-	return st.notResource && !(unresolved && st.effect == Allow)
+	leftOut := Allow
+	if e.request.Partial {
+		leftOut = Deny
+	}
+	return st.notResource && !(unresolved && st.effect == leftOut)
 }

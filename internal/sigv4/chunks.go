@@ -129,16 +129,13 @@ func (b *Body) end() error {
 	var signed strings.Builder
 	for range maxTrailer {
 		line, err := b.line()
-		if err == io.EOF && !b.payload.trailer {
-			return io.EOF // some clients leave out the empty line
-		}
-		if err != nil {
+		if err != nil && err != io.EOF {
 			return err
 		}
-		if line == "" && b.payload.chain != nil && b.payload.trailer && b.trailer[trailerSignature] == "" && len(b.trailer) > 0 {
+		if err == nil && line == "" && b.payload.chain != nil && b.payload.trailer && b.trailer[trailerSignature] == "" && len(b.trailer) > 0 {
 			continue // AWS's guide shows an empty line before the signature
 		}
-		if line == "" {
+		if line == "" { // or the end: some clients leave out the empty line
 			if err := b.provenTrailer(signed.String()); err != nil {
 				return err
 			}

@@ -3,7 +3,12 @@ package sigv4
 import (
 	"bufio"
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -132,6 +137,35 @@ func TestUnsignedChunksWithATrailer(t *testing.T) {
 	}
 }
 
+func TestASignedTrailerCannotBeCutOff(t *testing.T) {
+	t.Parallel()
+	c := func() *chain { return &chain{key: []byte("key"), head: "20130524T000000Z\nscope\n", last: "seed"} }
+	sign, hash := c(), func(text string) string { sum := sha256.Sum256([]byte(text)); return hex.EncodeToString(sum[:]) }
+	next := func(kind, rest string) string {
+		sign.last = hex.EncodeToString(mac(sign.key, kind+"\n"+sign.head+sign.last+"\n"+rest))
+		return sign.last
+	}
+	const payload, checksum = "AWS4-HMAC-SHA256-PAYLOAD", "x-amz-checksum-crc32:AAAAAA==\r\n"
+	chunks := "5;chunk-signature=" + next(payload, emptyHash+"\n"+hash("hello")) + "\r\nhello\r\n0;chunk-signature=" + next(payload, emptyHash+"\n"+emptyHash) + "\r\n"
+	signature := "x-amz-trailer-signature:" + next("AWS4-HMAC-SHA256-TRAILER", hash("x-amz-checksum-crc32:AAAAAA==\n")) + "\r\n"
+	for body, good := range map[string]bool{
+		chunks + checksum + signature + "\r\n":          true,
+		chunks + checksum + "\r\n" + signature + "\r\n": true,
+		chunks + checksum + signature:                   true, // some clients leave out the empty line
+		chunks:                                          false,
+		chunks + "\r\n":                                 false,
+		chunks + checksum:                               false,
+		chunks + checksum + "\r\n":                      false,
+		chunks + strings.Replace(checksum, "AAAAAA", "BBBBBB", 1) + signature: false,
+		chunks + strings.Replace(checksum, "AAAAAA", "BBBBBB", 1):             false,
+	} {
+		p := &Payload{chunked: true, trailer: true, chain: c()}
+		if got, err := io.ReadAll(p.Reader(strings.NewReader(body))); (err == nil) != good || good && string(got) != "hello" {
+			t.Errorf("%q: %q, %v", body, got, err)
+		}
+	}
+}
+
 func TestBodiesThatAreNoChunks(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"", "5\r\nhell", "5\r\nhello", "5\r\nhello0\r\n\r\n", "g\r\n", "-1\r\n", "ffffffffffffffffff\r\n", "0\r\nno colon\r\n\r\n", "0\r\na:1\r\na:2\r\n\r\n", "0\r\n\r\nmore",
@@ -202,12 +236,27 @@ func TestLinksOfSignatureVersion2(t *testing.T) {
 	if err := link("GET", token, "WpMKkM%2FfDoUz3jnkSa212zo3Xjo%3D"); err != nil {
 		t.Error(err)
 	}
+	const list = "/bkt/?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1369357200"
+	signed := func(resource string) string {
+		h := hmac.New(sha1.New, []byte(s3Secret))
+		h.Write([]byte("GET\n\n\n1369357200\n" + resource))
+		return url.QueryEscape(base64.StdEncoding.EncodeToString(h.Sum(nil)))
+	}
+	listed := signed("/bkt/")
+	if err := link("GET", list+"&prefix=a", listed); err != nil {
+		t.Error(err)
+	}
+	if err := link("GET", list+"&uploads", signed("/bkt/?uploads")); err != nil {
+		t.Error(err)
+	}
 	for name, err := range map[string]error{
-		"another path":   link("GET", strings.Replace(plain, "a%20b", "a%20c", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
-		"another method": link("PUT", plain, "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
-		"another end":    link("GET", strings.Replace(plain, "1369357200", "1369357201", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
-		"the past":       link("GET", strings.Replace(plain, "1369357200", "1369353600", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
-		"another type":   link("GET", strings.Replace(token, "text%2Fx", "text%2Fy", 1), "WpMKkM%2FfDoUz3jnkSa212zo3Xjo%3D"),
+		"another path":                link("GET", strings.Replace(plain, "a%20b", "a%20c", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
+		"another method":              link("PUT", plain, "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
+		"another end":                 link("GET", strings.Replace(plain, "1369357200", "1369357201", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
+		"the past":                    link("GET", strings.Replace(plain, "1369357200", "1369353600", 1), "4t1wkMtu01SMgtuRTNafZJM%2FxWQ%3D"),
+		"another type":                link("GET", strings.Replace(token, "text%2Fx", "text%2Fy", 1), "WpMKkM%2FfDoUz3jnkSa212zo3Xjo%3D"),
+		"uploads in place of objects": link("GET", list+"&uploads", listed),
+		"a location":                  link("GET", list+"&location", listed),
 	} {
 		if fleet.KindOf(err) != fleet.KindUnauthenticated {
 			t.Errorf("%s: %v", name, err)

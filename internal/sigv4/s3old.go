@@ -18,9 +18,9 @@ func oldLink(r *http.Request) bool {
 	return r.Header.Get("Authorization") == "" && strings.Contains(r.URL.RawQuery, "AWSAccessKeyId=")
 }
 
-// oldSigned are the parameters that are part of what is signed.
-var oldSigned = []string{"partNumber", "response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language",
-	"response-content-type", "response-expires", "uploadId", "versionId"}
+// oldSigned are the parameters that are part of what is signed: what makes another operation or another answer of a request.
+var oldSigned = []string{"location", "partNumber", "response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language",
+	"response-content-type", "response-expires", "uploadId", "uploads", "versionId"}
 
 // verifyOldLink checks a link of signature version 2: HMAC-SHA1 over method, end, token and path.
 func (v *Verifier) verifyOldLink(r *http.Request, lookup Lookup) (*Signature, *Payload, error) {

@@ -203,17 +203,35 @@ func (s *Service) who(ctx context.Context, id string, tokens map[string]fleet.Se
 	if err != nil {
 		return nil, "", nil, err
 	}
-	if len(known.Logins) > 0 && !owns(known, logins) {
-		return nil, "", nil, notAuthorized("Logins don't match. Please include at least one valid login for this identity or identity pool.")
+	if err := mayHold(known, logins); err != nil {
+		return nil, "", nil, err
 	}
 	if ownsAll(known, logins) { // nothing to link
 		return p, id, logins, nil
 	}
 	err = s.db.Tx(ctx, func(tx *store.Tx) error {
+		now, err := tx.FindIdentity(known.ID) // somebody else may have become its owner while the tokens were checked
+		if isNotFound(err) {
+			return notFound("Identity", known.ID)
+		}
+		if err != nil {
+			return err
+		}
+		if err := mayHold(now, logins); err != nil {
+			return err
+		}
 		id, err = resolve(tx, p, "", known.ID, logins)
 		return err
 	})
 	return p, id, logins, err
+}
+
+// mayHold refuses an identity that has an owner to logins of which none is the owner's.
+func mayHold(i store.Identity, logins []login) error {
+	if len(i.Logins) > 0 && !owns(i, logins) {
+		return notAuthorized("Logins don't match. Please include at least one valid login for this identity or identity pool.")
+	}
+	return nil
 }
 
 func ownsAll(i store.Identity, logins []login) bool {

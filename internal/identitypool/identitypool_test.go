@@ -271,6 +271,46 @@ func TestAGuestWhoSignsInKeepsTheIdentityOrAdoptsTheirOwn(t *testing.T) {
 	}
 }
 
+// slowTokens are tokens of any pool; what is to happen while one is checked happens then.
+type slowTokens struct {
+	tokens
+	meanwhile func(claims jwt.Claims)
+}
+
+func (v slowTokens) VerifyIDToken(ctx context.Context, s fleet.Scope, _, token string) (jwt.Claims, error) {
+	c, err := v.tokens.VerifyIDToken(ctx, s, userPool, token)
+	if err == nil {
+		v.meanwhile(c)
+	}
+	return c, err
+}
+
+func TestOfTwoPeopleWhoWantOneGuestsIdentityOneGetsIt(t *testing.T) {
+	t.Parallel()
+	s, _ := service(t)
+	const second = "cognito-idp.us-east-1.amazonaws.com/us-east-1_Second123"
+	p := pool(t, s, Settings{Guests: true, Roles: map[string]string{"authenticated": "arn:aws:iam::000000000000:role/in"},
+		Providers: []Provider{{Name: aws, ClientID: client}, {Name: second, ClientID: client}}})
+	guest, err := s.ID(t.Context(), p.ID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.tokens = slowTokens{meanwhile: func(c jwt.Claims) {
+		if c.String("sub") != "late" {
+			return
+		}
+		if id, _, err := s.Credentials(t.Context(), guest, map[string]fleet.Secret{second: token(nil)}, ""); err != nil || id != guest {
+			t.Errorf("who came first got %s, %v", id, err)
+		}
+	}}
+	if id, _, err := s.Credentials(t.Context(), guest, map[string]fleet.Secret{aws: token(jwt.Claims{"sub": "late"})}, ""); codeOf(err) != "NotAuthorizedException" {
+		t.Errorf("who came second got %s, %v", id, err)
+	}
+	if i, err := s.Identity(t.Context(), scope, guest); err != nil || len(i.Logins) != 1 || i.Logins[second] != "sub-1" {
+		t.Errorf("identity %+v, %v", i, err)
+	}
+}
+
 func TestOtherAccountsSeeNothing(t *testing.T) {
 	t.Parallel()
 	s, _ := service(t)

@@ -112,11 +112,9 @@ func inherit(caller *fleet.Caller, r AssumeRequest) AssumeRequest {
 		if r.Tags == nil {
 			r.Tags = map[string]string{}
 		}
-		for _, k := range caller.TransitiveTags {
-			setTag(r.Tags, k, caller.Tags[k]) // whatever the case in which the request names it
-			if !slices.Contains(r.Transitive, k) {
-				r.Transitive = append(r.Transitive, k)
-			}
+		for _, k := range caller.TransitiveTags { // whatever the case in which the request names it
+			setTag(r.Tags, k, caller.Tags[k])
+			r.Transitive = append(slices.DeleteFunc(r.Transitive, func(said string) bool { return strings.EqualFold(said, k) }), k)
 		}
 	}
 	if caller.SourceIdentity != "" {

@@ -147,6 +147,23 @@ func TestTagsAndSourceIdentityTravelAlong(t *testing.T) {
 	}
 }
 
+// TestATransitiveTagStaysWhateverCaseItIsNamedIn: a later session must not end up with an empty one in its place.
+func TestATransitiveTagStaysWhateverCaseItIsNamedIn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	role := w.role(here, "r", trust(`["sts:AssumeRole","sts:TagSession"]`, `{"AWS":"`+home+`"}`, ""), "Allow sts:* *")
+	c := w.user(here, "ada", "Allow sts:* *")
+	for i, key := range []string{"plant", "Plant", "plant", "PLANT", "plant"} {
+		s, err := w.AssumeRole(t.Context(), c, AssumeRequest{RoleARN: role, Name: "session",
+			Tags: map[string]string{key: map[bool]string{true: "north", false: "south"}[i == 0]}, Transitive: []string{key}})
+		w.ok(err)
+		c = w.caller(s.AccessKeyID, s.Token.Reveal())
+		if len(c.Tags) != 1 || c.Tags["plant"] != "north" || len(c.TransitiveTags) != 1 || c.TransitiveTags[0] != "plant" {
+			t.Errorf("session %d: tags %v, transitive %v", i+1, c.Tags, c.TransitiveTags)
+		}
+	}
+}
+
 func TestDurations(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -250,6 +250,8 @@ type SessionRequest struct {
 	Origin     string // account of that key or of the person, if another than the role's
 	Source     string // source identity
 	Device     *fleet.DeviceFacts
+
+	caller *fleet.Caller // who asks, if by credentials of our own, which must be good still
 }
 
 // A Session is what IssueSession made.
@@ -268,8 +270,15 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 	}
 	key, secret := "ASIA"+fleet.RandomString(16, fleet.AlphaBase32), newSecret()
 	now := s.clock.Now() // before the role is read: a change of it that comes later ends this session
-	err = s.db.View(ctx, func(tx *store.Tx) error {
-		e, err := roleOf(tx, r.Scope, r.RoleARN)
+	var e Entity
+	// In a write transaction: a cut-off that is being committed has an earlier time than this session, which must not outlive it.
+	err = s.db.Tx(ctx, func(tx *store.Tx) (err error) {
+		if r.caller != nil {
+			if err := s.alive(tx, r.caller); err != nil {
+				return err
+			}
+		}
+		e, err = roleOf(tx, r.Scope, r.RoleARN)
 		if errors.Is(err, &fleet.Error{Kind: fleet.KindNotFound}) {
 			return notTrusted(r)
 		}
@@ -279,17 +288,17 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 		if r.Duration > time.Duration(e.MaxSession)*time.Second {
 			return fleet.Invalid("", "", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.").WithCode("ValidationError")
 		}
-		if out.Delegated, err = s.trusted(e, r); err != nil {
-			return err
-		}
-		v := session{Key: key, Secret: secret.Reveal(), Account: r.Scope.Account, Region: r.Scope.Region, Kind: fleet.RoleSession, Name: e.Name, ID: e.ID,
-			Session: r.Name, Issued: now.UnixMilli(), Expires: now.Add(r.Duration).UnixMilli(), Policies: r.Policies, Tags: r.Tags,
-			Transitive: r.Transitive, Federation: r.Federation, Made: r.Made, Origin: r.Origin, Source: r.Source, Device: r.Device}
-		out.Credentials, err = s.credentials(v)
-		out.ARN, out.ID = sessionARN(r.Scope, e.Name, r.Name), e.ID+":"+r.Name
-		out.Packed = r.packed()
+		out.Delegated, err = s.trusted(e, r)
 		return err
 	})
+	if err != nil {
+		return Session{}, err
+	}
+	out.Credentials, err = s.credentials(session{Key: key, Secret: secret.Reveal(), Account: r.Scope.Account, Region: r.Scope.Region, Kind: fleet.RoleSession,
+		Name: e.Name, ID: e.ID, Session: r.Name, Issued: now.UnixMilli(), Expires: now.Add(r.Duration).UnixMilli(), Policies: r.Policies, Tags: r.Tags,
+		Transitive: r.Transitive, Federation: r.Federation, Made: r.Made, Origin: r.Origin, Source: r.Source, Device: r.Device})
+	out.ARN, out.ID = sessionARN(r.Scope, e.Name, r.Name), e.ID+":"+r.Name
+	out.Packed = r.packed()
 	return out, err
 }
 

@@ -1,11 +1,14 @@
 package iam
 
 import (
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/policy"
 	"github.com/imprint-iot/imprint/internal/sigv4"
 	"github.com/imprint-iot/imprint/internal/store"
 )
@@ -253,4 +256,88 @@ func TestSessionTokensOfUsers(t *testing.T) {
 	w.refused(err, fleet.KindDenied, "Cannot call GetSessionToken with session credentials")
 	w.ok(w.DeleteInline(t.Context(), here, store.IAMUser, "ada", "p"))
 	w.refused(w.can(c, "iot:ListThings", "*"), fleet.KindDenied, "because no identity-based policy allows the iot:ListThings action")
+}
+
+// TestWhatIsBeingWithdrawnLeavesNoSessionBehind: somebody with a stolen key asks again and again while it is withdrawn. The withdrawal has a
+// time before its commit, and a session that is made in between, with a later time, would live on.
+func TestWhatIsBeingWithdrawnLeavesNoSessionBehind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ada := w.user(here, "ada", "Allow * *")
+	role := w.role(here, "r", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"`+home+`"},"Action":"sts:AssumeRole"},
+		{"Effect":"Allow","Principal":`+federatedTrust+`,"Action":"sts:AssumeRoleWithWebIdentity"}]}`, "Allow * *")
+	var session *fleet.Caller // of ada, with the role
+	withdrawKey := func(tx *store.Tx, at time.Time) error {
+		if err := tx.CutOff(here.Global(), "key:"+ada.AccessKeyID, at); err != nil {
+			return err
+		}
+		return tx.SetAccessKeyActive(here, ada.AccessKeyID, false)
+	}
+	distrust := func(tx *store.Tx, at time.Time) error {
+		e, err := get(tx, here, store.IAMRole, "r")
+		if err != nil {
+			return err
+		}
+		e.Trust = trustAWS(abroad)
+		if err := update(tx, here, e); err != nil {
+			return err
+		}
+		return tx.CutOff(here.Global(), "role:r", at)
+	}
+	for _, tt := range []struct {
+		name     string
+		withdraw func(*store.Tx, time.Time) error
+		issue    func() (Credentials, error)
+	}{
+		{"a role whose trust policy is replaced", distrust, func() (Credentials, error) {
+			s, err := w.IssueSession(t.Context(), SessionRequest{Scope: here, RoleARN: role, Name: "session", Action: "sts:AssumeRoleWithWebIdentity",
+				Principal: policy.Principal{Federated: fleet.IdentityPools}, Federation: person()})
+			return s.Credentials, err
+		}},
+		{"a key, for a session of its user", withdrawKey, func() (Credentials, error) { return w.SessionToken(t.Context(), ada, 0) }},
+		{"a key, for a role", withdrawKey, func() (Credentials, error) {
+			s, err := w.AssumeRole(t.Context(), ada, AssumeRequest{RoleARN: role, Name: "session"})
+			return s.Credentials, err
+		}},
+		{"a key, for a role by another session", withdrawKey, func() (Credentials, error) {
+			s, err := w.AssumeRole(t.Context(), session, AssumeRequest{RoleARN: role, Name: "session"})
+			return s.Credentials, err
+		}},
+	} {
+		w.ok(w.SetKeyActive(t.Context(), here, "ada", ada.AccessKeyID, true))
+		w.tx(func(tx *store.Tx) error {
+			e, err := get(tx, here, store.IAMRole, "r")
+			if e.Trust = strings.ReplaceAll(e.Trust, abroad, home); err != nil {
+				return err
+			}
+			return update(tx, here, e)
+		})
+		session = w.assume(ada, role)
+		type answer struct {
+			Credentials
+			err error
+		}
+		answers, at := make(chan answer, 1), w.clock
+		var once sync.Once
+		w.tx(func(tx *store.Tx) error {
+			if err := tt.withdraw(tx, at); err != nil {
+				return err
+			}
+			once.Do(func() { // this transaction is not committed yet
+				w.wait(time.Millisecond)
+				writes := w.db.Writes()
+				go func() { c, err := tt.issue(); answers <- answer{c, err} }()
+				for len(answers) == 0 && w.db.Writes() == writes {
+					runtime.Gosched()
+				}
+			})
+			return nil
+		})
+		if a := <-answers; a.err == nil {
+			if _, err := w.Lookup(t.Context(), here.Region, a.AccessKeyID, a.Token.Reveal()); err == nil {
+				t.Errorf("%s: a session lives on", tt.name)
+			}
+		}
+		w.wait(time.Second)
+	}
 }

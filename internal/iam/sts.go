@@ -63,7 +63,7 @@ func (s *Service) AssumeRole(ctx context.Context, caller *fleet.Caller, r Assume
 	}
 	request := SessionRequest{Scope: scope, RoleARN: r.RoleARN, Name: r.Name,
 		Duration: r.Duration, Principal: policy.Principal{Account: caller.Scope.Account, Names: names}, Action: "sts:AssumeRole", Context: facts,
-		Policies: policies, Tags: r.Tags, Transitive: r.Transitive, Federation: caller.Federation, Made: made, Source: r.SourceIdentity}
+		Policies: policies, Tags: r.Tags, Transitive: r.Transitive, Federation: caller.Federation, Made: made, Source: r.SourceIdentity, caller: caller}
 	if request.Origin = caller.ParentAccount; request.Origin == "" && a.Account != caller.Scope.Account {
 		request.Origin = caller.Scope.Account
 	}
@@ -155,6 +155,10 @@ func (s *Service) SessionToken(ctx context.Context, caller *fleet.Caller, d time
 		d = 12 * time.Hour
 	}
 	now := s.clock.Now()
+	// As in IssueSession: a key that is being withdrawn must not leave a session behind.
+	if err := s.db.Tx(ctx, func(tx *store.Tx) error { return s.alive(tx, caller) }); err != nil {
+		return Credentials{}, err
+	}
 	return s.credentials(session{Key: "ASIA" + fleet.RandomString(16, fleet.AlphaBase32), Secret: newSecret().Reveal(), Account: caller.Scope.Account,
 		Region: caller.Scope.Region, Kind: fleet.UserSession, Name: caller.Name, ID: caller.UserID, Issued: now.UnixMilli(),
 		Expires: now.Add(d).UnixMilli(), Made: caller.AccessKeyID})

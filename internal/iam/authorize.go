@@ -328,22 +328,16 @@ func (s *Service) late(c *fleet.Caller, extra policy.Context) func() policy.Cont
 
 // facts are the condition keys of a signed request (identity spec 4.3). The caller's facts can't be overridden by extra.
 func (s *Service) facts(c *fleet.Caller, extra policy.Context) policy.Context {
-	now := s.clock.Now()
 	f := policy.Context{}
 	for k, v := range extra {
 		f.Set(k, v...)
 	}
-	f.Set("aws:CurrentTime", now.Format(time.RFC3339))
-	f.Set("aws:EpochTime", strconv.FormatInt(now.Unix(), 10))
-	f.Set("aws:SecureTransport", "true")
-	f.Set("aws:RequestedRegion", c.Scope.Region)
+	s.setCircumstances(f, c)
 	set := func(key, value string) {
 		if value != "" {
 			f.Set(key, value)
 		}
 	}
-	set("aws:SourceIp", c.SourceIP)
-	set("aws:UserAgent", c.UserAgent)
 	set("aws:PrincipalAccount", c.Scope.Account)
 	set("aws:ResourceAccount", c.Scope.Account)
 	set("aws:SourceIdentity", c.SourceIdentity)
@@ -374,6 +368,21 @@ func (s *Service) facts(c *fleet.Caller, extra policy.Context) policy.Context {
 		f.Set("aws:FederatedProvider", federatedProvider(c.Scope, fed.Provider))
 	}
 	return f
+}
+
+// setCircumstances sets the condition keys of any request, signed or not: when, where and from where it is made.
+func (s *Service) setCircumstances(f policy.Context, c *fleet.Caller) {
+	now := s.clock.Now()
+	f.Set("aws:CurrentTime", now.Format(time.RFC3339))
+	f.Set("aws:EpochTime", strconv.FormatInt(now.Unix(), 10))
+	f.Set("aws:SecureTransport", "true")
+	f.Set("aws:RequestedRegion", c.Scope.Region)
+	if c.SourceIP != "" {
+		f.Set("aws:SourceIp", c.SourceIP)
+	}
+	if c.UserAgent != "" {
+		f.Set("aws:UserAgent", c.UserAgent)
+	}
 }
 
 // federatedProvider is how policies name an issuer: by its OIDC provider, save for identity pools.
@@ -443,6 +452,9 @@ func (s *Service) assumeForService(tx *store.Tx, scope fleet.Scope, roleARN, ser
 		return nil, err
 	}
 	facts.Set("aws:SourceAccount", scope.Account)
+	if !partial {
+		s.setCircumstances(facts, &fleet.Caller{Scope: scope})
+	}
 	const session = "service"
 	c := &fleet.Caller{Scope: scope, Kind: fleet.RoleSession, ARN: sessionARN(scope, e.Name, session), UserID: e.ID + ":" + session,
 		Name: e.Name, RoleARN: e.ARN(scope), Session: session, Tags: e.Tags}
@@ -477,6 +489,9 @@ func (s *Service) StillEntitled(tx *store.Tx, scope fleet.Scope, who fleet.Insta
 		}
 	}
 	c := &fleet.Caller{Scope: scope, ARN: who.CallerARN, RoleARN: who.RoleARN}
+	if who.RoleARN != "" || who.ParentKeyID != "" { // a session, issued then or before: policies that revoke older ones ask for that
+		c.IssuedAt = since
+	}
 	switch a, ok := fleet.ParseARN(who.CallerARN); {
 	case who.RoleARN != "":
 		c.Kind = fleet.RoleSession

@@ -204,6 +204,8 @@ func TestServicesBecomeRoles(t *testing.T) {
 		{"a role for another account's service", service(`{"StringEquals":{"aws:SourceAccount":"` + abroad + `"}}`), "", "sts:AssumeRole"},
 		{"a role for this template", service(`{"ArnEquals":{"aws:SourceArn":"` + template + `"}}`), template, ""},
 		{"a role for another template", service(`{"ArnEquals":{"aws:SourceArn":"` + template + `"}}`), template + "2", "sts:AssumeRole"},
+		{"a role for a time that is not over", service(`{"DateLessThan":{"aws:CurrentTime":"2026-02-01T00:00:00Z"}}`), "", ""},
+		{"a role for a time that is over", service(`{"DateLessThan":{"aws:CurrentTime":"2026-01-01T00:00:00Z"}}`), "", "sts:AssumeRole"},
 		{"a role for a template, and no word of one", service(`{"ArnEquals":{"aws:SourceArn":"` + template + `"}}`), "", "sts:AssumeRole"},
 	}
 	for _, tt := range tests {
@@ -273,6 +275,14 @@ func TestClaimsEndWithTheirInstaller(t *testing.T) {
 			w.ok(w.DeleteInline(w.Context(), here, store.IAMRole, "r", "p"))
 			w.ok(w.Delete(w.Context(), here, store.IAMRole, "r"))
 		}, map[string]bool{"ada": true}},
+		{"sessions of before are revoked by the role's policy, as AWS's console does it", func(w *world, _, _, _ *fleet.Caller) {
+			w.ok(w.PutInline(w.Context(), here, store.IAMRole, "r", "AWSRevokeOlderSessions", `{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*",
+				"Condition":{"DateLessThan":{"aws:TokenIssueTime":"`+w.clock.Format(time.RFC3339)+`"}}}}`))
+		}, map[string]bool{"ada": true}},
+		{"sessions of long ago are revoked", func(w *world, _, _, _ *fleet.Caller) {
+			w.ok(w.PutInline(w.Context(), here, store.IAMRole, "r", "AWSRevokeOlderSessions", `{"Version":"2012-10-17","Statement":{"Effect":"Deny","Action":"*","Resource":"*",
+				"Condition":{"DateLessThan":{"aws:TokenIssueTime":"`+w.clock.Add(-time.Hour).Format(time.RFC3339)+`"}}}}`))
+		}, map[string]bool{"ada": true, "ida": true, "chained": true}},
 		{"the right depends on facts of the request", func(w *world, _, _, _ *fleet.Caller) {
 			w.ok(w.PutInline(w.Context(), here, store.IAMRole, "r", "p", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:*",
 				"Resource":"arn:aws:iot:*:*:provisioningtemplate/${aws:PrincipalTag/kind}","Condition":{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}}}`))

@@ -343,6 +343,7 @@ func (s *Service) trusted(e Entity, r SessionRequest) (delegated bool, err error
 		return false, err
 	}
 	facts := policy.Context{}
+	s.setCircumstances(facts, &fleet.Caller{Scope: r.Scope})
 	for k, v := range r.Context {
 		facts.Set(k, v...)
 	}

@@ -208,8 +208,12 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 	if err != nil {
 		return Session{}, id, err
 	}
+	where := policy.Context{}
+	from := *fleet.CallerFrom(ctx) // whose address is all that is known of an unsigned request
+	from.Scope = scope
+	s.setCircumstances(where, &from)
 	out, err := s.IssueSession(ctx, SessionRequest{Scope: scope, RoleARN: r.RoleARN, Name: r.Name, Duration: r.Duration, Origin: origin,
-		Principal: policy.Principal{Federated: federated}, Action: "sts:AssumeRoleWithWebIdentity", Policies: policies, Federation: &fed,
+		Principal: policy.Principal{Federated: federated}, Action: "sts:AssumeRoleWithWebIdentity", Policies: policies, Federation: &fed, Context: where,
 		Tags: r.Tags, Transitive: r.Transitive, Source: r.SourceIdentity})
 	if err != nil {
 		return Session{}, id, err

@@ -269,6 +269,39 @@ func TestWebIdentities(t *testing.T) {
 	}
 }
 
+func TestTrustPoliciesAskWhenAndFromWherePeopleCome(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.tx(func(tx *store.Tx) error {
+		return tx.CreateIdentityPool(store.IdentityPool{Scope: here, ID: "us-east-1:ours", Name: "ours"})
+	})
+	w.token["ida"] = WebIdentity{Issuer: fleet.IdentityPools, Federation: fleet.Federation{Audience: "us-east-1:ours", Subject: "us-east-1:ida"}}
+	ctx := fleet.WithCaller(t.Context(), &fleet.Caller{Scope: here, SourceIP: "192.0.2.7", UserAgent: "app/1"})
+	role := w.role(here, "r", trustAWS(home))
+	for _, tt := range []struct {
+		effect, condition string
+		want              bool
+	}{
+		{"Allow", `{"DateLessThan":{"aws:CurrentTime":"2026-02-01T00:00:00Z"}}`, true},
+		{"Allow", `{"DateLessThan":{"aws:CurrentTime":"2026-01-01T00:00:00Z"}}`, false},
+		{"Deny", `{"DateGreaterThan":{"aws:CurrentTime":"2026-01-01T00:00:00Z"}}`, false},
+		{"Deny", `{"NumericGreaterThan":{"aws:EpochTime":"1900000000"}}`, true},
+		{"Deny", `{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}`, false},
+		{"Deny", `{"NotIpAddress":{"aws:SourceIp":"192.0.2.0/24"}}`, true},
+		{"Deny", `{"BoolIfExists":{"aws:SecureTransport":"false"}}`, true},
+		{"Allow", `{"StringEquals":{"aws:RequestedRegion":"us-east-1","aws:UserAgent":"app/1"}}`, true},
+	} {
+		statement := `{"Effect":"` + tt.effect + `","Principal":` + federatedTrust + `,"Action":"sts:AssumeRoleWithWebIdentity","Condition":` + tt.condition + `}`
+		if tt.effect == "Deny" {
+			statement += `,{"Effect":"Allow","Principal":` + federatedTrust + `,"Action":"sts:AssumeRoleWithWebIdentity"}`
+		}
+		w.ok(w.SetTrust(t.Context(), here, "r", `{"Version":"2012-10-17","Statement":[`+statement+`]}`))
+		if _, _, err := w.AssumeWebIdentity(ctx, here.Region, "ida", AssumeRequest{RoleARN: role, Name: "session"}); (err == nil) != tt.want {
+			t.Errorf("%s if %s: %v", tt.effect, tt.condition, err)
+		}
+	}
+}
+
 func TestTagsOfPeopleNeedTagSession(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -307,8 +307,8 @@ func (s *Service) ForgotPassword(ctx context.Context, r CodeRequest) (CodeDelive
 	})
 }
 
-// ConfirmForgotPassword sets a new password with a code. All sessions end: whoever needed recovery may not be the only one who
-// was signed in. The code is looked at before the password: only who has it may learn that a password was used before, or make the
+// ConfirmForgotPassword sets a new password with a code. All sessions end, with tokens and credentials: whoever needed recovery may not be the
+// only one who was signed in. The code is looked at before the password: only who has it may learn that a password was used before, or make the
 // server compute, so that a wrong code is the same work for whomever it is.
 func (s *Service) ConfirmForgotPassword(ctx context.Context, r CodeRequest, code, text fleet.Secret) error {
 	e, err := s.enterHashed(ctx, r.ClientID, r.SecretHash, r.Username)
@@ -401,7 +401,7 @@ func (s *Service) recoverUser(tx *store.Tx, e entry, sub string, code fleet.Secr
 	}
 	setPassword(&u, pw, now)
 	u.Status, u.Modified = Confirmed, now
-	if err := tx.RevokePoolSessions(p.Scope, p.ID, sub, now); err != nil {
+	if err := s.signOut(tx, p, &u); err != nil {
 		return nil, err
 	}
 	if err := tx.ClearPoolAttempts(p.Scope, p.ID, userSubject(sub), signInAttempts); err != nil {

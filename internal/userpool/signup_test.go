@@ -173,6 +173,30 @@ func TestRecovery(t *testing.T) {
 	wantError(t, recover(w.mail.last(t).Code, good), "ExpiredCodeException", "Invalid code provided, please request a code again.")
 }
 
+func TestRecoveryEndsWhatAThiefHasOpen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	p := w.pool(Settings{})
+	app, plain := w.client(p, ClientSettings{}), w.client(p, ClientSettings{NoRevocation: true})
+	u := w.user(p, "ada", map[string]string{"email": "ada@example.com", "email_verified": "true"})
+	one, two := w.tokens(app, "ada"), w.tokens(plain, "ada")
+	issued := w.clock()
+	w.pass(time.Second)
+	must(w.ForgotPassword(ctx, w.request(app, "ada")))(t)
+	w.background.Wait()
+	ok(t, w.ConfirmForgotPassword(ctx, w.request(app, "ada"), w.mail.last(t).Code, other))
+	for _, tokens := range []*Tokens{one, two} {
+		_, err := w.Self(ctx, tokens.Access)
+		wantError(t, err, "NotAuthorizedException", "Access Token has been revoked")
+		_, err = w.VerifyIDToken(ctx, scope, p.ID, tokens.ID.Reveal())
+		wantError(t, err, "NotAuthorizedException", "Token has been revoked.")
+	}
+	if !w.cutOff(p, u.Sub, issued) {
+		t.Error("credentials live on")
+	}
+}
+
 func TestAnAdministratorsResetDisablesThePassword(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -134,13 +134,16 @@ func (s *Service) UpdateSelf(ctx context.Context, token fleet.Secret, changes ma
 	}
 	var messages []order
 	if err := s.changeSelf(ctx, who, func(tx *store.Tx, p *Pool, u *store.PoolUser) error {
-		messages, err = s.amend(ctx, tx, p, u, changes, who.client.ID)
+		if messages, err = s.amend(ctx, tx, p, u, changes, who.client.ID); err == nil && len(messages) > 0 {
+			err = s.check(ctx, s.signUps) // an account that somebody made is no way to send any number of messages to strangers
+		}
 		return err
 	}); err != nil {
 		return nil, err
 	}
 	var sent []CodeDelivery
 	for _, o := range messages {
+		s.signUps.add(ctx)
 		if err := s.deliver(ctx, who.pool, o); err != nil {
 			return nil, err
 		}

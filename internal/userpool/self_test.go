@@ -2,6 +2,8 @@ package userpool
 
 import (
 	"testing"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 func TestPeopleChangeTheirPassword(t *testing.T) {
@@ -71,6 +73,29 @@ func TestPeopleChangeTheirAttributes(t *testing.T) {
 	wantError(t, err, "InvalidParameterException", "User has no phone_number to verify.")
 	_, err = w.RequestVerification(ctx, token, "name")
 	wantError(t, err, "InvalidParameterException", "")
+}
+
+func TestCodesForNewAddressesCountWithThoseThatStrangersAskFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.SignUpsPerMinute = 2 })
+	p := w.pool(Settings{AutoVerified: []string{"email"}})
+	app := w.client(p, ClientSettings{})
+	w.user(p, "ada", map[string]string{"email": "ada@example.com"})
+	token := w.tokens(app, "ada").Access
+	ctx := fleet.WithCaller(t.Context(), &fleet.Caller{SourceIP: "10.0.0.1"})
+	change := func(name, value string) error {
+		_, err := w.UpdateSelf(ctx, token, map[string]string{name: value})
+		return err
+	}
+	ok(t, change("email", "a@example.com"))
+	ok(t, change("email", "b@example.com"))
+	sent := w.mail.count()
+	wantError(t, change("email", "c@example.com"), "TooManyRequestsException", "Rate exceeded")
+	ok(t, change("name", "Ada")) // which sends nothing
+	if u := must(w.Self(ctx, token))(t); w.mail.count() != sent || u.Attributes["email"] != "b@example.com" {
+		t.Errorf("%d messages, attributes %v", w.mail.count()-sent, u.Attributes)
+	}
+	ok(t, w.UpdateUser(ctx, scope, p.ID, "ada", map[string]string{"email": "d@example.com"})) // an administrator
 }
 
 func TestWhereAnAddressIsVerifiedFirstTheOldOneStays(t *testing.T) {

@@ -80,6 +80,9 @@ func (s *Service) stillHolds(tx *store.Tx, scope fleet.Scope, poolID string, c j
 	if !u.Enabled {
 		return userDisabled()
 	}
+	if _, err := tx.UserPoolClient(scope, poolID, c.String("aud")); err != nil {
+		return asNotFound(err, notAuthorized("The app client of this token does not exist any more."))
+	}
 	live, err := sessionLive(tx, scope, poolID, u, c)
 	if err != nil {
 		return err

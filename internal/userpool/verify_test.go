@@ -62,6 +62,26 @@ func TestIDTokensThatAreRefused(t *testing.T) {
 	wantError(t, err, "ResourceNotFoundException", "")
 }
 
+func TestTokensEndWithTheirClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	p := w.pool(Settings{})
+	w.user(p, "ada", nil)
+	for _, settings := range []ClientSettings{{}, {NoRevocation: true}} {
+		app := w.client(p, settings)
+		tokens := w.tokens(app, "ada")
+		claims := must(w.VerifyIDToken(ctx, scope, p.ID, tokens.ID.Reveal()))(t)
+		must(w.Self(ctx, tokens.Access))(t)
+		ok(t, w.DeleteClient(ctx, scope, p.ID, app.ID))
+		_, err := w.VerifyIDToken(ctx, scope, p.ID, tokens.ID.Reveal())
+		wantError(t, err, "NotAuthorizedException", "The app client of this token does not exist any more.")
+		wantError(t, w.StillHold(ctx, scope, p.ID, claims), "NotAuthorizedException", "")
+		_, err = w.Self(ctx, tokens.Access)
+		wantError(t, err, "NotAuthorizedException", "Invalid Access Token")
+	}
+}
+
 func TestAnOldTokenGivesNoRoleBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -176,8 +176,9 @@ func (s *Server) Restart() error {
 
 func (s *Server) control(args ...string) error {
 	var out bytes.Buffer
-	c := s.command("pg_ctl", append([]string{"-D", filepath.Join(s.dir, "data"), "-t", "600"}, args...)...) // it would give up after a minute
-	f, err := os.CreateTemp(s.dir, "ctl")                                                                   // a pipe would stay open in the server
+	// It would give up after a minute.
+	c := s.command("pg_ctl", append([]string{"-D", filepath.Join(s.dir, "data"), "-t", "600"}, args...)...)
+	f, err := os.CreateTemp(s.dir, "ctl") // a pipe would stay open in the server
 	if err != nil {
 		return err
 	}
@@ -204,8 +205,8 @@ func (s *Server) create(t testing.TB) (name string) {
 	return name
 }
 
-// URL is that of a database on this server, with more time than the product gives: a busy machine may be late to connect, or to go
-// on with a transaction.
+// URL is that of a database on this server, with more time than the product gives: a busy machine may be late to connect, or to
+// go on with a transaction.
 func (s *Server) URL(database string) string {
 	return "postgres://imprint@/" + database + "?" + url.Values{"host": {s.dir}, "port": {s.port()}, "connect_timeout": {"60"},
 		"idle_in_transaction_session_timeout": {"60s"}}.Encode()

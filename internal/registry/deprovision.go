@@ -92,8 +92,8 @@ func retire(tx *store.Tx, s fleet.Scope, a fleet.Attachment, keep bool, out *Dep
 	return err
 }
 
-// Revoke takes all power from a certificate, whatever its status, and reports whether it had not been done before. An offer to another
-// account ends: accepted, the certificate would be good there, and rejected, it would be INACTIVE here again.
+// Revoke takes all power from a certificate, whatever its status, and reports whether it had not been done before. An offer to
+// another account ends: accepted, the certificate would be good there, and rejected, it would be INACTIVE here again.
 func Revoke(tx *store.Tx, s fleet.Scope, c fleet.Certificate) (changed bool, err error) {
 	switch c.Status {
 	case fleet.Revoked:

@@ -46,7 +46,8 @@ func TestOfConnectionsTheFirstIsToldAndAnyAfterARefusal(t *testing.T) {
 	}
 }
 
-// Who connects by a WebSocket has no certificate: neither do their connections count as each other's, nor refusals of strangers as theirs.
+// Who connects by a WebSocket has no certificate: neither do their connections count as each other's, nor refusals of strangers as
+// theirs.
 func TestOfConnectionsWithoutACertificateThoseOfOneClientCountTogether(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

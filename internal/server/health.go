@@ -42,7 +42,8 @@ func (s *Server) ready(ctx context.Context) []condition {
 	if now := s.clock.Now(); r.checks == nil || now.Before(r.at) || now.Sub(r.at) >= readinessLasts {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readinessTimeout) // the next one to ask may be patient
 		defer cancel()
-		r.checks, r.at = []condition{s.checkStore(ctx), s.checkAuthority(now)}, now
+		r.checks = []condition{s.checkStore(ctx), s.checkAuthority(now)}
+		r.at = s.clock.Now() // when they were done: those who have waited meanwhile get them, however long they took
 	}
 	return append([]condition{serving}, r.checks...)
 }

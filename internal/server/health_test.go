@@ -7,9 +7,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/imprint-iot/imprint/internal/store"
 )
 
 // getURL returns status and body.
@@ -89,6 +93,33 @@ func TestStrangersCannotHaveChecksMadeAsOftenAsTheyLike(t *testing.T) {
 	clock.by.Store(int64(readinessLasts))
 	if s.ready(t.Context()); s.readiness.at == made {
 		t.Error("never checked again")
+	}
+	// A check that takes longer than it lasts is not made for each of those who have waited meanwhile.
+	clock.by.Add(int64(readinessLasts))
+	var busy sync.WaitGroup
+	blocked, release := make(chan struct{}), make(chan struct{})
+	busy.Go(func() {
+		if err := s.db.Tx(context.Background(), func(*store.Tx) error {
+			close(blocked)
+			<-release
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-blocked
+	busy.Go(func() { s.ready(context.Background()) })
+	for begun := time.Now(); time.Since(begun) < patience && s.readiness.mu.TryLock(); { // until it is being checked
+		s.readiness.mu.Unlock()
+		runtime.Gosched()
+	}
+	clock.by.Add(int64(readinessLasts))
+	close(release)
+	busy.Wait()
+	made = s.readiness.at
+	clock.by.Add(int64(time.Second))
+	if s.ready(t.Context()); s.readiness.at != made {
+		t.Error("checked again a second after a check that took long")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

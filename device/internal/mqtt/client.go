@@ -239,10 +239,13 @@ func (c *Client) Ping(ctx context.Context) error {
 	}
 	select {
 	case <-pong:
-		return nil
 	case <-c.done:
-		return fmt.Errorf("PINGREQ: %w", c.Err())
 	case <-ctx.Done():
+	}
+	select {
+	case <-pong: // it came before the end
+		return nil
+	default:
 		return fmt.Errorf("PINGREQ: %w", c.silence(ctx))
 	}
 }
@@ -280,8 +283,12 @@ func (c *Client) ask(ctx context.Context, what string, build func(id uint16) []b
 	case a := <-answer:
 		return a, nil
 	case <-c.done:
-		return ack{}, fmt.Errorf("%s: %w", what, c.Err())
 	case <-ctx.Done():
+	}
+	select {
+	case a := <-answer: // it came before the end: a server may refuse and close at once
+		return a, nil
+	default:
 		return ack{}, fmt.Errorf("%s: %w", what, c.silence(ctx))
 	}
 }

@@ -209,6 +209,48 @@ func TestAServersGoodbyeIsToldToWhoeverWaits(t *testing.T) {
 	c.Close()
 }
 
+// A held connection gives a SUBSCRIBE back to its writer when the connection has ended.
+type held struct {
+	net.Conn
+	until chan struct{}
+}
+
+func (h held) Write(p []byte) (int, error) {
+	n, err := h.Conn.Write(p)
+	if p[0] == typeSubscribe {
+		<-h.until
+	}
+	return n, err
+}
+
+// With MQTT 3.1.1 a server answers a SUBSCRIBE that it refuses and then closes the connection. Who was not waiting yet learns of both
+// at once.
+func TestAnAnswerBeforeTheEndIsTheAnswer(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		ours, theirs := net.Pipe()
+		h := held{ours, make(chan struct{})}
+		go func() {
+			r := bufio.NewReader(theirs)
+			readPacket(r)
+			theirs.Write([]byte("\x20\x02\x00\x00"))
+			readPacket(r)
+			theirs.Write([]byte{typeSuback, 3, 0, 1, 0x80})
+			theirs.Close()
+		}()
+		c, err := Connect(t.Context(), h, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { <-c.Done(); close(h.until) }()
+		var r *Refused
+		if err := c.Subscribe(t.Context(), 1, "a"); !errors.As(err, &r) || r.Code != 0x80 {
+			t.Fatalf("%v", err)
+		}
+		c.Close()
+	}
+}
+
 // A SUBACK without a code is malformed, also where a PUBACK is waited for.
 func TestAnAcknowledgementWithoutACodeEndsTheConnection(t *testing.T) {
 	t.Parallel()

@@ -75,6 +75,9 @@ func (f *field) wait(ctx context.Context, d time.Duration) (ended bool) {
 			return true
 		}
 	}
+	if ctx.Err() != nil {
+		return true
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.now, f.waited = f.now.Add(d), append(f.waited, d)
@@ -110,7 +113,7 @@ func (f *field) identity() *Identity {
 // run has the device run until it has been told want, or its time has ended. prove may be nil.
 func (f *field) run(want string, prove func(context.Context, *Conn) error) []string {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Minute)
 	defer cancel()
 	f.stop, f.heard, f.waited = cancel, nil, nil
 	names := map[string]string{f.identity().CertificateID: "old"}
@@ -118,9 +121,10 @@ func (f *field) run(want string, prove func(context.Context, *Conn) error) []str
 		if err != nil {
 			what += " " + asError(err).Code
 		}
-		if f.tell(what); what == want {
-			cancel()
+		if what == want {
+			cancel() // before the time goes on, which it may do by months in a moment
 		}
+		f.tell(what)
 	}
 	name := func(id *Identity) string {
 		if n := names[id.CertificateID]; n != "" {

@@ -86,8 +86,14 @@ func FuzzRun(f *testing.F) {
 		m := testMessage("")
 		m.Payload = payload
 		r, err := s.Run(m, testEnvironment())
-		if d := time.Since(start); d > 5*time.Second {
-			t.Errorf("%q took %v", sql, d)
+		const long = 5 * time.Second
+		if d := time.Since(start); d > long {
+			start, again := time.Now(), testMessage("")
+			again.Payload = payload
+			_, _ = s.Run(again, testEnvironment())
+			if d = min(d, time.Since(start)); d > long { // twice: it was not the machine that stood still
+				t.Errorf("%q took %v", sql, d)
+			}
 		}
 		if !bytes.Equal(payload, before) {
 			t.Fatal("the payload was changed")

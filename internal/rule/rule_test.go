@@ -188,14 +188,18 @@ func TestARuleThatThrowsHarmsNobody(t *testing.T) {
 func TestARuleThatHasTooMuchToDoMissesMessages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	release := make(chan struct{})
-	w.handle(here, "blocks", func(string) error { <-release; return nil })
+	release, entered := make(chan struct{}), 0
+	w.handle(here, "blocks", func(string) error { w.note(func() { entered++ }); <-release; return nil })
 	w.rule(here, "blocks", `SELECT * FROM 'a'`, lambdaTo(here, "blocks"))
-	const more = 5
-	for range ruleWorkers + ruleWaiting + more {
+	for range ruleWorkers {
 		w.publish(here, "a", `{}`)
 	}
-	w.until("the surplus", func() bool { return w.outcomes[Dropped] >= more })
+	w.until("all workers", func() bool { return entered == ruleWorkers }) // from now on nobody makes room
+	const more = 5
+	for range ruleWaiting + more {
+		w.publish(here, "a", `{}`)
+	}
+	w.until("the surplus", func() bool { return w.outcomes[Dropped] == more })
 	if err := w.broker.Publish(t.Context(), here, &mqtt.Message{Topic: "$aws/rules/blocks"}); err == nil || fleet.KindOf(err) != fleet.KindLimit {
 		t.Errorf("a message for a rule without room: %v", err)
 	}

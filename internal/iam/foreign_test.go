@@ -58,7 +58,7 @@ func TestForeignTokensBecomeSessions(t *testing.T) {
 		tagsClaim + "/principal_tags/rank": "first", sourceClaim: "ann@example.com"})
 	s, id, err := w.AssumeWebIdentity(t.Context(), here.Region, token, AssumeRequest{RoleARN: role, Name: "session"})
 	w.ok(err)
-	if id.Issuer != issuer.Name()+"/" || id.Audience != app || id.Subject != "ann" || id.SourceIdentity != "ann@example.com" {
+	if id.Issuer != issuer.Name()+"/" || id.Audience != app || id.Subject != "ann" || s.Source != "ann@example.com" {
 		t.Errorf("%+v", id)
 	}
 	c := w.caller(s.AccessKeyID, s.Token.Reveal())

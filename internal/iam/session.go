@@ -258,6 +258,7 @@ type SessionRequest struct {
 type Session struct {
 	Credentials
 	ARN, ID   string // of the session
+	Source    string // source identity
 	Packed    int    // percentage of the room for session policies and tags that is used
 	Delegated bool   // the trust policy named the caller's account only
 }
@@ -298,7 +299,7 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 		Name: e.Name, ID: e.ID, Session: r.Name, Issued: now.UnixMilli(), Expires: now.Add(r.Duration).UnixMilli(), Policies: r.Policies, Tags: r.Tags,
 		Transitive: r.Transitive, Federation: r.Federation, Made: r.Made, Origin: r.Origin, Source: r.Source, Device: r.Device})
 	out.ARN, out.ID = sessionARN(r.Scope, e.Name, r.Name), e.ID+":"+r.Name
-	out.Packed = r.packed()
+	out.Source, out.Packed = r.Source, r.packed()
 	return out, err
 }
 

@@ -173,8 +173,6 @@ type WebIdentity struct {
 	// StillHolds looks at the bearer again once credentials were issued, in a write transaction: a sign-out that was being
 	// committed meanwhile is not outlived.
 	StillHolds func(context.Context) error
-
-	SourceIdentity string // that the token asked for and the session has
 }
 
 // A TokenVerifier checks the tokens of AssumeRoleWithWebIdentity that our own pools issued: signature and time. known is false for
@@ -218,7 +216,6 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 	if err != nil {
 		return Session{}, id, err
 	}
-	id.SourceIdentity = r.SourceIdentity
 	if err := id.StillHolds(ctx); err != nil {
 		return Session{}, id, err
 	}

@@ -67,7 +67,7 @@ func (a *api) assumeRole(ctx context.Context, in *AssumeRoleInput) (*AssumeRoleO
 		return nil, stsCode(err)
 	}
 	return &AssumeRoleOutput{Credentials: credentialsOut(s.Credentials), AssumedRoleUser: userOut(s), PackedPolicySize: packedOut(s),
-		SourceIdentity: in.SourceIdentity}, nil
+		SourceIdentity: sourceOut(s.Source)}, nil
 }
 
 // assumeRoleWithWebIdentity needs ProviderId for access tokens alone, which name no issuer (identity spec 3).
@@ -82,7 +82,7 @@ func (a *api) assumeRoleWithWebIdentity(ctx context.Context, in *AssumeRoleWithW
 		return nil, stsCode(err)
 	}
 	return &AssumeRoleWithWebIdentityOutput{Credentials: credentialsOut(s.Credentials), AssumedRoleUser: userOut(s), PackedPolicySize: packedOut(s),
-		SubjectFromWebIdentityToken: new(id.Subject), Provider: new(providerOut(id.Issuer)), Audience: new(id.Audience), SourceIdentity: sourceOut(id.SourceIdentity)}, nil
+		SubjectFromWebIdentityToken: new(id.Subject), Provider: new(providerOut(id.Issuer)), Audience: new(id.Audience), SourceIdentity: sourceOut(s.Source)}, nil
 }
 
 func (a *api) getSessionToken(ctx context.Context, in *GetSessionTokenInput) (*GetSessionTokenOutput, error) {

@@ -217,6 +217,8 @@ func TestTagsAndSourceIdentityStayOnTheWayToAnotherRole(t *testing.T) {
 	w.is(a, "AssumeRoleResult/PackedPolicySize", "1")
 	session := keys(a, "AssumeRole")
 	chained := w.do(session, "", "AssumeRole RoleSessionName=next RoleArn="+roles+"path/second")
+	w.is(chained, "AssumeRoleResult/SourceIdentity", "alice") // whose it is, not what was asked for
+	w.is(w.do(session, "", "AssumeRole RoleSessionName=next SourceIdentity=mallory RoleArn="+roles+"path/second"), "AssumeRoleResult/SourceIdentity", "alice")
 	w.do(keys(chained, "AssumeRole"), "", "GetCallerIdentity")
 	w.do(session, "AccessDenied", "AssumeRole RoleSessionName=next RoleArn="+roles+"path/untagged")
 	w.do(session, "ValidationError", "AssumeRole RoleSessionName=next DurationSeconds=3601 RoleArn="+roles+"path/second")

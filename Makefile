@@ -21,7 +21,7 @@ build: go-version
 pkcs11: go-version
 	cd helpers/imprint-pkcs11 && CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o ../../bin/ .
 
-# Debian packages in build/deb; deb-test installs them in a fresh Debian (as root, with debootstrap and the network).
+# Debian packages in build/deb; deb-test uses them in a fresh Debian with a systemd (as root, with debootstrap, systemd-container and the network).
 deb: build
 	sh scripts/deb "$(GO)" "$(VERSION)"
 

@@ -67,7 +67,11 @@ func (s *spec) openRules() (rules []rule, err error) {
 // spec grants, and signal nobody else.
 func (s *spec) restrictFiles(rules []rule) error {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
+	switch errno {
+	case 0:
+	case unix.EPERM: // landlock(7) never answers that here
+		return fmt.Errorf("a filter of system calls forbids it: %w", errno)
+	default:
 		return fmt.Errorf("this kernel has none: %w", errno)
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handledFiles[min(int(version), len(handledFiles)-1)]}

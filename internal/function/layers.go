@@ -50,7 +50,7 @@ func (l layers) String() string {
 var cures = map[layers]string{
 	namespaces: "let the server make namespaces: under systemd use the drop-in of docs/operating.md; as an ordinary user it needs user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns); a container needs CAP_SYS_ADMIN and CAP_NET_BIND_SERVICE",
 	ownUser:    "give root in this container CAP_SETUID, CAP_SETGID and more user ids, or run the server as an ordinary user",
-	landlock:   "use a kernel from 5.13 on with landlock in its list of security modules (lsm=landlock,…)",
+	landlock:   "use a kernel from 5.13 on with landlock in its list of security modules (lsm=landlock,…); a container's filter of system calls must allow landlock_create_ruleset, landlock_add_rule and landlock_restrict_self",
 	seccomp:    "use a kernel with CONFIG_SECCOMP_FILTER",
 	limits:     "raise the hard limits of the server",
 }

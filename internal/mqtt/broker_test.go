@@ -195,6 +195,23 @@ func TestMessagesOfAllScopesTogetherAreBounded(t *testing.T) {
 	c.Quiet()
 }
 
+// TestPropertiesTakeTheirPlace: empty pairs are little in a packet, and much in memory.
+func TestPropertiesTakeTheirPlace(t *testing.T) {
+	t.Parallel()
+	pairs := func(n int) func(*packets.Packet) {
+		return func(pk *packets.Packet) {
+			pk.FixedHeader.Retain, pk.Properties.User = true, make([]packets.UserProperty, n)
+		}
+	}
+	const most = maxUserProps / 4
+	s := serve(t, Config{RetainedBytes: 64*most + 1000})
+	c := s.dial(&peer{}, 5).Connected("c")
+	want(t, "retained", c.Publish("a", "x", 1, pairs(most)).ReasonCode, 0)
+	want(t, "beyond the bound", c.Publish("b", "x", 1, pairs(most)).ReasonCode, codeQuota)
+	c.Send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish}, TopicName: "c", Payload: []byte("x"), Properties: packets.Properties{User: make([]packets.UserProperty, most+1)}})
+	c.WantDisconnect(codeTooLarge)
+}
+
 func TestPermissionsAreAskedForAtEachOperation(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, v byte) {

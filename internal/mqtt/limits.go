@@ -16,7 +16,7 @@ const (
 	maxUnsubscribe = 256       // filters in one UNSUBSCRIBE
 	maxContentType = 256       // bytes
 	maxCorrelation = 8 << 10   // bytes
-	maxUserProps   = 8 << 10   // bytes of all user properties together
+	maxUserProps   = 8 << 10   // bytes of all user properties together, their lengths included
 
 	connectTimeout = 10 * time.Second
 	minKeepAlive   = 30 * time.Second

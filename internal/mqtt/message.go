@@ -34,7 +34,16 @@ type UserProperty struct{ Key, Value string }
 func (m *Message) expired(now time.Time) bool { return !m.Expires.IsZero() && now.After(m.Expires) }
 
 // size is about what m occupies in memory.
-func (m *Message) size() int64 { return int64(len(m.Topic) + len(m.Payload) + 128) }
+func (m *Message) size() int64 {
+	n := len(m.Topic) + len(m.Payload) + 128
+	if p := m.Props; p != nil {
+		n += len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData) + 128
+		for _, u := range p.User {
+			n += len(u.Key) + len(u.Value) + 64 // two strings, and what the slice has grown beyond them
+		}
+	}
+	return int64(n)
+}
 
 // fill sets the properties of an outgoing PUBLISH from m.
 func (m *Message) fill(p *packets.Properties, now time.Time) {

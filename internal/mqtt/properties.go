@@ -127,7 +127,7 @@ func (c *cursor) property(kind byte, p *properties) {
 	case packets.PropUser:
 		u := UserProperty{c.string(), c.string()}
 		p.user = append(p.user, u)
-		p.userBytes += len(u.Key) + len(u.Value)
+		p.userBytes += 4 + len(u.Key) + len(u.Value) // as they are sent: empty pairs must not be free
 		c.atMost(p.userBytes, maxUserProps, "user properties")
 	case packets.PropSubscriptionIdentifier:
 		if c.notZero(uint32(c.varint()), "subscription identifier"); c.err == nil {

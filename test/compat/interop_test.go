@@ -110,6 +110,8 @@ type actor struct {
 	id   string
 	post post
 	once sync.Once
+
+	times int // that it has left
 }
 
 func (p *play) actor(name string) *actor {
@@ -221,9 +223,17 @@ func (a *actor) loses(code byte) {
 	}
 }
 
-func (a *actor) leaves() {
-	a.play.Helper()
-	check(a.play.T, a.disconnect(nil))
+// leaves says goodbye, in MQTT 5 with another session expiry if one is given, and returns when the server has read it, which another party
+// hears of: some libraries close their socket right behind DISCONNECT, and whoever comes back or publishes at once may be faster.
+func (a *actor) leaves(expiry ...*uint32) {
+	p := a.play
+	p.Helper()
+	a.times++
+	watch := p.joins(fmt.Sprint(strings.TrimPrefix(a.id, p.prefix+"-"), "-watch", a.times))
+	watch.subscribes("$aws/events/presence/disconnected/" + a.id)
+	check(p.T, a.disconnect(append(expiry, nil)[0]))
+	for !strings.Contains(watch.next().Payload, `"CLIENT_INITIATED_DISCONNECT"`) {
+	}
 }
 
 func (a *actor) cuts() {

@@ -163,7 +163,7 @@ class Party:
         self.client.released.set()
         self.client.disconnect(**more)
         with self.changed:
-            self.changed.wait_for(lambda: "lost" in self.answers or not self.client.is_connected(), TIMEOUT)
+            self.changed.wait_for(lambda: "lost" in self.answers or not self.client.socket(), TIMEOUT)
         return {}
 
     def cut(self):

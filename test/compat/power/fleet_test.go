@@ -69,6 +69,19 @@ type identity struct {
 	ID, Cert, Key string // Cert and Key are PEM
 }
 
+// left is how long the certificate is valid.
+func (i *identity) left() (time.Duration, error) {
+	block, _ := pem.Decode([]byte(i.Cert))
+	if block == nil {
+		return 0, errors.New("not PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return 0, err
+	}
+	return time.Until(cert.NotAfter), nil
+}
+
 // admin signs as the administrator whose key the recorded server gave out.
 func (p *people) admin(env server.Env) (*client.Client, error) {
 	return client.New(client.Config{Endpoint: env.Get("AWS_ENDPOINT_URL"), Region: env.Get("AWS_REGION"), CAFile: env.Get("AWS_CA_BUNDLE"),

@@ -10,8 +10,19 @@ import (
 	"time"
 )
 
-// lastWord is how long Close takes, whatever ctx says, to tell MQTT clients that the server is going.
+// lastWord is how long Close takes, whatever ctx says, to tell MQTT clients that the server is going. While ctx lasts it takes longer:
+// a client that neither reads nor closes is given up by package mqtt after some seconds.
 const lastWord = 2 * time.Second
+
+// outlive returns a context that ends when ctx has ended and d has passed since.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(d, end)
+		context.AfterFunc(longer, func() { t.Stop() })
+	})
+	return longer, func() { stop(); end() }
+}
 
 // Close ends the service in order: it is not ready any more and accepts nobody, requests and provisioning flows in work are
 // finished until ctx ends, then MQTT clients are told to go, and the store is closed. What is still in work when ctx ends is cut.
@@ -41,7 +52,7 @@ func (s *Server) Close(ctx context.Context) error {
 		cancel()
 	}
 	if s.gateway != nil {
-		telling, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+		telling, cancel := outlive(ctx, lastWord)
 		defer cancel()
 		errs = append(errs, s.gateway.Close(telling))
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -56,30 +57,20 @@ func exchange(t testing.TB, c *mqtttest.Client, topic string, request any) (answ
 func TestAServerThatStopsLetsProvisioningFinish(t *testing.T) {
 	t.Parallel()
 	cfg := quick(folder(t))
-	cfg.MetricsListen = "0"
 	s := startServer(t, cfg)
 	made := newResidents(t, api(t, s), false)
-	metrics := "http://" + s.ports.metrics.Addr().String()
 	idle := device(t, s, made.device).Connected("lamp")
 	flow := device(t, s, made.claim).Connected("new")
 	const create, register = "$aws/certificates/create/json", "$aws/provisioning-templates/lamps/provision/json"
 	flow.Subscribe(create+"/accepted", create+"/rejected", register+"/accepted", register+"/rejected")
 	created := exchange(t, flow, create, object{})
 
+	// Nothing else may take long here: the device is waited for for five seconds.
 	wait := closing(t, s, patience)
 	idle.WantDisconnect(shuttingDown) // by then nobody is let in any more
 	if nc, err := tls.Dial("tcp", s.ports.mqtt.Addr().String(), &tls.Config{InsecureSkipVerify: true}); err == nil {
 		nc.Close()
 		t.Error("a new device was let in")
-	}
-	if status, body := getURL(t, http.DefaultClient, metrics+"/readyz"); status != http.StatusServiceUnavailable || body != "not ready\n" {
-		t.Errorf("readiness: %d %q", status, body)
-	}
-	if status, body := askAdmin(t, s, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "serving: shutting down\n") || !strings.Contains(body, "store: ok\n") {
-		t.Errorf("readiness on the socket: %d %q", status, body)
-	}
-	if status, _ := getURL(t, http.DefaultClient, metrics+"/healthz"); status != http.StatusOK {
-		t.Errorf("the process is alive and says %d", status)
 	}
 	exchange(t, flow, register, object{"certificateOwnershipToken": created["certificateOwnershipToken"], "parameters": object{}})
 	flow.WantDisconnect(shuttingDown)
@@ -107,11 +98,37 @@ func TestADeviceThatDoesNotGoOnIsWaitedForNoLongerThanTheGrace(t *testing.T) {
 	}
 }
 
+func TestTheLastWordIsSpokenForAMomentAfterTheGrace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for name, grace := range map[string]time.Duration{"with grace": 20 * time.Second, "without": 0} {
+			ctx, cancel := context.WithTimeout(t.Context(), grace)
+			telling, end := outlive(ctx, lastWord)
+			begin := time.Now()
+			<-telling.Done()
+			if took := time.Since(begin); took != grace+lastWord {
+				t.Errorf("%s it ends after %v", name, took)
+			}
+			end()
+			cancel()
+		}
+		telling, end := outlive(t.Context(), lastWord)
+		if time.Sleep(time.Hour); telling.Err() != nil {
+			t.Error("it ends before the grace")
+		}
+		if end(); telling.Err() == nil {
+			t.Error("it does not end when all is said")
+		}
+	})
+}
+
 func TestAServerThatStopsFinishesRequests(t *testing.T) {
 	t.Parallel()
 	cfg := quick(folder(t))
+	cfg.MetricsListen = "0"
 	s := startServer(t, cfg)
 	made := newResidents(t, api(t, s), false)
+	metrics := "http://" + s.ports.metrics.Addr().String()
 	idle := device(t, s, made.device).Connected("lamp")
 	nc, err := tls.Dial("tcp", s.ports.https.Addr().String(), &tls.Config{RootCAs: roots(t, s), ServerName: "localhost", NextProtos: []string{"http/1.1"}})
 	noError(t, err)
@@ -127,6 +144,15 @@ func TestAServerThatStopsFinishesRequests(t *testing.T) {
 	}
 	wait := closing(t, s, patience)
 	idle.WantDisconnect(shuttingDown)
+	if status, body := getURL(t, http.DefaultClient, metrics+"/readyz"); status != http.StatusServiceUnavailable || body != "not ready\n" {
+		t.Errorf("readiness: %d %q", status, body)
+	}
+	if status, body := askAdmin(t, s, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "serving: shutting down\n") || !strings.Contains(body, "store: ok\n") {
+		t.Errorf("readiness on the socket: %d %q", status, body)
+	}
+	if status, _ := getURL(t, http.DefaultClient, metrics+"/healthz"); status != http.StatusOK {
+		t.Errorf("the process is alive and says %d", status)
+	}
 	_, err = io.WriteString(nc, "{}")
 	noError(t, err)
 	res, err = http.ReadResponse(r, nil)

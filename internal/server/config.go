@@ -84,9 +84,10 @@ type Config struct {
 
 	OTLPEndpoint string `name:"otlp-endpoint" help:"OpenTelemetry collector that spans are sent to, for example http://127.0.0.1:4318; needs a build with the tag otel." placeholder:"URL"`
 
-	KeyPool    int    `kong:"-"` // RSA keys kept ready; default 32, -1: none
-	KeyProcess bool   `kong:"-"` // keys are made in other processes of this program, whose main calls keymaker.Main
-	Version    string `kong:"-"` // of this build, for the metrics
+	KeyPool    int           `kong:"-"` // RSA keys kept ready; default 32, -1: none
+	KeyWait    time.Duration `kong:"-"` // how long one is waited for; default that of pki.PoolConfig
+	KeyProcess bool          `kong:"-"` // keys are made in other processes of this program, whose main calls keymaker.Main
+	Version    string        `kong:"-"` // of this build, for the metrics
 
 	Clock fleet.Clock  `kong:"-"`
 	Log   *slog.Logger `kong:"-"`

@@ -39,12 +39,13 @@ func folder(t testing.TB) string { return filepath.Join(t.TempDir(), "data") }
 
 // quick are settings with which a server starts fast, on free ports.
 func quick(data string) Config {
-	return Config{Data: data, HTTPSPort: AnyPort, MQTTPort: AnyPort, KeyPool: -1}
+	return Config{Data: data, HTTPSPort: AnyPort, MQTTPort: AnyPort, KeyPool: -1, KeyWait: patience}
 }
 
 // startServer starts a server and stops it at the end of the test, if that has not been done.
 func startServer(t testing.TB, cfg Config) *Server {
 	t.Helper()
+	cfg.KeyWait = patience
 	s, err := Start(t.Context(), heldPorts(t, cfg))
 	noError(t, err)
 	t.Cleanup(func() { stopServer(t, s) })

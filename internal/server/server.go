@@ -193,7 +193,7 @@ func (s *Server) openKeys(ctx context.Context) error {
 // openKeyPool lets keys be made with the time that all else leaves. When somebody has waited for long, since nothing is left, a
 // second process gets a share.
 func (s *Server) openKeyPool() {
-	c := pki.PoolConfig{Size: s.cfg.KeyPool, Queue: unbound(s.cfg.KeysWaiting)}
+	c := pki.PoolConfig{Size: s.cfg.KeyPool, Queue: unbound(s.cfg.KeysWaiting), Patience: s.cfg.KeyWait}
 	if s.cfg.KeyProcess {
 		c.Parallel = runtime.GOMAXPROCS(0)
 		idle := keymaker.New(keymaker.Config{Priority: keymaker.Idle, Workers: c.Parallel, Log: s.log})

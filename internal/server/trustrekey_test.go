@@ -34,7 +34,7 @@ func (w *wall) pass(d time.Duration) { w.offset.Add(int64(d)) }
 // startIn starts a server on a folder; stop ends it.
 func startIn(t testing.TB, data string, w *wall) (s *Server, stop func()) {
 	t.Helper()
-	s, err := Start(t.Context(), heldPorts(t, Config{Data: data, HTTPSPort: AnyPort, MQTTPort: AnyPort, KeyPool: 1, Clock: w.now}))
+	s, err := Start(t.Context(), heldPorts(t, Config{Data: data, HTTPSPort: AnyPort, MQTTPort: AnyPort, KeyPool: 1, KeyWait: patience, Clock: w.now}))
 	check(t, err)
 	stopped := false
 	stop = func() {

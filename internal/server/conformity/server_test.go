@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // start runs a server in a folder of its own until the test ends.
 func start(t *testing.T, regions ...string) *server.Server {
 	t.Helper()
-	s, err := server.Start(t.Context(), server.Config{Data: filepath.Join(t.TempDir(), "data"), HTTPSPort: server.AnyPort, MQTTPort: server.AnyPort, KeyPool: -1, Regions: regions})
+	s, err := server.Start(t.Context(), server.Config{Data: filepath.Join(t.TempDir(), "data"), HTTPSPort: server.AnyPort, MQTTPort: server.AnyPort, KeyPool: -1, KeyWait: time.Minute, Regions: regions})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ def connect(client_id, cert, key, listen=False):
         tls.alpn_list = [env["ALPN"]]
     c = mqtt.Connection(
         client=mqtt.Client(bootstrap, io.ClientTlsContext(tls)), host_name=env["IOT_ENDPOINT"], port=int(env["MQTT_PORT"]), client_id=client_id,
-        clean_session=False, keep_alive_secs=6, ping_timeout_ms=3000, username="?SDK=PythonV2&Version=1.7.0",
+        clean_session=False, keep_alive_secs=6, ping_timeout_ms=5900, username="?SDK=PythonV2&Version=1.7.0",
         on_connection_interrupted=lambda connection, error, **kw: interruptions.append(str(error)))
     if listen:
         c.on_message(keep)

@@ -2,12 +2,17 @@ package pki
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"time"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // CheckCA refuses what may not be registered as a customer's CA (provisioning spec 7.1): no CA, not valid at now, or not registrable.
@@ -76,7 +81,9 @@ func CheckSignedBy(cert, ca *x509.Certificate) error {
 }
 
 // CheckPath checks the path from a device's certificate to its CA as RFC 5280 section 6 does with the CA as trust anchor: signature,
-// validity of both, name constraints, critical extensions. What is cheap comes first, the signature last.
+// validity of both, name constraints, critical extensions. What is cheap comes first, the signature last. A certificate must have the one
+// form that DER gives it: crypto/x509 reads over what stands after the signature and over its unused bits, so that a device could make
+// certificates of any number out of its own.
 func CheckPath(leaf, ca *x509.Certificate, now time.Time) error {
 	if !MayHaveSigned(ca, leaf) {
 		return badCertificate("does not name the CA %q as its issuer", ca.Subject)
@@ -93,6 +100,9 @@ func CheckPath(leaf, ca *x509.Certificate, now time.Time) error {
 	if err := CheckRegistrable(leaf); err != nil {
 		return err
 	}
+	if der, err := withSignature(leaf, leaf.Signature); err != nil || !bytes.Equal(der, leaf.Raw) {
+		return badCertificate("is not in DER: it holds more than what is signed and the signature")
+	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
@@ -105,6 +115,42 @@ func CheckPath(leaf, ca *x509.Certificate, now time.Time) error {
 func MayHaveSigned(ca, cert *x509.Certificate) bool {
 	return bytes.Equal(cert.RawIssuer, ca.RawSubject) &&
 		(len(cert.AuthorityKeyId) == 0 || len(ca.SubjectKeyId) == 0 || bytes.Equal(cert.AuthorityKeyId, ca.SubjectKeyId))
+}
+
+// Mirrored returns the id that a certificate has with the other signature that everybody can make of one by ECDSA, "" for other
+// algorithms: where (r, s) is valid, (r, -s) is too. A certificate that was revoked must not come again by the other id.
+func Mirrored(cert, ca *x509.Certificate) (id string, err error) {
+	key, ok := ca.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return "", nil
+	}
+	var sig struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(cert.Signature, &sig); err != nil {
+		return "", badCertificate("its signature cannot be parsed: %v", err)
+	}
+	sig.S.Sub(key.Params().N, sig.S)
+	other, err := asn1.Marshal(sig)
+	if err != nil {
+		return "", err
+	}
+	der, err := withSignature(cert, other)
+	if err != nil {
+		return "", err
+	}
+	return fleet.CertificateID(der), nil
+}
+
+// withSignature is the certificate in DER with a signature in place of its own.
+func withSignature(cert *x509.Certificate, signature []byte) ([]byte, error) {
+	var c struct { // RFC 5280 section 4.1
+		TBS, Algorithm asn1.RawValue
+		Signature      asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(cert.Raw, &c); err != nil {
+		return nil, err
+	}
+	c.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+	return asn1.Marshal(c)
 }
 
 // NameID returns the hex SHA-256 of a name in DER, by which CAs are looked up for what they have signed.

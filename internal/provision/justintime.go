@@ -169,6 +169,9 @@ func (p *Service) Arrive(ctx context.Context, n Newcomer) (c fleet.Certificate, 
 		if c, err = tx.Certificate(n.Scope, n.id()); err == nil || fleet.KindOf(err) != fleet.KindNotFound {
 			return err
 		}
+		if err := otherForm(tx, n.Scope, ca, n.Leaf); err != nil {
+			return err
+		}
 		waiting, err := tx.WaitingOf(n.Scope, ca.ID, p.Limits.PendingPerCA)
 		if err != nil {
 			return err
@@ -182,6 +185,26 @@ func (p *Service) Arrive(ctx context.Context, n Newcomer) (c fleet.Certificate, 
 	})
 	p.refused(err)
 	return c, err
+}
+
+// otherForm refuses a certificate that is on file with the other signature which everybody can make of its own: as another certificate it
+// would outlive its revocation.
+func otherForm(tx *store.Tx, s fleet.Scope, ca fleet.CA, leaf *x509.Certificate) error {
+	issuer, err := pki.ParseCertificatePEM(ca.PEM)
+	if err != nil {
+		return err
+	}
+	id, err := pki.Mirrored(leaf, issuer)
+	if err != nil || id == "" {
+		return err
+	}
+	switch c, err := tx.Certificate(s, id); {
+	case err == nil:
+		return fleet.Denied("the certificate is %s, which is %s, with its signature in another form", c.ID, c.Status)
+	case fleet.KindOf(err) != fleet.KindNotFound:
+		return err
+	}
+	return nil
 }
 
 // Settle provisions a newcomer that waits, with the template of its CA. provisioned is false if the CA has none. Why it fails

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
 	"math/big"
 	"strings"
@@ -460,4 +461,56 @@ func TestWhatMayBeRegisteredAsACA(t *testing.T) {
 	tenant.Scope.Region = "eu-west-1"
 	_, err = f.RegisterCA(t.Context(), &tenant, p.newCA(func(n *NewCA) { n.Mode, n.Verification = fleet.ModeSNIOnly, "" }))
 	check(t, err)
+}
+
+// Of one certificate many can be made that the CA's signature holds for, and each has a fingerprint of its own.
+func TestARevokedCertificateStaysOutInEveryForm(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p := f.plant("Plant CA")
+	p.registered(withBody)
+	leaf := p.device(lamp1)
+	c, _, err := p.connect(leaf)
+	check(t, err)
+	f.write(func(tx *store.Tx) error { return registry.SetCertificateStatus(tx, here, c.ID, fleet.Revoked) })
+	var parts struct {
+		TBS, Algorithm asn1.RawValue
+		Signature      asn1.RawValue
+		More           asn1.RawValue `asn1:"optional"`
+	}
+	_, err = asn1.Unmarshal(leaf.Raw, &parts)
+	check(t, err)
+	plain := parts
+	bits := func(unused byte, bytes []byte) asn1.RawValue {
+		return asn1.RawValue{Tag: asn1.TagBitString, Bytes: append([]byte{unused}, bytes...)}
+	}
+	mirrored := func() []byte {
+		var sig struct{ R, S *big.Int }
+		_, err := asn1.Unmarshal(leaf.Signature, &sig)
+		check(t, err)
+		sig.S.Sub(elliptic.P256().Params().N, sig.S)
+		out, err := asn1.Marshal(sig)
+		check(t, err)
+		return out
+	}
+	for name, change := range map[string]func(){
+		"something after the signature": func() { parts.More = asn1.NullRawValue },
+		"unused bits":                   func() { parts.Signature = bits(1, new(big.Int).Lsh(new(big.Int).SetBytes(leaf.Signature), 1).Bytes()) },
+		"the other signature":           func() { parts.Signature = bits(0, mirrored()) },
+	} {
+		parts = plain
+		change()
+		der, err := asn1.Marshal(parts)
+		check(t, err)
+		other, err := x509.ParseCertificate(der)
+		check(t, err)
+		check(t, pki.CheckSignedBy(other, p.cert))
+		if _, _, err := p.connect(other); fleet.KindOf(err) != fleet.KindDenied {
+			t.Errorf("%s: %v", name, err)
+		}
+		err = f.Store.View(t.Context(), func(tx *store.Tx) error { _, err := tx.Certificate(here, fleet.CertificateID(der)); return err })
+		if fleet.KindOf(err) != fleet.KindNotFound {
+			t.Errorf("%s: it is on file: %v", name, err)
+		}
+	}
 }

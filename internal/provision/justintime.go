@@ -147,15 +147,23 @@ func (p *Service) registers(c fleet.CA, leaf *x509.Certificate, t *trace.Trace) 
 // Arrive registers the certificate of a newcomer, unless that has been done. One that waits may be provisioned with Settle; of
 // one that has been provisioned meanwhile the status says so. Errors are of KindDenied, KindThrottled and KindLimit.
 func (p *Service) Arrive(ctx context.Context, n Newcomer) (c fleet.Certificate, err error) {
-	if err := p.rates.admit(Requester{Scope: n.Scope, PrincipalID: n.CA.ID, SourceIP: n.SourceIP, Trace: n.Trace}, opRegister); err != nil {
-		p.refused(err)
-		return c, err
-	}
+	known := false
 	err = p.Store.View(ctx, func(tx *store.Tx) error {
 		c, err = tx.Certificate(n.Scope, n.id())
-		return err
+		if known = err == nil; known || fleet.KindOf(err) != fleet.KindNotFound {
+			return err
+		}
+		return otherForm(tx, n.Scope, n.CA, n.Leaf)
 	})
-	if err == nil || fleet.KindOf(err) != fleet.KindNotFound {
+	payer := n.CA.ID
+	if known { // it comes again and again until it is let in, which must not keep the others of its CA away
+		payer = n.id()
+	}
+	if err == nil {
+		err = p.rates.admit(Requester{Scope: n.Scope, PrincipalID: payer, SourceIP: n.SourceIP, Trace: n.Trace}, opRegister)
+	}
+	if err != nil || known {
+		p.refused(err)
 		return c, err
 	}
 	err = p.Store.Tx(ctx, func(tx *store.Tx) error {

@@ -397,6 +397,27 @@ func TestNewcomersHaveRatesAndLimits(t *testing.T) {
 	}
 }
 
+// A device that nobody lets in comes again and again, as fast as it likes.
+func TestADeviceThatWaitsKeepsNoOtherOfItsCAAway(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p := f.plant("Plant CA")
+	p.registered(nil)
+	f.rates.Claim = admission.Rate{PerSecond: 1, Burst: 2}
+	waits := p.device(lamp1)
+	_, _, err := p.connect(waits)
+	check(t, err)
+	for range 5 {
+		_, _, err = p.connect(waits)
+	}
+	if fleet.KindOf(err) != fleet.KindThrottled {
+		t.Errorf("again and again: %v", err)
+	}
+	if _, _, err := p.connect(p.device(lamp1)); err != nil {
+		t.Errorf("another device: %v", err)
+	}
+}
+
 func TestOfManyFirstConnectionsOneRegisters(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -190,9 +190,6 @@ func (g *Gateway) register(ctx context.Context, r provision.Requester, template 
 	if err := decode(r, f, payload, &in); err != nil {
 		return nil, err
 	}
-	for _, v := range in.Parameters {
-		r.Trace.Parameter(v)
-	}
 	out, err := g.Provision.Register(ctx, r, template, wire.Value(in.Token), in.Parameters)
 	if err != nil {
 		return nil, err

@@ -59,10 +59,11 @@ type Record struct {
 	Steps   []Step            `json:"steps"`
 }
 
-// maxSteps and maxText keep a record near 2 KiB.
+// maxSteps, maxText and maxParameters keep a record near 2 KiB.
 const (
-	maxSteps = 40
-	maxText  = 300
+	maxSteps      = 40
+	maxText       = 300
+	maxParameters = 50 // by whose values a trace is found: a device may send thousands
 )
 
 // A Trace is a record in the making. It is safe for concurrent use.
@@ -72,6 +73,7 @@ type Trace struct {
 	mu       sync.Mutex
 	rec      Record
 	subjects []string
+	params   int // of subjects
 	clock    fleet.Clock
 }
 
@@ -148,14 +150,18 @@ var subjectFacts = map[string]bool{"thing": true, "certificateId": true, "claimI
 // who succeeded needs not be found by it.
 var refusalFacts = []string{"sourceIp", "certificateSerial", "requestId", "accessKeyId", "user", "template", "requester", "rule", "caCertificateId"}
 
-// Parameter makes the trace searchable by the value of a device's parameter (a serial number) without storing the value.
+// Parameter makes the trace searchable by the value of a device's parameter (a serial number) without storing the value. Of more than
+// fifty the first ones count.
 func (t *Trace) Parameter(value string) {
 	if t == nil || value == "" {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.file(HashedSubject(value))
+	if n := len(t.subjects); t.params < maxParameters {
+		t.file(HashedSubject(value))
+		t.params += len(t.subjects) - n
+	}
 }
 
 // HashedSubject is the form under which Parameter files a value.

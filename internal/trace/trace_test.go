@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -67,6 +68,26 @@ func TestATraceStaysSmallWhateverIsPutIn(t *testing.T) {
 	rec, _ := tr.Finish(nil)
 	if len(rec.Steps) > maxSteps || len(rec.Text()) > (maxSteps+5)*(maxText+60) {
 		t.Errorf("%d steps, %d bytes", len(rec.Steps), len(rec.Text()))
+	}
+}
+
+// What it is found by is stored with it, and a device may send as many parameters as a message has room for.
+func TestATraceIsFoundByFewParameters(t *testing.T) {
+	t.Parallel()
+	tr := New(scope, Register, nil)
+	tr.Fact("claimId", "claim")
+	for i := range 10_000 {
+		tr.Parameter(fmt.Sprint(i))
+	}
+	tr.Fact("certificateId", "certificate")
+	_, subjects := tr.Finish(nil)
+	if len(subjects) != maxParameters+2 {
+		t.Errorf("it is found by %d values", len(subjects))
+	}
+	for _, want := range []string{"claim", HashedSubject("0"), "certificate"} {
+		if !slices.Contains(subjects, want) {
+			t.Errorf("not by %s", want)
+		}
 	}
 }
 

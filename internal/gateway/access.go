@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt"
@@ -39,7 +40,8 @@ type rights struct {
 	policies  []policy.Named
 	facts     policy.Context
 	thing     string
-	exclusive bool // the thing is the certificate's only one
+	exclusive bool      // the thing is the certificate's only one
+	ends      time.Time // of the certificate; nobody asks during an MQTT connection, as on AWS
 }
 
 var _ mqtt.Access = (*deviceAccess)(nil)
@@ -237,6 +239,7 @@ func (g *Gateway) rightsAs(a *arrival, clientID, name string) (r rights, err err
 		if c.Status != fleet.Active {
 			return fleet.Denied("the certificate is %s", c.Status).WithCode("CERTIFICATE_REFUSED")
 		}
+		r.ends = c.NotAfter
 		if name != "" {
 			if thing, attached, err = tx.AssociatedThing(who.scope, who.arn(), name); err != nil {
 				return err

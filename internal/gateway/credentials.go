@@ -150,7 +150,7 @@ func (d *HTTPSDevice) roleAlias(name string) (alias fleet.RoleAlias, err error) 
 // mayAssume asks the device's policies, and says what its session will know of it.
 func (d *HTTPSDevice) mayAssume(t *trace.Trace, alias fleet.RoleAlias, thing string) (facts fleet.DeviceFacts, err error) {
 	const action = "iot:AssumeRoleWithCertificate"
-	r, err := d.g.rightsAs(d.a, "", thing)
+	r, err := d.rights(thing)
 	if err != nil {
 		return facts, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/imprint-iot/imprint/internal/admission"
 	"github.com/imprint-iot/imprint/internal/fleet"
@@ -92,7 +93,7 @@ func (d *HTTPSDevice) Authorize(ctx context.Context, action string, resources []
 		return d.refuse(action, resources, "claims and expired certificates are good for the provisioning topics over MQTT; devices publish and read retained messages",
 			fleet.Denied("%s is not for devices over HTTPS", action))
 	}
-	r, err := d.g.rightsOf(d.a, "")
+	r, err := d.rights("")
 	if fleet.KindOf(err) == fleet.KindDenied {
 		return d.refuse(action, resources, "", err)
 	}
@@ -106,6 +107,16 @@ func (d *HTTPSDevice) Authorize(ctx context.Context, action string, resources []
 		}
 	}
 	return nil
+}
+
+// rights are those of a request that names a thing, or none (""). A connection may be kept open for as long as there are requests, so a
+// certificate that has expired since is refused here.
+func (d *HTTPSDevice) rights(thing string) (rights, error) {
+	r, err := d.g.rightsAs(d.a, "", thing)
+	if err == nil && d.g.Clock.Now().After(r.ends) {
+		err = fleet.Denied("the certificate expired at %s", r.ends.Format(time.RFC3339)).WithCode("CERTIFICATE_REFUSED")
+	}
+	return r, err
 }
 
 // refuse is AWS's answer (iot-core spec 5.9), with a trace that says more.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,9 +11,11 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/mqtt/mqtttest"
+	"github.com/imprint-iot/imprint/internal/pki"
 	"github.com/imprint-iot/imprint/internal/provision"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/trace"
 )
 
 // renewing makes a template whose devices may do everything that a policy can allow, with settings.
@@ -174,4 +177,32 @@ func (s *site) retired() chan string {
 		return err
 	}))
 	return out
+}
+
+// A connection over HTTPS lives as long as requests come, and its certificate was looked at when it began.
+func TestACertificateThatExpiresIsRefusedOnAnOpenHTTPSConnection(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	d := s.short(time.Hour)
+	s.policy("everything", allow("iot:*"))
+	s.attach("everything", d.arn)
+	leaf, err := x509.ParseCertificate(d.Certificate.Certificate[0])
+	check(t, err)
+	facts, err := pki.NewFacts(leaf)
+	check(t, err)
+	https := &HTTPSDevice{g: s.gw, a: &arrival{address: "192.0.2.1", who: identity{scope: here, principal: d.id, facts: facts}}}
+	alias := fleet.RoleAlias{Name: "lamp"}
+	for _, expired := range []bool{false, true} {
+		if expired {
+			s.pass(2 * time.Hour)
+		}
+		err := https.Authorize(t.Context(), "iot:Publish", []string{here.IoT("topic", "lamps/1")})
+		if err != nil != expired || expired && fleet.KindOf(err) != fleet.KindDenied {
+			t.Errorf("expired: %v, it publishes: %v", expired, err)
+		}
+		_, err = https.mayAssume(trace.New(here, trace.Assume, s.gw.Clock), alias, "")
+		if err != nil != expired || expired && fleet.KindOf(err) != fleet.KindDenied {
+			t.Errorf("expired: %v, it gets credentials: %v", expired, err)
+		}
+	}
 }

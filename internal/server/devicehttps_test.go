@@ -141,6 +141,27 @@ func TestDevicesPublishByHTTPSWithTheirCertificate(t *testing.T) {
 	}
 }
 
+func TestTheMemoryOfLargeRequestsIsBoundedForDevicesToo(t *testing.T) {
+	t.Parallel()
+	cfg := quick(folder(t))
+	cfg.Budgets.BodyMemory = 1
+	s := startServer(t, cfg)
+	pair, _ := furnishDevice(t, api(t, s), "publisher", object{"Effect": "Allow", "Action": "iot:Publish", "Resource": "*"})
+	web := byCertificate(t, s, "x-amzn-http-ca", &pair)
+	others := s.strangers.bodies.Body(io.NopCloser(strings.NewReader(strings.Repeat("x", 1<<20))))
+	_, err := io.Copy(io.Discard, others)
+	noError(t, err)
+	for _, want := range []int{429, 200} {
+		res, err := web.Post(s.site.baseURL()+"/topics/lamps", "", strings.NewReader(strings.Repeat("x", 100<<10)))
+		noError(t, err)
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("answered %d, want %d", res.StatusCode, want)
+		}
+		others.Release()
+	}
+}
+
 func TestAdministratorsSeeAndEndConnections(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, quick(folder(t)))

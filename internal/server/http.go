@@ -95,7 +95,10 @@ func (s *Server) handler() http.Handler {
 	}))
 	devices := s.deviceHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if gateway.DeviceFrom(r.Context()) != nil { // no stranger
+		if gateway.DeviceFrom(r.Context()) != nil { // no stranger, but of what requests take nobody has more than there is
+			body := s.strangers.bodies.Body(r.Body)
+			defer body.Release()
+			r.Body = body
 			devices.ServeHTTP(w, r)
 			return
 		}

@@ -474,6 +474,12 @@ var conformance = []struct {
 		c.Raw(0x30, 6, 0, 0, 3, packets.PropTopicAlias, 0, 1)
 		c.WantDisconnect(codeProtocolError)
 	}},
+	{"§6.7 aliases", "a topic that is refused is not kept for its alias", v5, func(r rig) {
+		c := r.connected("c")
+		c.Publish(strings.Repeat("x", 60_000), "x", 1, func(pk *packets.Packet) { pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag = 1, true })
+		c.Raw(0x32, 8, 0, 0, 0, 7, 3, packets.PropTopicAlias, 0, 1)
+		c.WantDisconnect(codeProtocolError)
+	}},
 	{"3.3.1-6", "a retained message without payload removes what is retained", v3and5, func(r rig) {
 		c := r.connected("c")
 		retain := func(pk *packets.Packet) { pk.FixedHeader.Retain = true }

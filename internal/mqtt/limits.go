@@ -13,6 +13,7 @@ const (
 	MaxInFlight    = 100       // unacknowledged QoS 1 messages in each direction
 	MaxAliases     = 8         // topic aliases of a client
 	MaxShareName   = 128       // characters of a share name
+	maxAliased     = 1 << 10   // bytes of a topic that is kept for its alias: one of more is refused, or names no rule
 	maxUnsubscribe = 256       // filters in one UNSUBSCRIBE
 	maxContentType = 256       // bytes
 	maxCorrelation = 8 << 10   // bytes

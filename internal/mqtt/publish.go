@@ -103,7 +103,10 @@ func (c *conn) resolveAlias(p *packet) error {
 	if c.aliases == nil {
 		c.aliases = make([]string, MaxAliases)
 	}
-	c.aliases[p.alias-1] = p.message.Topic
+	c.aliases[p.alias-1] = ""
+	if len(p.message.Topic) <= maxAliased {
+		c.aliases[p.alias-1] = p.message.Topic
+	}
 	return nil
 }
 

@@ -286,11 +286,13 @@ func (s *Service) IssueSession(ctx context.Context, r SessionRequest) (out Sessi
 		if err != nil {
 			return err
 		}
-		if r.Duration > time.Duration(e.MaxSession)*time.Second {
+		if out.Delegated, err = s.trusted(e, r); err != nil {
+			return err
+		}
+		if r.Duration > time.Duration(e.MaxSession)*time.Second { // which nobody learns of a role that does not trust them
 			return fleet.Invalid("", "", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.").WithCode("ValidationError")
 		}
-		out.Delegated, err = s.trusted(e, r)
-		return err
+		return nil
 	})
 	if err != nil {
 		return Session{}, err

@@ -43,7 +43,7 @@ func (s *Service) AssumeRole(ctx context.Context, caller *fleet.Caller, r Assume
 		return Session{}, fleet.Invalid("", "", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining").WithCode("ValidationError")
 	}
 	scope := fleet.Scope{Account: a.Account, Region: caller.Scope.Region}
-	policies, err := s.narrowing(ctx, scope, r.Policy, r.PolicyARNs)
+	policies, err := narrowing(r.Policy, r.PolicyARNs)
 	if err != nil {
 		return Session{}, err
 	}
@@ -72,6 +72,9 @@ func (s *Service) AssumeRole(ctx context.Context, caller *fleet.Caller, r Assume
 		return Session{}, err
 	}
 	if err := s.mayAssume(ctx, caller, request, out.Delegated || a.Account != caller.Scope.Account); err != nil {
+		return Session{}, err
+	}
+	if err := s.attachable(ctx, scope, r.PolicyARNs); err != nil {
 		return Session{}, err
 	}
 	return out, nil
@@ -123,8 +126,8 @@ func inherit(caller *fleet.Caller, r AssumeRequest) AssumeRequest {
 	return r
 }
 
-// narrowing checks the policies that shall narrow a session.
-func (s *Service) narrowing(ctx context.Context, scope fleet.Scope, document string, arns []string) ([]string, error) {
+// narrowing puts together the policies that shall narrow a session.
+func narrowing(document string, arns []string) ([]string, error) {
 	var out []string
 	if document != "" {
 		if _, err := policy.Parse(document, policy.Identity); err != nil {
@@ -135,7 +138,13 @@ func (s *Service) narrowing(ctx context.Context, scope fleet.Scope, document str
 		}
 		out = append(out, document)
 	}
-	err := s.db.View(ctx, func(tx *store.Tx) error {
+	return append(out, arns...), nil
+}
+
+// attachable fails if the account lacks one of the managed policies. It is asked once a role of the account has trusted somebody:
+// others must not learn which policies there are.
+func (s *Service) attachable(ctx context.Context, scope fleet.Scope, arns []string) error {
+	return s.db.View(ctx, func(tx *store.Tx) error {
 		for _, arn := range arns {
 			if _, err := managedDocument(tx, scope, arn); err != nil {
 				return err
@@ -143,7 +152,6 @@ func (s *Service) narrowing(ctx context.Context, scope fleet.Scope, document str
 		}
 		return nil
 	})
-	return append(out, arns...), err
 }
 
 // SessionToken gives an IAM user temporary credentials with the user's own rights, less IAM and most of STS.
@@ -196,7 +204,7 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 	if r.Tags, r.Transitive, r.SourceIdentity, err = webTags(id.Claims); err != nil {
 		return Session{}, id, err
 	}
-	policies, err := s.narrowing(ctx, scope, r.Policy, r.PolicyARNs)
+	policies, err := narrowing(r.Policy, r.PolicyARNs)
 	if err != nil {
 		return Session{}, id, err
 	}
@@ -214,6 +222,9 @@ func (s *Service) AssumeWebIdentity(ctx context.Context, region string, token fl
 		Principal: policy.Principal{Federated: federated}, Action: "sts:AssumeRoleWithWebIdentity", Policies: policies, Federation: &fed, Context: where,
 		Tags: r.Tags, Transitive: r.Transitive, Source: r.SourceIdentity})
 	if err != nil {
+		return Session{}, id, err
+	}
+	if err := s.attachable(ctx, scope, r.PolicyARNs); err != nil {
 		return Session{}, id, err
 	}
 	if err := id.StillHolds(ctx); err != nil {

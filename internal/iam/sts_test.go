@@ -117,14 +117,38 @@ func TestARoleThatDoesNotExistLooksLikeOneThatRefuses(t *testing.T) {
 	w := newWorld(t)
 	ada := w.user(here, "ada", "Allow sts:* *")
 	w.role(there, "closed", trustAWS(abroad))
-	texts := map[string]string{}
-	for _, name := range []string{"closed", "absent"} {
-		_, err := w.AssumeRole(t.Context(), ada, AssumeRequest{RoleARN: there.IAM("role/" + name), Name: "session"})
-		w.refused(err, fleet.KindDenied, there.IAM("role/"+name))
-		texts[name] = text(err)[:40]
+	for name, r := range map[string]AssumeRequest{"as it comes": {}, "for longer than a role allows": {Duration: 12 * time.Hour},
+		"narrowed by a policy that may be there": {PolicyARNs: []string{there.IAM("policy/p")}}} {
+		texts := map[string]string{}
+		for _, role := range []string{"closed", "absent"} {
+			r.RoleARN, r.Name = there.IAM("role/"+role), "session"
+			_, err := w.AssumeRole(t.Context(), ada, r)
+			w.refused(err, fleet.KindDenied, r.RoleARN)
+			texts[role] = text(err)[:40]
+		}
+		if texts["closed"] != texts["absent"] {
+			t.Errorf("%s: %q", name, texts)
+		}
 	}
-	if texts["closed"] != texts["absent"] {
-		t.Errorf("%q", texts)
+}
+
+// TestPoliciesOfOthersAreNotTold: whom no role trusts hears the same of a managed policy that is there and of one that is not.
+func TestPoliciesOfOthersAreNotTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ada := w.user(here, "ada", "Allow sts:* *")
+	role := w.role(there, "closed", trustAWS(abroad))
+	_, err := w.CreatePolicy(t.Context(), there, Entity{Name: "kept"}, document("Allow iot:* *"))
+	w.ok(err)
+	w.token["guest"] = WebIdentity{Issuer: "issuer.example", Federation: fleet.Federation{Audience: "app", Subject: "ida"}}
+	_, err = w.CreateProvider(t.Context(), there, "https://issuer.example", []string{"app"}, nil, nil)
+	w.ok(err)
+	for _, policy := range []string{"kept", "absent"} {
+		r := AssumeRequest{RoleARN: role, Name: "session", PolicyARNs: []string{there.IAM("policy/" + policy)}}
+		_, err := w.AssumeRole(t.Context(), ada, r)
+		w.refused(err, fleet.KindDenied, role)
+		_, _, err = w.AssumeWebIdentity(fleet.WithCaller(t.Context(), &fleet.Caller{}), there.Region, "guest", r)
+		w.refused(err, fleet.KindDenied, "Not authorized to perform sts:AssumeRoleWithWebIdentity")
 	}
 }
 

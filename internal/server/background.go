@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -178,8 +179,13 @@ func (s *Server) renew(ctx context.Context) {
 // domain configurations.
 func (s *Server) serverNames(ctx context.Context) (names []string, err error) {
 	err = s.db.Tx(ctx, func(tx *store.Tx) error { // by the writer, as openSite
-		if names, err = tx.CustomPoolDomains(); err != nil {
+		pages, err := tx.CustomPoolDomains()
+		if err != nil {
 			return err
+		}
+		names = nil
+		for _, d := range pages {
+			names = append(names, d.Domain)
 		}
 		domains, err := tx.AllDomains()
 		for _, d := range domains {
@@ -203,6 +209,11 @@ func (s *Server) endpointNames() (names []string) {
 		}
 	}
 	return names
+}
+
+// ownName reports whether a host name is the server's own, or of those that it gives accounts as endpoints.
+func (s *Server) ownName(host string) bool {
+	return slices.Contains(s.site.names(), host) || slices.ContainsFunc(s.endpointNames(), func(pattern string) bool { return strings.HasSuffix(host, pattern[1:]) })
 }
 
 // domainsChanged has renew look at the names again.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/userpool"
 )
 
@@ -61,5 +62,21 @@ func TestADomainOfItsOwnIsServedUnderItsName(t *testing.T) {
 	if status, body := get("localhost", "/"+pool.ID+"/.well-known/openid-configuration"); status != 200 ||
 		!strings.Contains(body, `"authorization_endpoint":"https://auth.example.com:`+strconv.Itoa(s.site.HTTPSPort)+`/oauth2/authorize"`) {
 		t.Errorf("openid-configuration: %d %s", status, body)
+	}
+}
+
+// TestNamesOfTheServerAreNoUserPools: neither its own nor those that it gives accounts as endpoints.
+func TestNamesOfTheServerAreNoUserPools(t *testing.T) {
+	t.Parallel()
+	s := &Server{cfg: Config{EndpointDomain: "iot.example"}, site: site{Host: "iot.lan", Scope: fleet.Scope{Region: "us-east-1"}, Regions: []string{"eu-west-1"}}}
+	for host, own := range map[string]bool{"iot.lan": true, "credentials.iot.lan": true, "localhost": true, "abcdefghijklmn-ats.iot.us-east-1.iot.example": true,
+		"abcdefghijklmn.credentials.iot.eu-west-1.iot.example": true, "auth.iot.lan": false, "auth.iot.example": false, "a.iot.ap-south-1.iot.example": false} {
+		if s.ownName(host) != own {
+			t.Errorf("%s: %v", host, !own)
+		}
+	}
+	s.cfg.EndpointDomain = ""
+	if s.ownName("a.iot.us-east-1.iot.example") {
+		t.Error("a server without endpoint-domain has names of endpoints")
 	}
 }

@@ -257,7 +257,7 @@ func (s *Server) openRules(ctx context.Context) error {
 	if s.userpools, err = userpool.New(userpool.Config{Federation: federation.New(federation.Config{HTTP: s.egress, Tokens: s.issuers, Clock: s.clock}),
 		Store: s.db, Sealer: sealer, Keys: s.keys, Roles: s.iam, Delivery: way, OnMessage: s.metrics.Message, Functions: triggerCalls{s}, OnTrigger: s.metrics.Trigger,
 		OnSignInRefused: s.signInRefused,
-		Issuer:          s.site.baseURL(), Clock: s.clock, Log: s.log, Trusted: s.strangers.trusted, OnRefuse: s.metrics.Refused, OnProof: s.strangers.proven,
+		Issuer:          s.site.baseURL(), OwnName: s.ownName, Clock: s.clock, Log: s.log, Trusted: s.strangers.trusted, OnRefuse: s.metrics.Refused, OnProof: s.strangers.proven,
 		Arithmetic: s.cfg.SignIns, Waiting: unbound(s.cfg.SignInsWaiting), FailuresPerMinute: s.cfg.Guesses, SignUpsPerMinute: s.cfg.SignUps}); err != nil {
 		return err
 	}

@@ -38,9 +38,10 @@ func (tx *Tx) PoolDomains(s fleet.Scope, pool string) ([]PoolDomain, error) {
 		s.Account, s.Region, pool)
 }
 
-// CustomPoolDomains lists the host names of all scopes at which pools have their pages.
-func (tx *Tx) CustomPoolDomains() ([]string, error) {
-	return all(tx, scanString, `SELECT domain FROM user_pool_domains WHERE custom = 1 ORDER BY domain`)
+// CustomPoolDomains lists the host names of all scopes at which pools have their pages. They are few: the server's certificate
+// has them all.
+func (tx *Tx) CustomPoolDomains() ([]PoolDomain, error) {
+	return all(tx, scanPoolDomain, `SELECT `+poolDomainColumns+` FROM user_pool_domains WHERE custom = 1 ORDER BY domain`)
 }
 
 // CreatePoolDomain adds a domain. It fails with KindExists if any pool has it.

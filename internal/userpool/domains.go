@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,7 +75,7 @@ func (s *Service) checkDomain(d Domain) error {
 	switch {
 	case d.Custom && !hostForm.MatchString(d.Name):
 		return invalid("Custom domain is not a valid subdomain: it must be a host name such as auth.example.com.")
-	case d.Custom && (d.Name == host || d.Name == "localhost" || strings.HasSuffix(d.Name, ".localhost")):
+	case d.Custom && (d.Name == host || d.Name == "localhost" || strings.HasSuffix(d.Name, ".localhost") || s.cfg.OwnName != nil && s.cfg.OwnName(d.Name)):
 		return invalid("The host name " + d.Name + " is this server's own: choose a prefix, or another host name that leads here.")
 	case !d.Custom && strings.Contains(d.Name, "."):
 		return invalid("A domain prefix has no dots. For a host name give CustomDomainConfig.")
@@ -87,7 +88,41 @@ func (s *Service) checkDomain(d Domain) error {
 	return nil
 }
 
-// CreateDomain gives a pool a domain; it may have one prefix and one host name.
+// Bounds of host names, as of domain configurations: each handshake carries a certificate that has those of all accounts.
+const (
+	maxHostNames      = 10 // of an account
+	maxHostNamesInAll = 100
+)
+
+// checkHostName refuses a host name that devices of some account come to, and one more than there may be.
+func checkHostName(tx *store.Tx, d Domain) error {
+	devices, err := tx.AllDomains()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(devices, func(c store.ScopedDomain) bool { return c.Domain == d.Name }) {
+		return invalid("The host name " + d.Name + " is in use on this server.")
+	}
+	pages, err := tx.CustomPoolDomains()
+	if err != nil {
+		return err
+	}
+	own := 0
+	for _, p := range pages {
+		if p.Scope == d.Scope {
+			own++
+		}
+	}
+	switch {
+	case own >= maxHostNames:
+		return overLimit(fmt.Sprintf("The user pools of an account have %d host names at most.", maxHostNames))
+	case len(pages) >= maxHostNamesInAll:
+		return overLimit(fmt.Sprintf("The user pools of all accounts of this server have %d host names at most, which its certificate names.", maxHostNamesInAll))
+	}
+	return nil
+}
+
+// CreateDomain gives a pool a domain; it may have one prefix and one host name. A host name must be nobody else's on this server.
 func (s *Service) CreateDomain(ctx context.Context, d Domain) error {
 	if err := s.checkDomain(d); err != nil {
 		return err
@@ -108,6 +143,11 @@ func (s *Service) CreateDomain(ctx context.Context, d Domain) error {
 		for _, other := range have {
 			if other.Custom == d.Custom {
 				return invalid("User pool already has a domain configured.")
+			}
+		}
+		if d.Custom {
+			if err := checkHostName(tx, d); err != nil {
+				return err
 			}
 		}
 		if err := tx.CreatePoolDomain(row); isExists(err) {

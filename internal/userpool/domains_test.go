@@ -2,11 +2,13 @@ package userpool
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/imprint-iot/imprint/internal/fleet"
+	"github.com/imprint-iot/imprint/internal/store"
 )
 
 func TestDomains(t *testing.T) {
@@ -43,6 +45,51 @@ func TestDomains(t *testing.T) {
 	ok(t, w.DeleteDomain(ctx, scope, p.ID, "auth.example.com"))
 	wantError(t, w.DeleteDomain(ctx, scope, p.ID, "plant"), "InvalidParameterException", "No such domain or user pool exists.")
 	ok(t, w.DeletePool(ctx, scope, p.ID))
+}
+
+// TestAHostNameIsNobodyElses: neither one to which devices of another account come, nor one of the server's beside its host.
+func TestAHostNameIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t, func(c *Config) { c.OwnName = func(host string) bool { return host == "credentials.iot.lan" } })
+	p := w.pool(Settings{})
+	other := fleet.Scope{Account: "999999999999", Region: scope.Region}
+	ok(t, w.db.Tx(ctx, func(tx *store.Tx) error {
+		return tx.CreateDomain(other, fleet.DomainConfiguration{Name: "own", Domain: "iot.example.com", Enabled: true})
+	}))
+	for name, text := range map[string]string{"iot.example.com": "The host name iot.example.com is in use on this server.",
+		"credentials.iot.lan": "The host name credentials.iot.lan is this server's own: choose a prefix, or another host name that leads here."} {
+		wantError(t, w.CreateDomain(ctx, Domain{Scope: scope, Name: name, PoolID: p.ID, Custom: true}), "InvalidParameterException", text)
+	}
+}
+
+// TestHostNamesAreFew: all of them are in the certificate that every device gets.
+func TestHostNamesAreFew(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t)
+	p := w.pool(Settings{})
+	fill := func(of fleet.Scope, label string, n int) {
+		t.Helper()
+		ok(t, w.db.Tx(ctx, func(tx *store.Tx) error {
+			for i := range n {
+				name := fmt.Sprintf("%s%d.example.com", label, i)
+				if err := tx.CreatePoolDomain(store.PoolDomain{Scope: of, Domain: name, Pool: label, Custom: true, Settings: "{}"}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	one := Domain{Scope: scope, Name: "auth.example.com", PoolID: p.ID, Custom: true}
+	fill(scope, "ours", 9)
+	ok(t, w.CreateDomain(ctx, one))
+	q := w.pool(Settings{})
+	wantError(t, w.CreateDomain(ctx, Domain{Scope: scope, Name: "more.example.com", PoolID: q.ID, Custom: true}), "LimitExceededException", "")
+	ok(t, w.CreateDomain(ctx, Domain{Scope: scope, Name: "prefix", PoolID: q.ID}))
+	ok(t, w.DeleteDomain(ctx, scope, p.ID, one.Name))
+	fill(fleet.Scope{Account: "999999999999", Region: scope.Region}, "theirs", 91)
+	wantError(t, w.CreateDomain(ctx, one), "LimitExceededException", "")
 }
 
 func TestAFormTokenIsGoodForOneBrowserAndOnePool(t *testing.T) {

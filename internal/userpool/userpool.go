@@ -62,6 +62,8 @@ type Config struct {
 	// Issuer is the public origin, for example https://iot.lan:8443, without a final slash. The issuer of a pool's tokens is
 	// Issuer + "/" + pool id.
 	Issuer string
+	// OwnName, if set, reports whether a host name is the server's own, beside that of Issuer: no pool gets it.
+	OwnName func(host string) bool
 
 	Clock fleet.Clock  // optional
 	Log   *slog.Logger // optional

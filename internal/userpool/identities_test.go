@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/egress"
 	"github.com/imprint-iot/imprint/internal/federation"
 	"github.com/imprint-iot/imprint/internal/jwt"
 	"github.com/imprint-iot/imprint/internal/store"
@@ -42,6 +43,17 @@ func (w *world) arrives(c *Client, i *IdentityProvider, id federation.Identity) 
 
 func somebody(subject string, claims jwt.Claims) federation.Identity {
 	return federation.Identity{Subject: subject, Claims: claims}
+}
+
+// TestWhereAProviderWouldBeIsNotTold: whoever may name providers must not learn where names lead in the server's own network.
+func TestWhereAProviderWouldBeIsNotTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) {
+		c.Federation = federation.New(federation.Config{HTTP: must(egress.New(egress.Config{}))(t), Clock: c.Clock})
+	})
+	i := IdentityProvider{Name: "Corp", Provider: federation.Provider{Type: federation.TypeSAML, Details: map[string]string{"MetadataURL": "https://localhost:1/metadata"}}}
+	_, err := w.CreateProvider(t.Context(), scope, w.pool(Settings{}).ID, i)
+	wantError(t, err, "InvalidParameterException", "The identity provider could not be reached: the SAML metadata at https://localhost:1/metadata")
 }
 
 func TestProvidersAreKept(t *testing.T) {

@@ -3,6 +3,7 @@ package userpool
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -157,14 +158,19 @@ func checkProviderName(providerType, name string) error {
 	return nil
 }
 
-// resolve asks a provider what must be known of it.
+// resolve asks a provider what must be known of it. Why it could not be asked stands in the log: where names lead in the server's
+// own network is nothing that administrators of pools may learn.
 func (s *Service) resolve(ctx context.Context, p *federation.Provider) error {
 	if s.cfg.Federation == nil {
 		return notOffered("Sign-in at other identity providers")
 	}
 	if err := s.cfg.Federation.Resolve(ctx, p); err != nil {
 		s.log.WarnContext(ctx, "an identity provider cannot be used", "type", p.Type, "error", err)
-		return invalid(err.Error())
+		var e *federation.Error
+		if !errors.As(err, &e) {
+			return err
+		}
+		return invalid(e.Msg)
 	}
 	return nil
 }

@@ -3,9 +3,10 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
+	"hash/maphash"
 	"net"
 	"net/http"
 	"slices"
@@ -25,13 +26,14 @@ import (
 type functionAPI struct {
 	*Server
 	standIn func() (*pki.StandIn, error) // made when the first function runs: most servers have none
+	seed    maphash.Seed                 // of addresses
 	conns   chan net.Conn
 	closed  chan struct{}
 	end     func()
 }
 
 func newFunctionAPI(s *Server) *functionAPI {
-	f := &functionAPI{Server: s, conns: make(chan net.Conn), closed: make(chan struct{})}
+	f := &functionAPI{Server: s, seed: maphash.MakeSeed(), conns: make(chan net.Conn), closed: make(chan struct{})}
 	f.standIn = sync.OnceValues(func() (*pki.StandIn, error) { return pki.NewStandIn(s.clock) })
 	f.end = sync.OnceFunc(func() { close(f.closed) })
 	return f
@@ -85,7 +87,7 @@ func functionHosts(region string) []string {
 
 // Serve implements function.API.
 func (f *functionAPI) Serve(c net.Conn, code function.Code) {
-	conn := &functionConn{Conn: c, address: functionAddress(code.ARN), names: functionHosts(scopeOfFunction(code.ARN).Region)}
+	conn := &functionConn{Conn: c, address: f.address(code.ARN), names: functionHosts(scopeOfFunction(code.ARN).Region)}
 	select {
 	case f.conns <- conn:
 	case <-f.closed:
@@ -103,14 +105,13 @@ type functionConn struct {
 // RemoteAddr implements net.Conn.
 func (c *functionConn) RemoteAddr() net.Addr { return c.address }
 
-// functionAddress is where requests of a function come from, as budgets and traces see it. Not loopback, which may be listed as a
-// proxy or as trusted, and not the same for all, or one could use up the budgets of the others: an address of RFC 3849, which
-// nobody else has.
-func functionAddress(arn string) net.Addr {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(arn))
-	ip := slices.Concat(net.IP{0x20, 0x01, 0x0d, 0xb8}, h.Sum(nil), make(net.IP, 8))
-	ip[15] = 1
+// address is where requests of a function come from, as budgets and traces see it. Not loopback, which may be listed as a proxy
+// or as trusted, and not the same for all, or one could use up the budgets of the others: an address of RFC 3849, which nobody
+// else has. Without the seed somebody could look for a name of a function with the address of another account's.
+func (f *functionAPI) address(arn string) net.Addr {
+	ip := net.IP{0x20, 0x01, 0x0d, 0xb8}
+	ip = binary.BigEndian.AppendUint32(ip, uint32(maphash.String(f.seed, arn)))
+	ip = append(ip, 0, 0, 0, 0, 0, 0, 0, 1)
 	return &net.TCPAddr{IP: ip}
 }
 
@@ -153,7 +154,7 @@ func (f *functionAPI) Close() error {
 }
 
 // Addr implements net.Listener.
-func (f *functionAPI) Addr() net.Addr { return functionAddress("") }
+func (f *functionAPI) Addr() net.Addr { return f.address("") }
 
 // serviceSession makes credentials of a role that trusts a service, which acts for the resource source.
 func (s *Server) serviceSession(ctx context.Context, scope fleet.Scope, role, service, source, name string, d time.Duration) (iam.Session, error) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"database/sql"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/imprint-iot/imprint/internal/client"
 	"github.com/imprint-iot/imprint/internal/server/porttest"
+	"github.com/imprint-iot/imprint/internal/store"
 	"github.com/imprint-iot/imprint/internal/store/storetest"
 )
 
@@ -144,6 +146,31 @@ func TestAServerOutlivesItsDatabase(t *testing.T) {
 	made.use(t, s, c)
 	if text := log.String(); strings.Count(text, "can't be reached") != 1 || strings.Count(text, "can be reached again") != 1 {
 		t.Errorf("the log says\n%s", text)
+	}
+}
+
+// A server that stood still while another one had its database ends, so that it is started again.
+func TestAServerThatWasOvertakenFails(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	s := startServer(t, onPostgres(folder(t), url))
+	raw, err := sql.Open("pgx", url)
+	noError(t, err)
+	defer raw.Close()
+	for another := (*store.DB)(nil); another == nil; { // it may have written, and be there again
+		_, err := raw.ExecContext(t.Context(), `SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+			WHERE l.locktype = 'advisory' AND d.datname = current_database()`)
+		noError(t, err)
+		if another, err = store.Open(t.Context(), store.Config{URL: url + "&lock_timeout=1s", Alone: true}); err == nil {
+			noError(t, another.Close())
+		}
+	}
+	s.ready(t.Context()) // asks the store to write
+	select {
+	case err := <-s.Failed():
+		contains(t, err, "start this one again")
+	case <-time.After(patience):
+		t.Error("the server goes on")
 	}
 }
 

@@ -157,7 +157,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"), Command: s.cfg.MasterKeyCmd}); err != nil {
 		return err
 	}
-	if s.db, err = s.cfg.DatabaseURL.open(ctx, s.cfg.Data, store.Config{Clock: s.clock, Log: s.log, OnWrite: s.metrics.Write, OnCommit: s.commitDone}); err != nil {
+	if s.db, err = s.cfg.DatabaseURL.open(ctx, s.cfg.Data, store.Config{Clock: s.clock, Log: s.log, OnWrite: s.written, OnCommit: s.commitDone}); err != nil {
 		return err
 	}
 	s.recorder = trace.NewRecorder(trace.RecorderConfig{Save: s.db.SaveTraces, Log: s.log, Clock: s.clock,
@@ -167,6 +167,17 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	}
 	s.ports.devices, s.site.CertPort, err = s.site.listen(strconv.Itoa(int(s.cfg.CertPort)))
 	return err
+}
+
+// written hears what became of a write.
+func (s *Server) written(took time.Duration, err error) {
+	s.metrics.Write(took, err)
+	if errors.Is(err, store.ErrOvertaken) {
+		select {
+		case s.failed <- err:
+		default: // it is known
+		}
+	}
 }
 
 func (s *Server) openKeys(ctx context.Context) error {
@@ -330,7 +341,7 @@ func (s *Server) report(err error) {
 	}
 }
 
-// Failed tells when a listener has failed: the server is of no use any more.
+// Failed tells when a listener has failed, or another server has had the database: this one is of no use any more.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 // Env is what clients need to know of the server. It holds a key only on loopback.

@@ -20,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+
+	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // oldestPostgres is the first version that the tests run on.
@@ -61,7 +63,8 @@ func postgresFault(err error) fault {
 	}
 	var n net.Error
 	if errors.As(err, &n) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, driver.ErrBadConn) ||
-		errors.As(err, new(*pgconn.ConnectError)) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errNotAlone) {
+		errors.As(err, new(*pgconn.ConnectError)) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errNotAlone) ||
+		errors.Is(err, ErrOvertaken) {
 		return faultGone
 	}
 	return faultOther
@@ -75,14 +78,21 @@ func (db *DB) openPostgres(ctx context.Context, c Config) error {
 		return fmt.Errorf("opening store: the database's URL: %w; it looks like postgres://USER:PASSWORD@HOST:5432/DATABASE", err)
 	}
 	db.engine = postgres()
-	var alone []stdlib.OptionOpenDB
+	var owner owner
+	var options []stdlib.OptionOpenDB
 	if c.Alone {
-		alone = append(alone, stdlib.OptionAfterConnect(beAlone))
+		options = append(options, stdlib.OptionAfterConnect(owner.connected))
 	}
 	seen := &outage{log: db.log}
-	db.writing = patient{stdlib.GetConnector(*cfg, alone...), seen}
+	db.writing = patient{stdlib.GetConnector(*cfg, options...), seen}
 	db.reading = patient{stdlib.GetConnector(*cfg), seen}
-	if err := db.prepare(ctx, preparePostgres); err != nil {
+	err = db.prepare(ctx, preparePostgres)
+	if err == nil && c.Alone {
+		if err = owner.sign(ctx, db.writes); err != nil {
+			db.writes.drop()
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("opening store in database %q on %s: %w%s", cfg.Database, net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))), err, cure(err))
 	}
 	return nil
@@ -165,20 +175,49 @@ func cure(err error) string {
 	return ""
 }
 
-// beAlone takes a lock that ends with the connection. It waits a little (lock_timeout) for a store whose process has just ended.
-func beAlone(ctx context.Context, conn *pgx.Conn) error {
+// An owner is a store that is alone. What its process knows of the database (sessions, compiled policies) holds as long as
+// nobody else writes there: one that has lost its connection may go on, unless another owner was there meanwhile.
+type owner struct{ id string } // "": it has not signed yet
+
+// ownerSetting has the id of the last owner.
+const ownerSetting = "owner"
+
+// connected takes a lock that ends with the connection. It waits a little (lock_timeout) for a store whose process has just
+// ended.
+func (o *owner) connected(ctx context.Context, conn *pgx.Conn) error {
 	const mine = migrationLockKey + 1
 	_, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(mine))
-	if err == nil {
-		return nil
-	}
 	if e := (*pgconn.PgError)(nil); errors.As(err, &e) && e.Code == "55P03" { // lock not available
 		err = errNotAlone
+	}
+	if err == nil && o.id != "" {
+		var last string
+		err = conn.QueryRow(ctx, "SELECT value FROM settings WHERE name = $1", ownerSetting).Scan(&last)
+		if errors.Is(err, pgx.ErrNoRows) || err == nil && last != o.id {
+			err = ErrOvertaken
+		}
+	}
+	if err == nil {
+		return nil
 	}
 	return errors.Join(err, conn.Close(ctx))
 }
 
+// sign makes the store the last owner. s holds the lock.
+func (o *owner) sign(ctx context.Context, s *session) error {
+	id := fleet.NewUUID()
+	_, err := s.exec(ctx, `INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, ownerSetting, id)
+	if err == nil {
+		o.id = id
+	}
+	return err
+}
+
 var errNotAlone = errors.New("another imprint serve uses this database: stop it first")
+
+// ErrOvertaken is the error of all writes of a store that was alone, lost its connection and finds that another one was there
+// meanwhile. A new one has to be opened, by a process that has forgotten what was.
+var ErrOvertaken = errors.New("another imprint serve has used this database since this one lost its connection: start this one again")
 
 func preparePostgres(ctx context.Context, s *session) error {
 	var version int

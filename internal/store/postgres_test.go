@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store/storetest"
 )
 
@@ -25,6 +26,32 @@ func TestADatabaseThatIsWantedAloneIsHadOnce(t *testing.T) {
 	must(t, first.Close())
 	openWith(t, Config{URL: url, Alone: true})
 	openWith(t, Config{URL: url}) // who does not mind
+}
+
+// A process that stood still may find that another one has had the database meanwhile, and has ended: then what it knows is old.
+func TestAStoreThatWasOvertakenWritesNoMore(t *testing.T) {
+	t.Parallel()
+	url := storetest.Postgres(t)
+	first := openWith(t, Config{URL: url, Alone: true})
+	raw := direct(t, first)
+	disconnect := func() {
+		t.Helper()
+		_, err := raw.Exec(`SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+			WHERE l.locktype = 'advisory' AND d.datname = current_database()`)
+		must(t, err)
+	}
+	must(t, first.Tx(t.Context(), increment))
+	disconnect()
+	must(t, first.Tx(t.Context(), increment)) // nobody was there
+	disconnect()
+	second := openWith(t, Config{URL: url, Alone: true})
+	must(t, second.Tx(t.Context(), increment))
+	must(t, second.Close())
+	err := first.Tx(t.Context(), increment)
+	if fleet.KindOf(errOr(err)) != fleet.KindUnavailable || !errors.Is(err, ErrOvertaken) {
+		t.Errorf("the first store again: %v", err)
+	}
+	wantSetting(t, openWith(t, Config{URL: url, Alone: true}), "count", "3")
 }
 
 func TestAWrongURLIsNamedWithoutItsPassword(t *testing.T) {

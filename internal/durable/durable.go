@@ -129,6 +129,18 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// SyncFile makes durable what somebody has written to a file, and its name.
+func SyncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
 // MakeDir makes a folder that only its owner can read, and those above it. One that is there stays as it is.
 func MakeDir(dir string) error {
 	dir = filepath.Clean(dir)

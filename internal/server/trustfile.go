@@ -6,21 +6,22 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/imprint-iot/imprint/internal/durable"
 	"github.com/imprint-iot/imprint/internal/fleet"
 )
 
 // keepRoots writes keys to a file that only its owner can read, durably. It never overwrites: what stands there may be the only
-// copy of other keys. The same content from an attempt that was cut is fine.
+// copy of other keys. What an attempt that was cut has written is fine: it ends in the keys that were not removed yet.
 func keepRoots(file string, keys fleet.Secret) error {
 	err := durable.CreateFile(file, []byte(keys.Reveal()), 0o600)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	kept, err := ReadRootsFile(file)
-	if err == nil && kept == keys {
-		return nil
+	if err == nil && keys != "" && strings.HasSuffix(kept.Reveal(), keys.Reveal()) {
+		return durable.SyncFile(file) // before the cut it may not have been
 	}
 	return fmt.Errorf("%s exists and holds something else: name a new file", file)
 }

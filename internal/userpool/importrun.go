@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/store"
 )
 
@@ -87,7 +88,7 @@ func (w *importWork) round() (busy bool, err error) {
 		}
 		busy = true
 		if err := m.step(); err != nil {
-			m.failed()
+			m.failed(err)
 			failures = append(failures, err)
 		}
 	}
@@ -104,8 +105,14 @@ type importer struct {
 	lines   []importLine  // read, and not done yet
 	alone   int           // of them, that go one by one, since a transaction of several has failed
 	tries   int           // in vain, of what is next
+	faults  int           // of these, that may be the next line's
 	rest    time.Time     // until when it is left alone
 }
+
+// A lineFault is an error at a line. Others, as of a full disk or a database that is away, are no line's.
+type lineFault struct{ error }
+
+func (f lineFault) Unwrap() error { return f.error }
 
 // errImportMoved says that somebody else has changed a job meanwhile.
 var errImportMoved = errors.New("the job was changed meanwhile")
@@ -170,11 +177,14 @@ func (m *importer) open() error {
 }
 
 // failed lets a job rest after an error, and the line that may be its cause come alone next time.
-func (m *importer) failed() {
+func (m *importer) failed(err error) {
 	m.tries++
+	if errors.As(err, new(lineFault)) {
+		m.faults++
+	}
 	m.rest = m.s.now().Add(min(time.Second<<min(m.tries, 10), longestRest))
 	if m.alone == 0 && len(m.lines) > 1 {
-		m.alone, m.tries = len(m.lines), 0
+		m.alone, m.tries, m.faults = len(m.lines), 0, 0
 	}
 }
 
@@ -201,13 +211,13 @@ func (m *importer) apply() error {
 		one := lineUser{importLine: line}
 		switch {
 		case line.blank():
-		case len(lines) == 1 && m.tries >= importTries:
+		case len(lines) == 1 && m.faults >= importTries:
 			one.why = "The user could not be imported due to an internal error."
 		default:
 			one.user, err = p.importUser(m.columns, line, now)
 			var mine bool
 			if one.why, mine = importWhy(err); err != nil && !mine {
-				return err
+				return lineFault{err}
 			}
 		}
 		if rows += 4 + len(one.user.Attributes); rows > importRows && len(list) > 0 {
@@ -227,13 +237,16 @@ func (m *importer) apply() error {
 	for done < len(m.lines) && m.lines[done].Number <= job.Line {
 		done++
 	}
-	m.job, m.lines, m.alone, m.tries = job, m.lines[done:], max(m.alone-done, 0), 0
+	m.job, m.lines, m.alone, m.tries, m.faults = job, m.lines[done:], max(m.alone-done, 0), 0, 0
 	return nil
 }
 
-// applyImport makes users of lines, counts them, and moves the job behind the last line that the transaction had time for.
+// applyImport makes users of lines, counts them, and moves the job behind the last line that the transaction had time for. An
+// error at one of them is a lineFault.
 func (s *Service) applyImport(ctx context.Context, job store.PoolImport, list []lineUser) (next store.PoolImport, err error) {
+	var atLine bool
 	err = s.tx(ctx, func(tx *store.Tx) error {
+		atLine = false
 		p, old, err := stillImporting(tx, job)
 		if err != nil {
 			return err
@@ -247,10 +260,12 @@ func (s *Service) applyImport(ctx context.Context, job store.PoolImport, list []
 				break
 			}
 			if !one.blank() {
+				atLine = true
 				outcome, why, err := p.importOne(tx, one)
 				if err != nil {
 					return err
 				}
+				atLine = false
 				entries = addEntry(entries, one.Number, outcome, why)
 				switch outcome {
 				case LineSucceeded:
@@ -271,6 +286,9 @@ func (s *Service) applyImport(ctx context.Context, job store.PoolImport, list []
 		}
 		return tx.UpdatePoolImport(old, next)
 	})
+	if err != nil && atLine && fleet.KindOf(err) != fleet.KindUnavailable {
+		err = lineFault{err}
+	}
 	return next, err
 }
 

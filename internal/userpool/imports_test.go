@@ -298,6 +298,29 @@ func TestALineThatCannotBeStoredEndsNoImport(t *testing.T) {
 	}
 }
 
+// While the store takes nothing, as on a full disk, no line is at fault, however often the first one is tried.
+func TestAStoreThatTakesNothingIsNoFaultOfALine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.importPool()
+	job := w.startImport(p, importFile(p, 10))
+	node := w.node()
+	w.onStatement.Store(new(func(s string) {
+		if strings.HasPrefix(s, "UPDATE pool_imports ") {
+			panic("out of order")
+		}
+	}))
+	for range 10 {
+		_, _ = node.round()
+		w.pass(time.Minute)
+	}
+	w.onStatement.Store(nil)
+	w.workOn(node, enough)
+	if got := w.counts(p, job.ID); got != "Succeeded 10 0 0 Import Job Completed Successfully." {
+		t.Errorf("the job is %q, its log %v", got, w.log(p, job.ID, true, 10))
+	}
+}
+
 func TestWhatIsWrongWithAFileEndsItsImport(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

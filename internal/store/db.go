@@ -70,6 +70,8 @@ type DB struct {
 	closed  chan struct{} // closed by Close
 	once    sync.Once
 
+	undecided []Change // of commits that may have succeeded, or may yet; the writer's
+
 	due          chan struct{} // a checkpoint is; nil: not SQLite
 	commits      uint64        // the writer's
 	checkpointed chan struct{} // closed when no more checkpoints are made
@@ -160,8 +162,8 @@ type Change struct {
 }
 
 // Listen registers f to be called with the changes of each transaction after its commit and before Tx returns, so that
-// a cache or an open connection learns of a revocation before the revoker has its answer. f must be quick and must not
-// call Tx.
+// a cache or an open connection learns of a revocation before the revoker has its answer. Of a commit that may have
+// succeeded f hears at once, and again after the next one. f must be quick and must not call Tx.
 func (db *DB) Listen(f func([]Change)) {
 	db.listenMu.Lock()
 	defer db.listenMu.Unlock()

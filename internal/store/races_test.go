@@ -3,12 +3,14 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -313,6 +315,40 @@ func TestACommitThatMayHaveSucceededIsNotRepeated(t *testing.T) {
 	if fleet.KindOf(errOr(err)) != fleet.KindUnavailable {
 		t.Error(err)
 	}
+}
+
+// lostCommit is a transaction whose commit is done, and whose answer does not arrive.
+type lostCommit struct{ driver.Tx }
+
+func (t lostCommit) Commit() error { return errors.Join(t.Tx.Commit(), driver.ErrBadConn) }
+
+func TestListenersHearOfACommitThatMayHaveSucceeded(t *testing.T) {
+	t.Parallel()
+	db := openWith(t, Config{URL: storetest.Postgres(t)})
+	var heard atomic.Int64
+	db.Listen(func(changes []Change) { heard.Add(int64(len(changes))) })
+	begin, lost := db.engine.begin, false
+	db.engine.begin = func(ctx context.Context, s *session, write bool) (driver.Tx, error) {
+		tx, err := begin(ctx, s, write)
+		if err == nil && !lost {
+			tx, lost = lostCommit{tx}, true
+		}
+		return tx, err
+	}
+	err := db.Tx(t.Context(), func(tx *Tx) error {
+		tx.Changed(scopeA, ChangedPolicy, "lost")
+		return increment(tx)
+	})
+	if n := heard.Load(); fleet.KindOf(errOr(err)) != fleet.KindUnavailable || n != 1 {
+		t.Errorf("listeners heard of %d changes: %v", n, err)
+	}
+	for range 2 { // another may have changed nothing, since it was done
+		must(t, db.Tx(t.Context(), increment))
+		if n := heard.Load(); n != 2 {
+			t.Errorf("after the next commit listeners heard of %d changes", n)
+		}
+	}
+	wantSetting(t, db, "count", "3")
 }
 
 func TestAStoreRecoversWhenItsDatabaseIsBack(t *testing.T) {

@@ -86,7 +86,7 @@ func (db *DB) queue(ctx context.Context, body func(*Tx) error) error {
 			return errClosed
 		}
 	}
-	if err == nil {
+	if err == nil || errors.As(err, new(unsure)) { // whoever asks again may find nothing to change, and tell nobody
 		db.notify(j.changes)
 	}
 	return err
@@ -323,11 +323,16 @@ func (db *DB) attempt(first *job, next func() *job, careful bool) (jobs []*job, 
 		err = fmt.Errorf("committing: %w", err)
 		if db.engine.fault(err) == faultGone {
 			err = unsure{err}
+			for _, j := range jobs {
+				db.undecided = append(db.undecided, j.changes...)
+			}
 		}
 		return jobs, nil, err
 	}
 	db.expected.committed(jobs)
 	kept = true
+	db.notify(db.undecided) // it was the turn of this commit, so that theirs are over
+	db.undecided = nil
 	db.commitDone()
 	return jobs, results, nil
 }

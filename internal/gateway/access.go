@@ -233,8 +233,11 @@ func (g *Gateway) rightsAs(a *arrival, clientID, name string) (r rights, err err
 	who := a.who
 	err = g.Store.View(g.ctx, func(tx *store.Tx) error {
 		c, err := tx.Certificate(who.scope, who.principal)
-		if err != nil {
+		if fleet.KindOf(err) == fleet.KindNotFound {
 			return fleet.Denied("the certificate is registered no more").WithCode("CERTIFICATE_REFUSED")
+		}
+		if err != nil {
+			return err
 		}
 		if c.Status != fleet.Active {
 			return fleet.Denied("the certificate is %s", c.Status).WithCode("CERTIFICATE_REFUSED")

@@ -80,7 +80,8 @@ func (g *Gateway) recheckClaims(concerned func(*arrival) bool) {
 		ok, known := valid[s][id]
 		if !known {
 			err := g.Provision.CheckClaim(g.ctx, s, id)
-			ok = err == nil || fleet.KindOf(err) == fleet.KindInternal
+			kind := fleet.KindOf(err)
+			ok = err == nil || kind == fleet.KindInternal || kind == fleet.KindUnavailable // each request asks again
 			valid[s][id] = ok
 		}
 		if !ok {

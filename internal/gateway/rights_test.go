@@ -9,6 +9,7 @@ import (
 	"github.com/imprint-iot/imprint/internal/fleet"
 	"github.com/imprint-iot/imprint/internal/registry"
 	"github.com/imprint-iot/imprint/internal/store"
+	"github.com/imprint-iot/imprint/internal/store/storetest"
 )
 
 func persistent(p *packets.Packet) { p.Connect.Clean = false }
@@ -92,6 +93,29 @@ func TestPoliciesDependOnTheConnection(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While nobody can tell what a device may do it is not refused: its messages wait for it, and it comes again.
+func TestAStoreThatDoesNotAnswerRefusesNobody(t *testing.T) {
+	t.Parallel()
+	s := newSiteOn(t, func(c *store.Config) { c.URL = storetest.Postgres(t) }) // where nothing is remembered
+	s.open(s.device(allow("iot:*")), 5).Connected("lamp-1")
+	claim := s.open(s.claim("lamps"), 5).Connected("newcomer")
+	var access *deviceAccess
+	s.gw.mu.Lock()
+	for _, live := range s.gw.devices {
+		for access = range live {
+		}
+	}
+	s.gw.mu.Unlock()
+	check(t, s.db.Close())
+	access.stale.Store(true)
+	if err := access.Receive("t"); err == nil || fleet.KindOf(err) == fleet.KindDenied {
+		t.Errorf("a message for the device: %v", err)
+	}
+	s.gw.recheckClaims(func(*arrival) bool { return true })
+	claim.Ping()
+	claim.Want(packets.Pingresp)
 }
 
 // groups makes a chain of groups, the root first.

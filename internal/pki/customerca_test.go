@@ -151,9 +151,9 @@ func TestOurOwnCAsAreKnown(t *testing.T) {
 func FuzzCustomerCA(f *testing.F) {
 	key := ecKey(f, elliptic.P256())
 	ca := selfSigned(f, key, func(c *x509.Certificate) { c.SubjectKeyId = []byte("one") })
-	code := strings.Repeat("0", 64)
+	byRSA, code := selfSigned(f, rsaKey(), nil), strings.Repeat("0", 64)
 	for _, c := range []*x509.Certificate{ca, signed(f, ca, key, nil), signed(f, ca, key, func(c *x509.Certificate) { c.Subject.CommonName = code }),
-		signed(f, ca, key, func(c *x509.Certificate) { c.NotAfter = testNow.Add(-time.Minute) }), selfSigned(f, rsaKey(), nil),
+		signed(f, ca, key, func(c *x509.Certificate) { c.NotAfter = testNow.Add(-time.Minute) }), byRSA,
 		signed(f, ca, key, func(c *x509.Certificate) { c.NotBefore = testNow.Add(time.Minute) }),
 		selfSigned(f, key, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }), forged(f, ca, nil)} {
 		f.Add(CertificatePEM(c.Raw))
@@ -176,6 +176,14 @@ func FuzzCustomerCA(f *testing.F) {
 				t.Fatalf("a proof for %q", cert.Subject.CommonName)
 			}
 			_ = NameID(cert.RawIssuer)
+			id, err := Mirrored(cert, ca)
+			if errs[1] == nil && (err != nil || id == "" || id == fleet.CertificateID(cert.Raw)) {
+				t.Fatalf("the other form of a certificate by ECDSA: %q, %v", id, err)
+			}
+			errs = append(errs, err)
+			if id, err := Mirrored(cert, byRSA); id != "" || err != nil {
+				t.Fatalf("the other form of one by RSA: %q, %v", id, err)
+			}
 		}
 		for _, err := range errs {
 			if err != nil && fleet.KindOf(err) != fleet.KindInvalid {

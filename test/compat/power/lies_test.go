@@ -25,7 +25,9 @@ func TestTheseTestsSeeAServerThatDoesNotSync(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = p.survive(rec, rec.last(), losses(newRand(t))[0], lie{}, filepath.Join(dir, "left"))
+			err = rec.missed(func(cut int) error {
+				return p.survive(rec, cut, losses(newRand(t))[0], lie{}, filepath.Join(dir, "left"))
+			})
 			if err == nil {
 				t.Error("nobody missed it")
 			}

@@ -177,7 +177,7 @@ func TestRetainedMessagesAreReplacedDeletedAndKeptPerTopic(t *testing.T) {
 
 func TestMessagesOfAllScopesTogetherAreBounded(t *testing.T) {
 	t.Parallel()
-	s := serve(t, Config{TotalBytes: 2 * (&Message{Topic: "t", Payload: []byte("x")}).size()})
+	s := serve(t, Config{TotalBytes: 2 * (&Message{Topic: "t", Payload: []byte("x")}).Size()})
 	here, there := &peer{}, &peer{scope: fleet.Scope{Account: "210987654321", Region: "eu-central-1"}}
 	c := s.dial(here, 5).Connected("c", persistent)
 	c.Subscribe("t")

@@ -65,7 +65,7 @@ func chaos(t *testing.T, s *server) {
 
 func countRetained(sp *space) (n int64) {
 	for _, k := range sp.retained.topics {
-		n += k.message.size()
+		n += k.message.Size()
 	}
 	return n
 }

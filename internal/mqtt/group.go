@@ -83,7 +83,7 @@ func (g *group) enqueue(o outgoing) bool {
 	if len(g.queue) >= g.space.b.cfg.Queue {
 		g.dropExpired()
 	}
-	if len(g.queue) >= g.space.b.cfg.Queue || !g.space.reserve(o.message.size()) {
+	if len(g.queue) >= g.space.b.cfg.Queue || !g.space.reserve(o.message.Size()) {
 		g.space.b.dropped.Add(1)
 		g.drop(&o)
 		return false
@@ -103,7 +103,7 @@ func (g *group) dropExpired() {
 		if !o.message.expired(now) {
 			return false
 		}
-		g.space.release(o.message.size())
+		g.space.release(o.message.Size())
 		g.drop(&o)
 		return true
 	})
@@ -131,7 +131,7 @@ func (g *group) takeBack(o outgoing) {
 	if g.gone {
 		return
 	}
-	g.space.hold(o.message.size())
+	g.space.hold(o.message.Size())
 	at := 0
 	for at < len(g.queue) && g.queue[at].number < o.number {
 		at++
@@ -158,7 +158,7 @@ func (g *group) next() (o outgoing, ok bool) {
 	if g.queue = g.queue[1:]; len(g.queue) == 0 {
 		g.queue = nil
 	}
-	g.space.release(o.message.size())
+	g.space.release(o.message.Size())
 	return o, true
 }
 
@@ -191,7 +191,7 @@ func (g *group) end() {
 	defer g.mu.Unlock()
 	g.gone = true
 	for _, o := range g.queue {
-		g.space.release(o.message.size())
+		g.space.release(o.message.Size())
 	}
 	g.queue = nil
 	if g.lastNumber > 0 {

@@ -256,9 +256,9 @@ func (k *keeper) take() (batch []*entry) {
 		e.taken = true
 		switch c := &e.change; c.Kind {
 		case PutMessage:
-			size += c.Message.Message.size()
+			size += c.Message.Message.Size()
 		case PutRetained, DropRetained:
-			size += c.Retained.Message.size()
+			size += c.Retained.Message.Size()
 			delete(k.retained, retainedKey{c.Scope, c.Retained.Message.Topic})
 		case DropSession:
 			size += maxChangeBytes / 8 // it may have many messages

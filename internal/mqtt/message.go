@@ -33,8 +33,8 @@ type UserProperty struct{ Key, Value string }
 // expired reports whether nobody is to get m any more.
 func (m *Message) expired(now time.Time) bool { return !m.Expires.IsZero() && now.After(m.Expires) }
 
-// size is about what m occupies in memory.
-func (m *Message) size() int64 {
+// Size is about what m occupies in memory, in bytes.
+func (m *Message) Size() int64 {
 	n := len(m.Topic) + len(m.Payload) + 128
 	if p := m.Props; p != nil {
 		n += len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData) + 128

@@ -41,9 +41,9 @@ func (r *retained) set(m *Message, now time.Time, w *wait) error {
 		}
 		return nil
 	}
-	count, bytes := len(r.topics)+1, r.bytes+m.size()
+	count, bytes := len(r.topics)+1, r.bytes+m.Size()
 	if old != nil {
-		count, bytes = count-1, bytes-old.message.size()
+		count, bytes = count-1, bytes-old.message.Size()
 	}
 	b := r.space.b
 	if total := b.stored.Load() + bytes - r.bytes; count > b.cfg.Retained || bytes > b.cfg.RetainedBytes || total > b.cfg.TotalBytes {
@@ -60,8 +60,8 @@ func (r *retained) add(m *Message, modified, now time.Time) {
 	k := &kept{message: m, modified: modified}
 	r.topics[m.Topic] = k
 	r.order.add(m.Topic)
-	r.bytes += m.size()
-	r.space.b.stored.Add(m.size())
+	r.bytes += m.Size()
+	r.space.b.stored.Add(m.Size())
 	if !m.Expires.IsZero() {
 		k.timer.fire = func() { go r.forget(k) }
 		r.space.b.wheel.set(&k.timer, m.Expires.Sub(now))
@@ -87,8 +87,8 @@ func (r *retained) remove(k *kept) {
 	r.space.b.wheel.stop(&k.timer)
 	delete(r.topics, k.message.Topic)
 	r.order.remove(k.message.Topic)
-	r.bytes -= k.message.size()
-	r.space.b.stored.Add(-k.message.size())
+	r.bytes -= k.message.Size()
+	r.space.b.stored.Add(-k.message.Size())
 }
 
 // forget removes what has come to the end of its life.

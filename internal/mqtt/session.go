@@ -180,7 +180,7 @@ func (s *session) enqueue(o outgoing, w *wait) bool {
 	if len(s.queue) >= s.space.b.cfg.Queue {
 		s.dropExpired()
 	}
-	if len(s.queue) >= s.space.b.cfg.Queue || !s.space.reserve(o.message.size()) {
+	if len(s.queue) >= s.space.b.cfg.Queue || !s.space.reserve(o.message.Size()) {
 		s.space.b.dropped.Add(1)
 		s.forget(&o)
 		return false
@@ -240,7 +240,7 @@ func (s *session) drain(c *conn) {
 		if c.rates != nil && !s.paced(c, &s.queue[n]) {
 			break
 		}
-		s.space.release(s.queue[n].message.size())
+		s.space.release(s.queue[n].message.Size())
 		s.transmit(c, s.queue[n], nil)
 		n++
 	}
@@ -360,7 +360,7 @@ func (s *session) sift(waiting []outgoing, worth func(*outgoing) bool) {
 		if worth(&o) {
 			s.queue = append(s.queue, o)
 		} else {
-			s.space.release(o.message.size())
+			s.space.release(o.message.Size())
 			s.forget(&o)
 		}
 	}
@@ -391,7 +391,7 @@ func (s *session) discard(w *wait) {
 		s.space.tree.remove(sub)
 	}
 	for _, o := range s.queue {
-		s.space.release(o.message.size())
+		s.space.release(o.message.Size())
 	}
 	s.subs, s.queue, s.inFlight, s.shared = nil, nil, nil, 0
 	if s.durable {

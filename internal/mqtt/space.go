@@ -239,11 +239,11 @@ func (s *space) restore(saved *Saved) (left []SavedMessage) {
 		o := outgoing{message: r.Message, number: r.Number, qos: r.QoS, retain: r.Retain}
 		if sess := s.sessions[r.Owner]; sess != nil {
 			sess.queue, sess.lastNumber = append(sess.queue, o), r.Number
-			s.hold(o.message.size())
+			s.hold(o.message.Size())
 		} else if g := groups[r.Owner]; g != nil {
 			o.group = g
 			g.queue, g.lastNumber = append(g.queue, o), r.Number
-			s.hold(o.message.size())
+			s.hold(o.message.Size())
 		} else if !over[r.Owner] { // a group without members
 			over[r.Owner] = true
 			s.keep(Change{Kind: DropSession, Session: SavedSession{Client: r.Owner}}, nil)

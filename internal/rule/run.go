@@ -40,14 +40,13 @@ func newEvent(m *mqtt.Message, done func()) *event {
 	if e.origin.Client != "" {
 		e.facts.TraceID = e.traceID
 	}
-	e.size = int64(len(m.Payload) + len(m.Topic) + 256)
+	e.size = m.Size() + 128 // facts share its texts
 	if p := m.Props; p != nil {
 		e.facts.Properties = &rulesql.Properties{ContentType: p.ContentType, UTF8: p.UTF8, ResponseTopic: p.ResponseTopic, CorrelationData: p.CorrelationData,
 			User: make([]rulesql.UserProperty, len(p.User))}
-		e.size += int64(len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData) + 64*len(p.User)) // 32 bytes of a pair in the message, and in facts
+		e.size += int64(32 * len(p.User)) // the pairs of facts
 		for i, u := range p.User {
 			e.facts.Properties.User[i] = rulesql.UserProperty{Name: u.Key, Value: u.Value}
-			e.size += int64(len(u.Key) + len(u.Value))
 		}
 	}
 	e.left.Store(1)
